@@ -1,0 +1,46 @@
+"""What a run says while it works. Talk goes to stderr; results go to stdout (see cli.py)."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG_INTERVAL_SECONDS = 10.0
+
+
+def _stderr() -> Console:
+    # Made anew each time: a console kept at import would hold on to the stderr of that moment.
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def say(line: str) -> None:
+    """Print one line of talk on stderr."""
+    _stderr().print(line)
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Yield `advance(steps)`: a bar with the time left on a terminal, a line every ten seconds in a log."""
+    console = _stderr()
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda steps: bar.advance(task, steps)
+        return
+
+    done, start = 0, time.monotonic()
+    last = start
+
+    def advance(steps: int) -> None:
+        nonlocal done, last
+        done += steps
+        now = time.monotonic()
+        if now - last >= LOG_INTERVAL_SECONDS:
+            last = now
+            of = f" of {total:,}" if total else ""
+            say(f"{what}: {done:,}{of} ({now - start:.0f} s)")
+
+    yield advance

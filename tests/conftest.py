@@ -1,0 +1,32 @@
+"""Fixtures every test may use. Nothing here reaches the network."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Before any library that reads them is imported: no test may reach a hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def shared_folder() -> Path:
+    """The folder of real vocabularies, texts and tasks: BLLOSSOM_SHARED, or ../shared beside the checkout."""
+    return Path(os.environ.get("BLLOSSOM_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """Give `shared("tokenizers/llama2/tokenizer.model")` its path, or skip the test, saying what is missing."""
+
+    def find(relative: str) -> Path:
+        path = shared_folder() / relative
+        if not path.exists():
+            pytest.skip(f"real data missing: {path} (set BLLOSSOM_SHARED to the folder that has {relative})")
+        return path
+
+    return find
