@@ -1,0 +1,137 @@
+"""Finding and reading SentencePiece models, and saying clearly what is no such thing, or not one we can use.
+
+A base must be BPE with byte fallback, the identity normaliser and no control over whitespace but `▁` for a space (Llama 2,
+Mistral, TinyLlama, what `train-vocab` makes with `type: bpe`). A donor is only a list of pieces, so any model serves.
+"""
+
+import base64
+import binascii
+import json
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+from sentencepiece import sentencepiece_model_pb2 as spm
+
+from bllossom.config import is_hub_id
+from bllossom.errors import BllossomError
+
+SPACE = "▁"
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # ModelProto.SentencePiece.Type
+BPE, UNIGRAM = 2, 1  # TrainerSpec.ModelType
+BYTE_LEVEL = (
+    "{path}: this is a byte-level BPE vocabulary (as Llama 3's, Qwen's or GPT-2's), which is not supported yet; "
+    "name a SentencePiece model with byte fallback, such as Llama 2's tokenizer.model"
+)
+
+
+def find_model_file(source: str | Path) -> Path:
+    """The `.model` file of a folder, of a file's own path, or of a hub id (downloaded, or taken from the hub's cache).
+
+    Raises:
+        BllossomError: there is no such thing, or it holds no SentencePiece model.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        return _in_folder(path)
+    if is_hub_id(str(source)):
+        return _from_hub(str(source))
+    raise BllossomError(f"{source}: no such file, folder or hub id; name a tokenizer.model, its folder, or owner/name")
+
+
+def _in_folder(folder: Path) -> Path:
+    if (folder / "tokenizer.model").is_file():
+        return folder / "tokenizer.model"
+    found = sorted(folder.glob("*.model"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise BllossomError(f"{folder} holds several models ({names}); name the file itself")
+    if (folder / "tokenizer.json").is_file() and _is_byte_level(folder / "tokenizer.json"):
+        raise BllossomError(BYTE_LEVEL.format(path=folder))
+    raise BllossomError(f"{folder} holds no SentencePiece model (*.model); name the folder or file that has one")
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    for file in ("tokenizer.model", "spiece.model"):
+        try:
+            return Path(hf_hub_download(name, file))
+        except (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+            if isinstance(error, HfHubHTTPError) and not isinstance(error, EntryNotFoundError):
+                raise BllossomError(
+                    f"{name}: the hub refuses it ({error}); check the name and `hf auth login`"
+                ) from error
+            if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
+                raise BllossomError(
+                    f"{name}: not in the hub's cache here and the hub cannot be reached; download its tokenizer.model "
+                    "where there is a network, and name that file or folder"
+                ) from error
+    raise BllossomError(f"{name}: has no tokenizer.model on the hub; name a SentencePiece model")
+
+
+def read_model(path: Path) -> spm.ModelProto:
+    """Parse a SentencePiece model.
+
+    Raises:
+        BllossomError: the file is something else.
+    """
+    raw = path.read_bytes()
+    model = spm.ModelProto()
+    try:
+        model.ParseFromString(raw)
+    except DecodeError:
+        model.Clear()
+    if model.pieces and any(piece.type == UNKNOWN for piece in model.pieces):
+        return model
+    if _is_tiktoken(raw) or (path.suffix == ".json" and _is_byte_level(path)):
+        raise BllossomError(BYTE_LEVEL.format(path=path))
+    raise BllossomError(f"{path}: not a SentencePiece model; name a tokenizer.model (or spiece.model) file")
+
+
+def check_base(model: spm.ModelProto, path: Path) -> None:
+    """Refuse a model whose ids tokenizer.json could not reproduce.
+
+    Raises:
+        BllossomError: names the first property that is not supported, and what is.
+    """
+    trainer, normalizer = model.trainer_spec, model.normalizer_spec
+    surface = sum(piece.type == BYTE for piece in model.pieces)
+    odd = next((p.piece for p in model.pieces if p.type in (USER_DEFINED, UNUSED)), None)
+    problem = None
+    if trainer.model_type != BPE:
+        kind = spm.TrainerSpec.ModelType.Name(trainer.model_type).capitalize()
+        problem = f"is a {kind} model; the base must be BPE (a {kind} model can be the donor)"
+    elif surface != 256:
+        problem = f"has {surface} of the 256 byte pieces; the base must have byte fallback"
+    elif normalizer.precompiled_charsmap or normalizer.remove_extra_whitespaces or not normalizer.escape_whitespaces:
+        problem = f"changes text with its normaliser {normalizer.name!r}; the base must have the identity normaliser"
+    elif trainer.treat_whitespace_as_suffix:
+        problem = "writes spaces behind words; the base must write them in front"
+    elif odd is not None:
+        problem = f"holds the user-defined or unused piece {odd!r}, which is not supported"
+    if problem:
+        raise BllossomError(f"{path}: {problem}; choose one such as Llama 2's, or make one with bllossom train-vocab")
+
+
+def _is_tiktoken(raw: bytes) -> bool:
+    """Llama 3's tokenizer.model: lines of `base64 rank`."""
+    first = raw[:200].split(b"\n", 1)[0].split()
+    if len(first) != 2 or not first[1].isdigit():
+        return False
+    try:
+        return bool(base64.b64decode(first[0], validate=True))
+    except binascii.Error:
+        return False
+
+
+def _is_byte_level(tokenizer_json: Path) -> bool:
+    try:
+        text = tokenizer_json.read_text(encoding="utf8")
+        return '"ByteLevel"' in json.dumps(json.loads(text).get("pre_tokenizer") or json.loads(text).get("decoder"))
+    except (ValueError, AttributeError):
+        return False
