@@ -1,0 +1,325 @@
+"""Where text comes from: JSONL (plain, .gz, .zst), Parquet, JSON, plain text; a path, a folder, a glob or a hub data set.
+
+Files are read as a stream of records. A record is what an error can be pinned to (a line, a row, a paragraph) and what
+reading can go on after; it gives one document, or several where the field path branches (`[]`).
+"""
+
+import glob
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import zstandard
+
+from bllossom.config import is_hub_id
+from bllossom.errors import BllossomError
+
+FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".txt": "text"}
+COMPRESSIONS = (".gz", ".zst")
+PARQUET_ROWS = 256  # rows decoded at a time: bounds memory, costs nothing measurable
+
+Split = Literal["blank-line", "file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line, row or paragraph: its documents, or why it cannot be read."""
+
+    number: int  # 1-based within its file
+    texts: tuple[str, ...]
+    error: str = ""
+
+
+class FieldError(ValueError):
+    """The record is well formed, but has no text at the field path."""
+
+
+@dataclass(frozen=True)
+class Each:
+    """A `[]` or `[+]` of a field path: every element of a list, on its own or joined by newlines into one text."""
+
+    joined: bool
+
+
+def parse_field(field: str) -> list[str | Each]:
+    """Split a field path: `text`, `meta.body`, `data[].paragraphs[].context`, `documents[].text[+][+].sentence`.
+
+    `[]` makes each element of a list a document of its own; `[+]` joins the elements into one text, a line each.
+    """
+    steps: list[str | Each] = []
+    for part in field.split("."):
+        match = re.fullmatch(r"([^\[\]]*)((?:\[\+?\])*)", part)
+        if match is None or not (match[1] or match[2]):
+            raise BllossomError(f"field {field!r} is not a field path; write it like text, a.b, list[].text or a[+].b")
+        steps += [match[1]] if match[1] else []
+        steps += [Each(joined=bracket == "[+]") for bracket in re.findall(r"\[\+?\]", match[2])]
+    return steps
+
+
+def extract(value: Any, steps: list[str | Each]) -> Iterator[str]:
+    """Give the texts at a parsed field path; null is an empty text.
+
+    Raises:
+        FieldError: there is no such field (its message lists those there are), or it holds no text.
+    """
+    if not steps:
+        if value is not None and not isinstance(value, str):
+            raise FieldError(f"the field holds {_kind(value)}, not text")
+        yield value or ""
+        return
+    step, rest = steps[0], steps[1:]
+    if isinstance(step, Each):
+        if not isinstance(value, list):
+            raise FieldError(f"the field path has [] where there is {_kind(value)}, not a list")
+        texts = (text for element in value for text in extract(element, rest))
+        if step.joined:
+            yield "\n".join(texts)
+        else:
+            yield from texts
+    elif not isinstance(value, dict):
+        raise FieldError(f"{step!r} cannot be looked up in {_kind(value)}; set field to a path like list[].{step}")
+    elif step not in value:
+        raise FieldError(f"no field {step!r}; there are: {', '.join(map(str, value))}; set field to one of them")
+    else:
+        yield from extract(value[step], rest)
+
+
+def locate(source: str) -> list[Path]:
+    """The files a source names, in a fixed order: a file, a folder (searched below), a glob, or a hub data set.
+
+    Raises:
+        BllossomError: nothing is there, or nothing of a known format.
+    """
+    path = Path(source)
+    if path.is_file():
+        found = [path]
+    elif path.is_dir():
+        found = [file for file in path.rglob("*") if file.is_file() and _is_known(file)]
+    elif is_hub_id(source):
+        found = _download(source)
+    else:
+        found = [Path(match) for match in glob.glob(source, recursive=True) if Path(match).is_file()]  # noqa: PTH207
+    if not found:
+        what = "no file of a known format below" if path.is_dir() else "no such file:"
+        raise BllossomError(f"{what} {source}; name a file, a folder, a glob or a hub data set (owner/name)")
+    for file in found:
+        file_format(file)
+    return sorted(found)
+
+
+def file_format(path: Path) -> str:
+    """`jsonl`, `json`, `parquet` or `text`, by the file's name.
+
+    Raises:
+        BllossomError: the name ends in none of the known ways.
+    """
+    stem = Path(path.stem) if path.suffix in COMPRESSIONS else path
+    if stem.suffix not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise BllossomError(f"{path}: unknown format; rename it to end in one of {known} (or those with .gz or .zst)")
+    return FORMATS[stem.suffix]
+
+
+def read_records(path: Path, field: str = "text", *, split: Split = "blank-line", skip: int = 0) -> Iterator[Record]:
+    """Stream the records of one file after the first `skip`; what is broken comes as a record with its error.
+
+    `split` says how a plain text file parts into documents. A `.json` file is one record, and is held in memory.
+    """
+    kind = file_format(path)
+    steps = parse_field(field)
+    read = {
+        "jsonl": partial(_read_jsonl, steps=steps),
+        "json": partial(_read_json, steps=steps),
+        "parquet": partial(_read_parquet, field=field, steps=steps),
+        "text": partial(_read_text, split=split),
+    }[kind]
+    number = skip
+    try:
+        for record in read(path, skip=skip):
+            number = record.number
+            yield record
+    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+        yield Record(number + 1, (), f"the compressed file is damaged or cut short from here on ({error})")
+
+
+def read_documents(source: str, field: str = "text", *, split: Split = "blank-line") -> Iterator[str]:
+    """Stream the texts of a source, whatever its format.
+
+    Raises:
+        BllossomError: nothing is there, or a record is broken; the message names the file and the line.
+    """
+    for path in locate(source):
+        for record in read_records(path, field, split=split):
+            if record.error:
+                raise BllossomError(f"{path}:{record.number}: {record.error}")
+            yield from record.texts
+
+
+class _ZstdStream(io.RawIOBase):
+    """Decompressed bytes of a zstd file of any number of frames.
+
+    zstandard's own stream reader ends in silence where a file is cut short; this one raises EOFError.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._ready = memoryview(b"")
+        self._frame: Any = None
+        self._input = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            self._input = self._input or self._file.read(1 << 17)
+            if not self._input:
+                if self._frame is not None:
+                    raise EOFError("the last zstd frame is not complete")
+                return 0
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._ready = memoryview(self._frame.decompress(self._input))
+            self._input = b""
+            if self._frame.eof:
+                self._input, self._frame = self._frame.unused_data, None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file for reading, decompressing .gz and .zst."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix == ".zst":
+        return io.BufferedReader(_ZstdStream(path.open("rb")), 1 << 20)
+    return path.open("rb", buffering=1 << 20)
+
+
+def _read_jsonl(path: Path, *, steps: list[str | Each], skip: int) -> Iterator[Record]:
+    key = steps[0] if len(steps) == 1 else None
+    with open_bytes(path) as file:
+        for number, line in enumerate(file, 1):
+            if number <= skip or line.isspace():
+                continue
+            try:
+                # Decoded first: json.loads on bytes would let surrogates through that UTF-8 forbids.
+                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                text = value.get(key) if key is not None and isinstance(value, dict) else None
+                yield Record(number, (text,) if isinstance(text, str) else tuple(extract(value, steps)))
+            except ValueError as error:
+                yield Record(number, (), _explain(error))
+
+
+def _read_json(path: Path, *, steps: list[str | Each], skip: int) -> Iterator[Record]:
+    if skip:
+        return
+    with open_bytes(path) as file:
+        try:
+            yield Record(1, tuple(extract(json.loads(file.read().decode("utf-8-sig")), steps)))
+        except ValueError as error:
+            yield Record(1, (), _explain(error))
+
+
+def _read_parquet(path: Path, *, field: str, steps: list[str | Each], skip: int) -> Iterator[Record]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        yield Record(1, (), f"is not a Parquet file that can be read ({error})")
+        return
+    columns = table.schema_arrow.names
+    if steps[0] not in columns:
+        yield Record(1, (), f"no field {field!r}; there are: {', '.join(columns)}; set field to one of them")
+        return
+    number = 0
+    for group in range(table.num_row_groups):
+        if number + table.metadata.row_group(group).num_rows <= skip:
+            number += table.metadata.row_group(group).num_rows
+            continue
+        for batch in table.iter_batches(PARQUET_ROWS, row_groups=[group], columns=[steps[0]]):
+            for value in batch.column(0):
+                number += 1
+                if number > skip:
+                    yield _parquet_record(number, value, steps[1:])
+
+
+def _parquet_record(number: int, value: Any, steps: list[str | Each]) -> Record:
+    try:
+        plain = value.as_py()
+        plain = plain.decode("utf-8") if isinstance(plain, bytes) else plain
+        return Record(number, tuple(extract(plain, steps)))
+    except ValueError as error:
+        return Record(number, (), _explain(error))
+
+
+def _read_text(path: Path, *, split: Split, skip: int) -> Iterator[Record]:
+    with open_bytes(path) as file:
+        parts = _paragraphs(file) if split == "blank-line" else iter([file.read()])
+        for number, part in enumerate(parts, 1):
+            if number <= skip:
+                continue
+            try:
+                yield Record(number, (part.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n"),))
+            except ValueError as error:
+                yield Record(number, (), _explain(error))
+
+
+def _paragraphs(file: IO[bytes]) -> Iterator[bytes]:
+    lines: list[bytes] = []
+    for line in file:
+        if not line.isspace():
+            lines.append(line)
+        elif lines:
+            yield b"".join(lines)
+            lines = []
+    if lines:
+        yield b"".join(lines)
+
+
+def _is_known(path: Path) -> bool:
+    return (Path(path.stem) if path.suffix in COMPRESSIONS else path).suffix in FORMATS
+
+
+def _download(name: str) -> list[Path]:
+    from huggingface_hub import snapshot_download
+
+    patterns = [f"*{suffix}{packed}" for suffix in FORMATS for packed in ("", *COMPRESSIONS)]
+    try:
+        folder = snapshot_download(name, repo_type="dataset", allow_patterns=patterns)
+    except Exception as error:  # the hub client raises a dozen kinds for "cannot be had"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BllossomError(f"{name}: not here and not from the hub ({reason}); name a path, or go online") from error
+    # A data set's own settings (dataset_infos.json and the like) are not text.
+    files = [file for file in Path(folder).rglob("*") if file.is_file() and _is_known(file)]
+    return [file for file in files if file.suffix != ".json" or len(files) == 1]
+
+
+def _explain(error: ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return (
+            f"byte {error.start + 1} of the record is not UTF-8; convert the file (iconv -t utf-8), or on_error: skip"
+        )
+    if isinstance(error, json.JSONDecodeError):
+        return f"is not JSON ({error.msg} at column {error.colno}); repair it, or on_error: skip"
+    return str(error)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
