@@ -4,10 +4,10 @@ SentencePiece joins, again and again, the two neighbouring symbols whose concate
 score (the leftmost where scores tie). tokenizer.json holds a ranked list of pairs instead. Which pairs, in which order?
 
 Inside a span of text that ends up as the piece P, the joins happen in the same order as when P is encoded alone: no
-symbol reaches over the span's edges before P stands, and joins outside do not change which one inside comes first. So P
-is always made from the same two symbols, the last two that are left when P is encoded alone. One merge per piece, ordered
-by score, therefore reproduces SentencePiece exactly where scores are unique; and a piece that is not what its own
-characters give can never be produced at all.
+symbol reaches over the span's edges before P stands, and joins outside do not change which one inside comes first. So
+P is always made from the same two symbols, the last two that are left when P is encoded alone. One merge per piece,
+ordered by score, therefore reproduces SentencePiece exactly where scores are unique; and a piece that is not what its
+own characters give can never be produced at all.
 
 Ties are left to the leftmost join by SentencePiece, to the better rank by tokenizer.json. Llama 2's runs of spaces tie
 (score -1e9): with the longer run first, a run grows from the left, as in SentencePiece. Any other ties are left to the
@@ -17,11 +17,10 @@ proof (proof.py).
 import json
 from pathlib import Path
 
-from sentencepiece import sentencepiece_model_pb2 as spm
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
 from tokenizers.models import BPE
 
-from bllossom.vocab.model_file import CONTROL, NORMAL, SPACE, UNKNOWN
+from bllossom.vocab.model_file import CONTROL, NORMAL, SPACE, UNKNOWN, ModelProto
 
 FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
 
@@ -56,12 +55,12 @@ def last_joins(scores: dict[str, float]) -> dict[str, tuple[str, str] | None]:
     return joins
 
 
-def normal_scores(model: spm.ModelProto) -> dict[str, float]:
+def normal_scores(model: ModelProto) -> dict[str, float]:
     """The pieces that text can become, with their scores: not the special ones, not the bytes."""
     return {piece.piece: piece.score for piece in model.pieces if piece.type == NORMAL}
 
 
-def to_fast(model: spm.ModelProto) -> Tokenizer:
+def to_fast(model: ModelProto) -> Tokenizer:
     """The tokenizer that stands in tokenizer.json. The model must have passed `check_base`."""
     scores = normal_scores(model)
     joins = {piece: join for piece, join in last_joins(scores).items() if join is not None}
@@ -92,8 +91,8 @@ def to_fast(model: spm.ModelProto) -> Tokenizer:
     return fast
 
 
-def tokenizer_config(model: spm.ModelProto) -> dict[str, object]:
-    """What tokenizer_config.json holds. `<unk>` pads: Llama 2 has no pad token, and masks go by position, never by id."""
+def tokenizer_config(model: ModelProto) -> dict[str, object]:
+    """What tokenizer_config.json holds. `<unk>` pads: Llama 2 has no pad token, and masks go by position, not by id."""
     special = {p.piece for p in model.pieces if p.type in (UNKNOWN, CONTROL)}
     names = {"bos_token": model.trainer_spec.bos_piece, "eos_token": model.trainer_spec.eos_piece}
     unknown = next(piece.piece for piece in model.pieces if piece.type == UNKNOWN)
@@ -108,7 +107,7 @@ def tokenizer_config(model: spm.ModelProto) -> dict[str, object]:
     }
 
 
-def write_tokenizer(model: spm.ModelProto, folder: Path) -> None:
+def write_tokenizer(model: ModelProto, folder: Path) -> None:
     """Write tokenizer.model, tokenizer.json and tokenizer_config.json."""
     (folder / "tokenizer.model").write_bytes(model.SerializeToString(deterministic=True))
     (folder / "tokenizer.json").write_text(to_fast(model).to_str(pretty=True) + "\n", encoding="utf8")

@@ -1,20 +1,23 @@
 """Finding and reading SentencePiece models, and saying clearly what is no such thing, or not one we can use.
 
-A base must be BPE with byte fallback, the identity normaliser and no control over whitespace but `▁` for a space (Llama 2,
-Mistral, TinyLlama, what `train-vocab` makes with `type: bpe`). A donor is only a list of pieces, so any model serves.
+A base must be BPE with byte fallback and the identity normaliser (Llama 2, Mistral, TinyLlama, and what `train-vocab`
+makes with `type: bpe`). A donor is only a list of pieces, so any model serves.
 """
 
 import base64
 import binascii
 import json
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.message import DecodeError
-from sentencepiece import sentencepiece_model_pb2 as spm
+from sentencepiece import sentencepiece_model_pb2
 
 from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError
 
+spm: Any = sentencepiece_model_pb2  # its classes are made when it is imported: there are no types to check
+ModelProto = Any
 SPACE = "▁"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # ModelProto.SentencePiece.Type
 BPE, UNIGRAM = 2, 1  # TrainerSpec.ModelType
@@ -56,31 +59,34 @@ def _in_folder(folder: Path) -> Path:
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     for file in ("tokenizer.model", "spiece.model"):
         try:
             return Path(hf_hub_download(name, file))
-        except (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-            if isinstance(error, HfHubHTTPError) and not isinstance(error, EntryNotFoundError):
-                raise BllossomError(
-                    f"{name}: the hub refuses it ({error}); check the name and `hf auth login`"
-                ) from error
-            if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
-                raise BllossomError(
-                    f"{name}: not in the hub's cache here and the hub cannot be reached; download its tokenizer.model "
-                    "where there is a network, and name that file or folder"
-                ) from error
-    raise BllossomError(f"{name}: has no tokenizer.model on the hub; name a SentencePiece model")
+        except LocalEntryNotFoundError as error:
+            raise BllossomError(
+                f"{name}: {file} is not in the hub's cache on this machine, and the hub cannot be reached; "
+                f"download it where there is a network, and name the file or its folder"
+            ) from error
+        except RepositoryNotFoundError as error:
+            raise BllossomError(f"{name}: the hub does not show it; check the name, or try `hf auth login`") from error
+        except EntryNotFoundError:
+            continue
+    raise BllossomError(f"{name}: has no tokenizer.model on the hub; name one that has a SentencePiece model")
 
 
-def read_model(path: Path) -> spm.ModelProto:
+def read_model(path: Path) -> ModelProto:
     """Parse a SentencePiece model.
 
     Raises:
         BllossomError: the file is something else.
     """
-    raw = path.read_bytes()
+    return read_model_bytes(path.read_bytes(), path)
+
+
+def read_model_bytes(raw: bytes, path: Path) -> ModelProto:
+    """Parse a SentencePiece model; `path` is where it came from, for the messages."""
     model = spm.ModelProto()
     try:
         model.ParseFromString(raw)
@@ -93,7 +99,7 @@ def read_model(path: Path) -> spm.ModelProto:
     raise BllossomError(f"{path}: not a SentencePiece model; name a tokenizer.model (or spiece.model) file")
 
 
-def check_base(model: spm.ModelProto, path: Path) -> None:
+def check_base(model: ModelProto, path: Path) -> None:
     """Refuse a model whose ids tokenizer.json could not reproduce.
 
     Raises:

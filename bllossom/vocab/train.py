@@ -1,0 +1,107 @@
+"""train-vocab: a SentencePiece vocabulary from text, to be a base or a donor.
+
+`bpe` is Llama 2's way: the identity normaliser, bytes for what has no piece, every digit a piece of its own, `<unk>`,
+`<s>`, `</s>` as 0, 1, 2. `unigram` is KoBERT's: NFKC, no bytes; it can only be a donor.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import sentencepiece
+from pydantic import Field
+
+from bllossom.artifacts import Manifest, publish
+from bllossom.config import StageConfig
+from bllossom.console import say
+from bllossom.corpus.sources import locate, read_documents
+from bllossom.errors import BllossomError
+from bllossom.vocab.fast import write_tokenizer
+from bllossom.vocab.model_file import read_model_bytes
+
+TRAINER_THREADS = 2  # fixed: Unigram's sums, and so its pieces, depend on how the text is split over threads
+WAYS: dict[str, dict[str, Any]] = {
+    "bpe": {
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "byte_fallback": True,
+        "split_digits": True,
+        "allow_whitespace_only_pieces": True,
+    },
+    "unigram": {"normalization_rule_name": "nmt_nfkc"},
+}
+
+
+class TrainVocabConfig(StageConfig):
+    """What `bllossom train-vocab` reads."""
+
+    text: Annotated[
+        list[str], Field(min_length=1, description="text files or globs: .jsonl, .parquet or .txt, plain, .gz or .zst")
+    ]
+    type: Annotated[Literal["bpe", "unigram"], Field(description="bpe as Llama 2 (base or donor), or unigram (donor)")]
+    vocab_size: Annotated[int, Field(gt=3, description="pieces, special ones and the 256 bytes of bpe included")]
+    character_coverage: Annotated[
+        float, Field(gt=0.9, le=1, description="share of the text's characters that get a piece of their own")
+    ] = 0.9995
+
+
+def train_vocab(config: TrainVocabConfig, *, force: bool = False) -> Manifest:
+    """Train and publish a vocabulary; the same text gives the same bytes.
+
+    Raises:
+        BllossomError: there is no text, or too little for `vocab_size` pieces.
+    """
+    files = [path for source in config.text for path in locate(source)]
+    inputs = {f"text/{i}": path for i, path in enumerate(files)}
+    return publish(
+        config, stage="train-vocab", inputs=inputs, build=lambda folder: _build(config, files, folder), force=force
+    )
+
+
+def dry_run(config: TrainVocabConfig) -> list[str]:
+    """Say what would be trained on what."""
+    return [f"a {config.type} vocabulary of {config.vocab_size:,} pieces from " + ", ".join(config.text)]
+
+
+def _build(config: TrainVocabConfig, files: Sequence[Path], folder: Path) -> dict[str, Any]:
+    read = {"documents": 0, "bytes": 0}
+
+    def lines() -> Iterator[str]:
+        for path in files:
+            for document in read_documents(str(path)):
+                read["documents"] += 1
+                read["bytes"] += len(document.encode())
+                yield from filter(None, document.split("\n"))
+
+    trained = io.BytesIO()
+    say(f"train-vocab: {config.type}, {config.vocab_size:,} pieces, from {len(files)} file(s)")
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=lines(),
+            model_writer=trained,
+            model_type=config.type,
+            vocab_size=config.vocab_size,
+            character_coverage=config.character_coverage,
+            max_sentence_length=2**30,  # bytes; the default drops longer lines in silence
+            num_threads=TRAINER_THREADS,
+            minloglevel=2,
+            **WAYS[config.type],
+        )
+    except RuntimeError as error:
+        raise BllossomError(_explain(str(error), config, read["bytes"])) from error
+    model = read_model_bytes(trained.getvalue(), folder)
+    if config.type == "bpe":
+        write_tokenizer(model, folder)
+    else:
+        (folder / "tokenizer.model").write_bytes(trained.getvalue())
+    return {"pieces": len(model.pieces), **read}
+
+
+def _explain(error: str, config: TrainVocabConfig, read_bytes: int) -> str:
+    if "ocabulary size" in error or "vocab_size" in error:
+        return (
+            f"{read_bytes:,} bytes of text do not give {config.vocab_size:,} pieces "
+            f"({error.splitlines()[-1].strip()}); set another vocab_size, or name more text"
+        )
+    return f"SentencePiece could not train on this text ({error.splitlines()[-1].strip()}); check `text`"
