@@ -56,6 +56,10 @@ class Manifest(BaseModel):
     run: dict[str, Any] = Field(description="wall_seconds, peak_memory_bytes, host, started: not in the fingerprint")
 
 
+class OutputTakenError(BllossomError):
+    """The output folder holds something else, and may be replaced with --force."""
+
+
 def publish(
     config: StageConfig,
     *,
@@ -65,6 +69,8 @@ def publish(
     force: bool = False,
 ) -> Manifest:
     """Let `build` fill a partial folder, then publish it as `config.output`; do nothing if it is there already.
+
+    `force` replaces whatever else is at the output, once the new result is whole.
 
     `build(folder)` returns the stage's figures. After a kill it is called on the same folder again, and either goes on
     from what it finds or writes its files anew.
@@ -76,13 +82,16 @@ def publish(
     fingerprints = {name: fingerprint(path) for name, path in inputs.items()}
     settings = config.model_dump(mode="json")
     identity = _identity(stage, settings, fingerprints)
-    if not force:
+    try:
         published = _already_published(output, identity, settings, fingerprints)
-        if published is not None:
-            say(f"{stage}: {output} is there already, made from the same config and inputs: nothing to do")
-            return published
-    elif output.is_file():
-        raise BllossomError(f"{output} is a file; name another output")
+    except OutputTakenError as taken:
+        if not force:
+            raise
+        say(f"{taken}: --force replaces it")
+        published = None
+    if published is not None:
+        say(f"{stage}: {output} is there already, made from the same config and inputs: nothing to do")
+        return published
     partial = output.with_name(f"{output.name}.partial-{identity}")
     with _clear_failures(output):
         _remove_stale(output, partial, force)
@@ -177,15 +186,17 @@ def _already_published(
         return None
     manifest = read_manifest(output)
     if manifest is None:
-        raise BllossomError(f"{output} holds something else (it has no {MANIFEST}); name another output, or --force")
+        raise OutputTakenError(f"{output} holds something else (it has no {MANIFEST}); name another output, or --force")
     if manifest.id != identity:
         changes = _differences(manifest.config, settings) + _differences(manifest.inputs, dict(inputs))
         why = "; ".join(changes[:4]) or f"it was made by {manifest.stage}"
-        raise BllossomError(f"{output} holds another result ({why}); name another output, or replace it with --force")
+        raise OutputTakenError(
+            f"{output} holds another result ({why}); name another output, or replace it with --force"
+        )
     for name, record in manifest.files.items():
         path = output / name
         if not path.is_file() or path.stat().st_size != record.bytes:
-            raise BllossomError(f"{path} is missing or cut short; make the folder again with --force")
+            raise OutputTakenError(f"{path} is missing or cut short; make the folder again with --force")
     return manifest
 
 

@@ -1,0 +1,127 @@
+"""The command line: one typer command per stage. It parses, calls and prints; it holds no logic."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bllossom import artifacts, pipeline
+from bllossom.config import load_config
+from bllossom.console import say
+from bllossom.errors import BllossomError, Stopped
+from bllossom.report import summary
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The stage's YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Reach into the YAML: dotted.key=value.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and what would happen.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace another result at the output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of expected errors too.")]
+
+
+def make_app() -> typer.Typer:
+    """The whole command line."""
+    app = typer.Typer(
+        help="Teach an English language model another language, and prove it.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for name, stage in pipeline.STAGES.items():
+        app.command(name, help=stage.summary)(_stage_command(stage))
+    app.command("run")(run)
+    app.command("verify")(verify)
+    return app
+
+
+def _stage_command(stage: pipeline.Stage) -> Any:
+    def command(
+        config: ConfigFile,
+        overrides: Overrides = None,
+        dry_run: DryRun = False,
+        force: Force = False,
+        debug: Debug = False,
+    ) -> None:
+        with _expected_errors(debug):
+            loaded = load_config(stage.config(), config, overrides or (), allow_missing=dry_run)
+            if dry_run:
+                pipeline.describe(stage, loaded, typer.echo)
+                return
+            manifest = stage.run(loaded.config, force=force)
+            typer.echo(summary.figures(manifest))
+            typer.echo(loaded.config.output)
+
+    return command
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.")],
+    overrides: Overrides = None,
+    first: Annotated[str | None, typer.Option("--from", metavar="NAME", help="The first step to run.")] = None,
+    last: Annotated[str | None, typer.Option("--until", metavar="NAME", help="The last step to run.")] = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Run the steps of a recipe in order; what is published and unchanged is skipped."""
+    with _expected_errors(debug):
+        plan = pipeline.read_recipe(recipe, overrides or (), allow_missing=dry_run)
+        steps = plan.between(first, last)
+        if dry_run:
+            for step in steps:
+                typer.echo(f"# ── {step.name}")
+                pipeline.describe(step.stage, step.loaded, typer.echo)
+            return
+        pipeline.run_steps(steps, force=force)
+        table = summary.write(plan.recipe.output, [step.name for step in plan.steps])
+        typer.echo(table)
+        typer.echo(steps[-1].loaded.config.output)
+
+
+def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], debug: Debug = False) -> None:
+    """Compare a published folder with its manifest, reading every byte."""
+    with _expected_errors(debug):
+        problems = artifacts.verify(folder)
+        for problem in problems:
+            typer.echo(problem)
+        if problems:
+            raise BllossomError(f"{folder} is not what its manifest says; make it again with --force")
+        typer.echo(f"{folder} is whole")
+
+
+@contextlib.contextmanager
+def _expected_errors(debug: bool) -> Iterator[None]:
+    """End an expected error with its message and exit code, and SIGTERM and Ctrl-C as a stop to go on from."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except BllossomError as error:
+        if debug:
+            raise
+        for line in str(error).splitlines():
+            say(f"error: {line}" if not isinstance(error, Stopped) else line)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        say("stopped; to go on, run the same command")
+        raise typer.Exit(Stopped.exit_code) from None
+
+
+def main() -> None:
+    """The program `bllossom`."""
+    # Tokenizers' own threads are not used beside ours, and its warning about forks is noise here.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    make_app()()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

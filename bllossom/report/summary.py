@@ -1,0 +1,129 @@
+"""The table a recipe ends with, from the manifests of its steps."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bllossom.artifacts import Manifest, read_manifest
+
+WIDTH = 110
+
+
+def figures(manifest: Manifest) -> str:
+    """The stage's own numbers, as YAML would show them: one a line."""
+    return "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in manifest.figures.items())
+
+
+def write(output: Path, steps: Sequence[str]) -> str:
+    """Write summary.md and summary.json into a recipe's folder, and give the table as text."""
+    manifests = {name: found for name in steps if (found := read_manifest(output / name)) is not None}
+    summary = summarise(manifests)
+    text = render(summary)
+    (output / "summary.json").write_text(json.dumps(summary, ensure_ascii=False, indent=1) + "\n", encoding="utf8")
+    (output / "summary.md").write_text(markdown(summary), encoding="utf8")
+    return text
+
+
+def summarise(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
+    """Bring the figures of a recipe's steps together.
+
+    `tokens_per_word`: by language, base and merged, of the (last) merge. `evaluations`: by eval step, in order: bits
+    per byte by language, and each task's named score with its floor. `unigram_bits_per_byte`: of the last prepare.
+    """
+    by_stage: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, manifest in manifests.items():
+        by_stage.setdefault(manifest.stage, {})[name] = manifest.figures
+    merged = list(by_stage.get("merge-vocab", {}).values())
+    prepared = list(by_stage.get("prepare", {}).values())
+    return {
+        "tokens_per_word": merged[-1].get("tokens_per_word", {}) if merged else {},
+        "pieces": merged[-1]["pieces"] if merged else None,
+        "unigram_bits_per_byte": prepared[-1].get("unigram_bits_per_byte", {}) if prepared else {},
+        "evaluations": {
+            name.removeprefix("eval-"): {
+                key: found[key] for key in ("bits_per_byte", "tasks", "average") if found.get(key) is not None
+            }
+            for name, found in by_stage.get("eval", {}).items()
+        },
+        "seconds": {name: manifest.run["wall_seconds"] for name, manifest in manifests.items()},
+    }
+
+
+def rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table: a measure a row, a model a column."""
+    evaluations: Mapping[str, Any] = summary["evaluations"]
+    header = ["", "floor", *evaluations]
+    table: list[list[str]] = []
+    languages = dict.fromkeys(language for found in evaluations.values() for language in found.get("bits_per_byte", {}))
+    for language in languages:
+        unigram = summary["unigram_bits_per_byte"].get(language)
+        row = [f"bits per byte, {language}", f"{unigram:.3f}" if unigram is not None else ""]
+        row += [_number(found.get("bits_per_byte", {}).get(language), 3) for found in evaluations.values()]
+        table.append(row)
+    scores = dict.fromkeys(
+        (task, metric)
+        for found in evaluations.values()
+        for task, metrics in found.get("tasks", {}).items()
+        for metric in metrics
+        if metric != "rows"
+    )
+    for task, metric in scores:
+        cells = [found.get("tasks", {}).get(task, {}).get(metric) for found in evaluations.values()]
+        floor = next((cell["floor"] for cell in cells if cell), None)
+        row = [f"{task} {metric}, %", _number(floor, 1, 100)]
+        table.append(row + [_number(cell["value"] if cell else None, 1, 100) for cell in cells])
+    return header, table
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The tables as a terminal shows them."""
+    console = Console(file=io.StringIO(), width=WIDTH, highlight=False)
+    if summary["tokens_per_word"]:
+        fertility = Table(title=f"tokens per word ({summary['pieces']:,} pieces)")
+        for column in ("language", "base", "merged"):
+            fertility.add_column(column, justify="left" if column == "language" else "right")
+        for language, values in summary["tokens_per_word"].items():
+            fertility.add_row(language, *(_number(values[name], 3) for name in ("base", "merged")))
+        console.print(fertility)
+    header, body = rows(summary)
+    if body:
+        scores = Table(title="each model's scores beside their floors")
+        for index, column in enumerate(header):
+            scores.add_column(column, justify="right" if index else "left")
+        for row in body:
+            scores.add_row(*row)
+        console.print(scores)
+        console.print(
+            "The floor of bits per byte is a unigram model over the same pieces; of a task, the best constant answer."
+        )
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().rstrip()
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """The same tables as Markdown."""
+    parts = []
+    if summary["tokens_per_word"]:
+        body = [
+            [language, *(_number(values[name], 3) for name in ("base", "merged"))]
+            for language, values in summary["tokens_per_word"].items()
+        ]
+        parts.append(_markdown_table(["tokens per word", "base", "merged"], body))
+    header, body = rows(summary)
+    if body:
+        parts.append(_markdown_table(header, body))
+    return "\n".join(parts)
+
+
+def _markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    ruler = ["---", *("--:" for _ in header[1:])]
+    return "".join(f"| {' | '.join(row)} |\n" for row in [header, ruler, *body])
+
+
+def _number(value: float | None, digits: int, scale: float = 1.0) -> str:
+    return "–" if value is None else f"{value * scale:.{digits}f}"

@@ -1,0 +1,66 @@
+"""Optimizer, learning rate, and which weights train."""
+
+import math
+from typing import Literal, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from bllossom.training.settings import AdamW, LearningRate
+
+Trainable = Literal["all", "new_rows", "embeddings"]
+
+
+def learning_rate_at(step: int, steps: int, settings: LearningRate) -> float:
+    """The learning rate of `step` (0-based) of `steps`: a pure function, so that a resume needs no scheduler state."""
+    warmup = math.ceil(steps * settings.warmup_fraction)
+    if step < warmup:
+        return settings.peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - 1 - warmup)
+    shape = {
+        "constant": 1.0,
+        "linear": 1.0 - progress,
+        "cosine": (1.0 + math.cos(math.pi * progress)) / 2.0,
+    }[settings.schedule]
+    if settings.schedule == "constant":
+        return settings.peak
+    return settings.peak * (settings.final_fraction + (1.0 - settings.final_fraction) * shape)
+
+
+def make_optimizer(model: PreTrainedModel, settings: AdamW, trainable: Trainable) -> torch.optim.AdamW:
+    """AdamW over the weights that train; weight decay on matrices only.
+
+    With `new_rows` nothing decays: decay moves rows whose gradient is masked (transformers#35022). A zero gradient
+    with zero moments then gives an update of exactly zero, and the old rows stay bit-equal.
+    """
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    matrices = [weight for weight in weights if weight.dim() > 1]
+    vectors = [weight for weight in weights if weight.dim() <= 1]
+    decay = 0.0 if trainable == "new_rows" else settings.weight_decay
+    return torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=0.0,  # set before every step
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.epsilon,
+        fused=True,
+    )
+
+
+def embedding_matrices(model: PreTrainedModel) -> list[nn.Parameter]:
+    """The input and the output embedding, [rows, width] each; one where they are tied."""
+    found = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
+    return list({id(matrix): cast(nn.Parameter, matrix) for matrix in found}.values())
+
+
+def select_trainable(model: PreTrainedModel, trainable: Trainable, old_rows: int) -> None:
+    """Freeze what does not train. `new_rows` also masks the gradient of the first `old_rows` rows (EEVE's stages,
+    arXiv 2402.14714, section 3)."""
+    if trainable == "all":
+        return
+    matrices = embedding_matrices(model)
+    for weight in model.parameters():
+        weight.requires_grad_(any(weight is matrix for matrix in matrices))
+    if trainable == "new_rows":
+        for matrix in matrices:
+            matrix.register_post_accumulate_grad_hook(lambda weight: weight.grad[:old_rows].zero_())
