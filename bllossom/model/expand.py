@@ -1,0 +1,98 @@
+"""expand: give a model rows for a larger vocabulary, on its files, without loading it.
+
+        base                         output
+      0 ┌──────────┐                ┌──────────┐
+        │ trained  │ ── as it is ─▶ │ old rows │   bit-equal (converted, if `dtype` says so)
+ 32,000 └──────────┘                ├──────────┤
+                                    │ new rows │   input_init, output_init
+ 39,478                             ├──────────┤
+                                    │ padding  │   the mean of the old rows
+ 39,488                             └──────────┘
+
+Shards that hold neither matrix become hard links to the base's files. Nothing of ours ever writes into a finished
+file, so both folders are safe; for a program that changes weights in place, `link: false` makes copies.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bllossom.artifacts import Manifest, publish
+from bllossom.config import InputPath, Source, StageConfig, is_hub_id
+from bllossom.model.checkpoint import fetch, open_checkpoint
+from bllossom.model.initializers import Method
+from bllossom.model.pieces import compare_tokenizers
+from bllossom.model.surgery import Plan, write_model
+
+STORED_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+class ExpandConfig(StageConfig):
+    """Keys of expand."""
+
+    model: Annotated[Source, Field(description="the base: a model's folder with its own tokenizer, or a hub id")]
+    tokenizer: Annotated[InputPath, Field(description="merge-vocab's folder; the number of rows is in its manifest")]
+    input_init: Annotated[Method, Field(description="first values of the embedding's new rows")] = "subword-mean"
+    output_init: Annotated[
+        Method, Field(description="first values of the output matrix's new rows; a tied model has only input_init")
+    ] = "subword-mean"
+    seed: Annotated[int, Field(description="of random, normal, and subword-mean's noise")] = 0
+    dtype: Annotated[
+        Literal["keep", "float32", "float16", "bfloat16"], Field(description="of all weights; keep is the base's")
+    ] = "keep"
+    link: Annotated[
+        bool, Field(description="hard-link the shards that do not change, where the file system allows it")
+    ] = True
+
+
+def expand(config: ExpandConfig, *, force: bool = False) -> Manifest:
+    """Publish `config.model` with a row for every piece of `config.tokenizer`.
+
+    Raises:
+        BllossomError: the tokenizer does not go on where the base's ends, a shard is missing or cut short, the
+            architecture is not a Llama-like one, the disk has no room, or a hub id cannot be fetched.
+    """
+    folder = fetch(config.model)
+    plan = make_plan(config, folder)
+    return publish(
+        config,
+        stage="expand",
+        inputs={"model": folder, "tokenizer": config.tokenizer},
+        build=lambda partial: write_model(plan, partial),
+        force=force,
+    )
+
+
+def make_plan(config: ExpandConfig, folder: Path) -> Plan:
+    """Read the headers in the model's `folder` and both tokenizers, and check that they fit each other."""
+    return Plan(
+        checkpoint=open_checkpoint(folder),
+        tokenizer=config.tokenizer,
+        pieces=compare_tokenizers(folder, config.tokenizer),
+        input_init=config.input_init,
+        output_init=config.output_init,
+        seed=config.seed,
+        dtype=STORED_NAMES.get(config.dtype),
+        link=config.link,
+    )
+
+
+def dry_run(config: ExpandConfig) -> list[str]:
+    """What would be written, once the model and the tokenizer are here."""
+    folder = Path(config.model)
+    if is_hub_id(config.model) or not folder.is_dir() or not config.tokenizer.is_dir():
+        return ["rows and bytes are known once the model and the tokenizer are here"]
+    plan = make_plan(config, folder)
+    pieces, shards = plan.pieces, plan.checkpoint.shards
+    unchanged = frozenset(shard.path for shard in shards if not plan.changes(shard))
+    inits = ", ".join(f"{name} {method}" for name, method in plan.matrices.items())
+    lines = [
+        f"{pieces.base:,} pieces + {pieces.new:,} new + {pieces.padding:,} padding = {pieces.rows:,} rows",
+        f"first values: {inits}",
+        f"writes {plan.bytes_to_write(unchanged if config.link else frozenset()) / 1e9:.3f} GB",
+    ]
+    if unchanged:
+        how = "hard links, where the file system allows it" if config.link else "copies"
+        lines.append(f"{len(unchanged)} of {len(shards)} shards do not change: {how}")
+    return lines

@@ -1,0 +1,198 @@
+"""The surgery itself: a plan made from headers and tokenizers, and a folder written from it by blocks of rows."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bllossom.console import progress, say
+from bllossom.errors import BllossomError
+from bllossom.model.checkpoint import INDEX, Checkpoint
+from bllossom.model.initializers import Method, OldMatrix, commonest_first, initialize
+from bllossom.model.pieces import Pieces
+from bllossom.model.shards import FLOAT_DTYPES, Growth, Rows, Shard, StoredTensor, output_bytes, rewrite
+
+TOKENIZER_FILES = (
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+CARRIED_FILES = ("generation_config.json", "LICENSE*", "NOTICE*", "USE_POLICY*")
+HEADER_BYTES = 1 << 20  # more than a shard's header or an index takes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be written: known, and checked, before a byte is.
+
+    `dtype` is as safetensors names it (F32, F16, BF16), None to keep what is stored.
+
+    Raises:
+        BllossomError: the tokenizer and the checkpoint do not fit each other.
+    """
+
+    checkpoint: Checkpoint
+    tokenizer: Path
+    pieces: Pieces
+    input_init: Method
+    output_init: Method
+    seed: int
+    dtype: str | None
+    link: bool
+
+    def __post_init__(self) -> None:
+        folder, pieces, stated = self.checkpoint.folder, self.pieces, self.checkpoint.config.get("vocab_size")
+        for name in self.matrices:
+            rows = self.checkpoint.find(name)[1].shape[0]
+            if rows != stated:
+                told = f"{folder}: {name} has {rows:,} rows, config.json's vocab_size is {stated}"
+                raise BllossomError(f"{told}; correct the one that is wrong")
+            if pieces.base > rows:
+                told = f"{folder}: its tokenizer has {pieces.base:,} pieces, {name} only {rows:,} rows"
+                raise BllossomError(f"{told}; put the tokenizer the model was trained with into its folder")
+            if pieces.rows < rows:
+                told = f"{self.tokenizer} has {pieces.rows:,} rows, the model {rows:,}: none may be lost"
+                raise BllossomError(f"{told}; set merge-vocab's pad_to_multiple_of so that there are as many")
+
+    @property
+    def matrices(self) -> dict[str, Method]:
+        """The tensors that grow, and how. Tied matrices are one matrix, even where both are stored."""
+        output = self.checkpoint.output_name
+        methods = {self.checkpoint.input_name: self.input_init}
+        if output is not None:
+            methods[output] = self.input_init if self.checkpoint.tied else self.output_init
+        return methods
+
+    def changes(self, shard: Shard) -> bool:
+        """Whether any byte of the shard will be another."""
+        return self.dtype is not None or any(tensor.name in self.matrices for tensor in shard.tensors)
+
+    def tensor_bytes(self, tensor: StoredTensor) -> int:
+        """The size of the tensor in the output."""
+        return output_bytes(tensor, self.pieces.rows if tensor.name in self.matrices else None, self.dtype)
+
+    def shard_bytes(self, shard: Shard) -> int:
+        """The size of the shard's data in the output."""
+        return sum(self.tensor_bytes(tensor) for tensor in shard.tensors)
+
+    def bytes_to_write(self, linked: frozenset[Path]) -> int:
+        """The room the output takes, when the shards at `linked` are links."""
+        shards = [shard for shard in self.checkpoint.shards if shard.path not in linked]
+        small = sum(path.stat().st_size for path in self.small_files())
+        return small + HEADER_BYTES * (len(shards) + 1) + sum(map(self.shard_bytes, shards))
+
+    def small_files(self) -> list[Path]:
+        """What is copied as it is. The base's own tokenizer files stay behind: they would contradict the new ones."""
+        carried = [path for pattern in CARRIED_FILES for path in sorted(self.checkpoint.folder.glob(pattern))]
+        mine = [self.tokenizer / name for name in TOKENIZER_FILES]
+        return [path for path in carried + mine if path.is_file()]
+
+
+def write_model(plan: Plan, folder: Path) -> dict[str, Any]:
+    """Write the expanded model into `folder`, and give the stage's figures.
+
+    Raises:
+        BllossomError: the disk has no room for what cannot be linked; nothing was written then.
+    """
+    for left in folder.iterdir():  # by a kill: all of it is made again at the speed of copying
+        left.unlink()
+    unchanged = [shard.path for shard in plan.checkpoint.shards if not plan.changes(shard)]
+    linked = frozenset(path for path in unchanged if plan.link and _link(path, folder / path.name))
+    _check_room(plan.bytes_to_write(linked), folder)
+    growths = {name: _growth(plan, name, method) for name, method in plan.matrices.items()}
+    shards = [shard for shard in plan.checkpoint.shards if shard.path not in linked]
+    with progress("writing shards", total=len(shards)) as advance:
+        for shard in shards:
+            if plan.changes(shard):
+                rewrite(shard, folder / shard.path.name, growths, plan.dtype)
+            else:
+                shutil.copyfile(shard.path, folder / shard.path.name)
+            advance(1)
+    _write_json(folder / "config.json", _new_config(plan))
+    if plan.checkpoint.index is not None:
+        _write_json(folder / INDEX, _new_index(plan))
+    for path in plan.small_files():
+        shutil.copyfile(path, folder / path.name)
+    return _figures(plan, linked=len(linked), copied=len(unchanged) - len(linked))
+
+
+def _growth(plan: Plan, name: str, method: Method) -> Growth:
+    shard, tensor = plan.checkpoint.find(name)
+    pieces = plan.pieces
+    side = "input" if name == plan.checkpoint.input_name or plan.checkpoint.tied else "output"
+    old = OldMatrix(Rows(shard.path, tensor, pieces.base), plan.checkpoint.config.get("initializer_range", 0.02))
+
+    def new() -> Iterator[Tensor]:
+        yield from initialize(method, old, pieces.spellings, seed=plan.seed, side=side)
+        # No id leads to a padding row; as an output the mean takes no more probability than an average piece,
+        # where zeros would take much: real logits are often below 0.
+        if pieces.padding:
+            yield old.mean.expand(pieces.padding, -1)
+
+    if method == "subword-first" and pieces.new:
+        first, share = commonest_first(pieces.spellings)
+        if share > 0.5:
+            told = f"{side}: the base's id {first} begins {share:.0%} of the new pieces, and subword-first gives all"
+            say(f"{told} of them its row: the model starts without telling them apart; subword-mean does not")
+    return Growth(pieces.base, pieces.rows, new)
+
+
+def _link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source.resolve(), target)  # resolved, because a hub snapshot's files are symbolic links
+    except OSError:  # another file system, one without hard links, or somebody else's file
+        return False
+    return True
+
+
+def _check_room(needed: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        told = f"{folder.parent} has {free / 1e9:.2f} GB free, the expanded model needs {needed / 1e9:.2f} GB"
+        raise BllossomError(f"{told}; free some room, or choose an output on the base model's own file system")
+
+
+def _new_config(plan: Plan) -> dict[str, Any]:
+    config = dict(plan.checkpoint.config) | {"vocab_size": plan.pieces.rows}
+    if plan.dtype is not None:
+        # transformers before 5 knows only torch_dtype; later ones read both.
+        name = str(FLOAT_DTYPES[plan.dtype]).removeprefix("torch.")
+        config |= dict.fromkeys({"dtype", "torch_dtype"} & config.keys() or {"torch_dtype"}, name)
+    return config
+
+
+def _new_index(plan: Plan) -> dict[str, Any]:
+    index = dict(plan.checkpoint.index or {})
+    metadata = dict(index.get("metadata") or {})
+    metadata["total_size"] = sum(map(plan.shard_bytes, plan.checkpoint.shards))
+    if "total_parameters" in metadata:
+        for name in plan.matrices:
+            rows, width = plan.checkpoint.find(name)[1].shape
+            metadata["total_parameters"] += (plan.pieces.rows - rows) * width
+    return index | {"metadata": metadata}
+
+
+def _figures(plan: Plan, *, linked: int, copied: int) -> dict[str, Any]:
+    pieces, shards = plan.pieces, plan.checkpoint.shards
+    return {
+        "rows": pieces.rows,
+        "base_pieces": pieces.base,
+        "new_pieces": pieces.new,
+        "padding_rows": pieces.padding,
+        "tied": plan.checkpoint.tied,
+        "init": plan.matrices | {"padding": "mean"},
+        "shards": {"rewritten": len(shards) - linked - copied, "linked": linked, "copied": copied},
+        "bytes_written": sum(plan.shard_bytes(shard) for shard in shards if plan.changes(shard)),
+    }
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf8")
