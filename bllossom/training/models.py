@@ -49,15 +49,11 @@ def load_model(source: str, rows: int | None = None) -> PreTrainedModel:
     Raises:
         BllossomError: the model has another number of rows, or cannot be had.
     """
-    if isinstance(source, InitModel):
-        torch.manual_seed(seed)
-        model: PreTrainedModel = LlamaForCausalLM(llama_config(source.init, rows))
-    else:
-        try:
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise BllossomError(f"{source}: no model loads ({reason}); name a model folder or a hub id") from error
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BllossomError(f"{source}: no model loads ({reason}); name a model folder or a hub id") from error
     found = len(embedding_matrices(model)[0])
     if rows is not None and found != rows:
         raise BllossomError(

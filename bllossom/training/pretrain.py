@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from bllossom.artifacts import Manifest, publish, read_manifest
 from bllossom.config import InputPath, is_hub_id
 from bllossom.console import say
-from bllossom.corpus.mixture import Mixture, MixtureConfig
+from bllossom.corpus.mixture import Mixture, MixtureConfig, Plan
 from bllossom.corpus.shards import read_index
 from bllossom.errors import BllossomError
 from bllossom.training.models import InitModel, ModelSource, copy_tokenizer, init_model, load_model, save_model
@@ -143,7 +143,14 @@ def _build(config: PretrainConfig, folder: Path) -> dict[str, Any]:
     copy_tokenizer(config.tokens / "tokenizer", folder)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     parameters = sum(weight.numel() for weight in model.parameters())
-    return {"parameters": parameters, "tokens": steps * config.global_batch, "mixture": plan.figures(), **figures}
+    return {"parameters": parameters, "tokens": steps * config.global_batch, "mixture": _shares(plan), **figures}
+
+
+def _shares(plan: Plan) -> dict[str, Any]:
+    """Target beside observed, by language and by source, in the mixture's unit."""
+    kept = ("target", "observed", "tokens", "bytes", "epochs")
+    rows = {f"{row.language}/{row.source}".rstrip("/"): row for row in [*plan.languages, *plan.sources]}
+    return {name: {key: getattr(row, key) for key in kept} for name, row in rows.items()}
 
 
 def _old_rows(config: PretrainConfig) -> int:
