@@ -1,4 +1,4 @@
-"""Where text comes from: JSONL (plain, .gz, .zst), Parquet, JSON, plain text; a path, a folder, a glob or a hub data set.
+"""Where text comes from: JSONL (plain, .gz, .zst), Parquet, JSON, plain text; a path, folder, glob or hub data set.
 
 Files are read as a stream of records. A record is what an error can be pinned to (a line, a row, a paragraph) and what
 reading can go on after; it gives one document, or several where the field path branches (`[]`).
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 import zstandard
 
@@ -203,7 +203,7 @@ class _ZstdStream(io.RawIOBase):
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for reading, decompressing .gz and .zst."""
     if path.suffix == ".gz":
-        return gzip.open(path, "rb")
+        return cast(IO[bytes], gzip.open(path, "rb"))
     if path.suffix == ".zst":
         return io.BufferedReader(_ZstdStream(path.open("rb")), 1 << 20)
     return path.open("rb", buffering=1 << 20)
@@ -312,9 +312,7 @@ def _download(name: str) -> list[Path]:
 
 def _explain(error: ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
-        return (
-            f"byte {error.start + 1} of the record is not UTF-8; convert the file (iconv -t utf-8), or on_error: skip"
-        )
+        return f"byte {error.start + 1} of the record is not UTF-8; convert the file with iconv, or on_error: skip"
     if isinstance(error, json.JSONDecodeError):
         return f"is not JSON ({error.msg} at column {error.colno}); repair it, or on_error: skip"
     return str(error)

@@ -1,0 +1,92 @@
+"""Cleaning one document: each step optional, and each drop has a name that is counted."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Annotated, Self
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from bllossom.config import Model
+from bllossom.errors import ConfigError
+
+# C0 and C1 controls but tab and newline, the byte order mark, and code points that are no characters.
+CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff\ufff9-\ufffc\ufffe\uffff]")
+
+
+class CleaningConfig(Model):
+    """What is done to every document of a source."""
+
+    nfc: Annotated[bool, Field(description="compose characters (Unicode NFC): one spelling for each syllable")] = True
+    control_characters: Annotated[
+        bool, Field(description="remove control characters but tab and newline; CR and CRLF become newlines")
+    ] = True
+    min_characters: Annotated[int, Field(ge=1, description="drop documents shorter than this, in characters")] = 1
+    script: Annotated[str, Field(description="Unicode script that most letters should be in: Hangul, Latin, …")] = ""
+    min_script_ratio: Annotated[
+        float, Field(ge=0, le=1, description="drop documents with a smaller share of their letters in that script")
+    ] = 0
+
+    @model_validator(mode="after")
+    def _script_and_ratio(self) -> Self:
+        if bool(self.script) != (self.min_script_ratio > 0):
+            raise ValueError("script and min_script_ratio go together; set both, as script: Hangul, 0.3")
+        return self
+
+
+def make_cleaner(config: CleaningConfig) -> Callable[[str], tuple[str, str]]:
+    """A function from a text to (the cleaned text, "") or (the text so far, why it is dropped).
+
+    Raises:
+        ConfigError: there is no such script.
+    """
+    table = script_table(config.script) if config.script else None
+
+    def clean(text: str) -> tuple[str, str]:
+        if config.control_characters:
+            text = remove_controls(text)
+        # For ASCII this is known without a look at the text, and most other text is composed already.
+        if config.nfc and not text.isascii() and not unicodedata.is_normalized("NFC", text):
+            text = unicodedata.normalize("NFC", text)
+        if not text or text.isspace():
+            return text, "empty"
+        if len(text) < config.min_characters:
+            return text, "too short"
+        if table is not None and script_ratio(text, table) < config.min_script_ratio:
+            return text, "other script"
+        return text, ""
+
+    return clean
+
+
+def remove_controls(text: str) -> str:
+    """The text without control characters; CRLF and CR become newlines."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return CONTROLS.sub("", text) if CONTROLS.search(text) else text
+
+
+def script_table(script: str) -> NDArray[np.uint8]:
+    """For every code point: 0 no letter, 1 a letter, 2 a letter of the script."""
+    try:
+        of_script = regex.compile(rf"\p{{Script={script}}}+")
+    except regex.error as error:
+        raise ConfigError(f"clean.script: no Unicode script {script!r}; name one as Hangul, Latin or Han") from error
+    everything = "".join(map(chr, range(0x110000)))
+    table = np.zeros(0x110000, np.uint8)
+    for match in regex.finditer(r"\p{L}+", everything):
+        table[match.start() : match.end()] = 1
+    letters = table.copy()
+    for match in of_script.finditer(everything):
+        table[match.start() : match.end()] = 2
+    return table * (letters > 0)
+
+
+def script_ratio(text: str, table: NDArray[np.uint8]) -> float:
+    """The share of a text's letters that are in the table's script; 0 where it has no letters."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    _, letters, of_script = np.bincount(table[codes], minlength=3).tolist()
+    return of_script / (letters + of_script) if letters + of_script else 0.0

@@ -1,0 +1,126 @@
+"""From texts to token ids, as fast as can be had with the reference's very ids.
+
+The reference is the tokenizer's own implementation (Hugging Face tokenizers). gigatoken is several times as fast, and
+is used where its ids on the first documents of every source are the same; it is known to differ on vocabularies whose
+merges tie.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from bllossom.corpus.shards import token_dtype
+
+# Literal special tokens, and what else is easy to get wrong: always compared, beside the sources' first documents.
+PROBES = ("</s>", "a <s>b</s> c", "<unk>", "  two  spaces ", "tab\tnewline\n\n", " ", "\n", "ﬁ ½ é 각 각", "👩‍👩‍👧 ☃")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Documents end to end."""
+
+    ids: NDArray[np.unsignedinteger]  # [tokens]
+    lengths: NDArray[np.int64]  # [documents]
+
+
+class Encoder(Protocol):
+    """Encodes outside text: no special tokens added, and literal ones stay text."""
+
+    name: Literal["tokenizers", "gigatoken"]
+
+    def encode(self, texts: Sequence[str]) -> Encoded: ...
+
+
+class ReferenceEncoder:
+    """The tokenizer's own implementation, one batch over all cores."""
+
+    name: Literal["tokenizers", "gigatoken"] = "tokenizers"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        # A copy: splitting special tokens is a state of the backend, and the caller's must not change.
+        self._backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
+        self._backend.encode_special_tokens = True
+        self._dtype = token_dtype(len(tokenizer))
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        rows = [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        ids = np.fromiter((token for row in rows for token in row), self._dtype, int(lengths.sum()))
+        return Encoded(ids, lengths)
+
+
+class GigatokenEncoder:
+    """gigatoken (MIT). It matches special tokens inside text, so it is given a tokenizer that has none."""
+
+    name: Literal["tokenizers", "gigatoken"] = "gigatoken"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        import gigatoken
+
+        settings = json.loads(tokenizer.backend_tokenizer.to_str())
+        settings |= {"added_tokens": [], "post_processor": None}
+        self._tokenizer = gigatoken.Tokenizer.from_json(json.dumps(settings))
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        layout = self._tokenizer.encode_batch(list(texts)).layout
+        offsets = np.asarray(layout.offsets.data, np.int64)
+        return Encoded(np.asarray(layout.content.data)[offsets[0] : offsets[-1]], np.diff(offsets))
+
+
+def choose_encoder(tokenizer: PreTrainedTokenizerFast, samples: Sequence[str]) -> tuple[Encoder, str]:
+    """The fast encoder if it agrees with the reference on the samples, else the reference; and why, if so."""
+    reference = ReferenceEncoder(tokenizer)
+    texts = [*PROBES, *samples]
+    try:
+        fast = GigatokenEncoder(tokenizer)
+        found = fast.encode(texts)
+    except (ImportError, ValueError, RuntimeError, NotImplementedError) as error:
+        return reference, f"gigatoken cannot take this tokenizer ({error})"
+    expected = reference.encode(texts)
+    if np.array_equal(found.lengths, expected.lengths) and np.array_equal(found.ids, expected.ids):
+        return fast, ""
+    return reference, f"gigatoken's ids differ, first in {_first_difference(texts, found, expected)!r}"
+
+
+def _first_difference(texts: Sequence[str], one: Encoded, other: Encoded) -> str:
+    ends, other_ends = np.cumsum(one.lengths), np.cumsum(other.lengths)
+    for text, end, length, other_end, other_length in zip(
+        texts, ends, one.lengths, other_ends, other.lengths, strict=True
+    ):
+        if not np.array_equal(one.ids[end - length : end], other.ids[other_end - other_length : other_end]):
+            return text if len(text) <= 80 else text[:80] + "…"
+    raise AssertionError("the encodings are the same")
+
+
+def add_edges(encoded: Encoded, bos: int | None, eos: int | None, dtype: str) -> Encoded:
+    """Put bos before and eos after every document, where given."""
+    extra = (bos is not None) + (eos is not None)
+    lengths = encoded.lengths + extra
+    ends = np.cumsum(lengths)
+    ids = np.empty(int(ends[-1]) if len(ends) else 0, dtype)
+    inner = np.ones(len(ids), bool)
+    if bos is not None:
+        ids[ends - lengths] = bos
+        inner[ends - lengths] = False
+    if eos is not None:
+        ids[ends - 1] = eos
+        inner[ends - 1] = False
+    ids[inner] = encoded.ids
+    return Encoded(ids, lengths)
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    """sha256 over what decides the ids of outside text: pieces, merges, normaliser, splitting.
+
+    Saving a tokenizer again, or changing its chat template or bos, does not change it.
+    """
+    settings: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    meaning = {key: settings.get(key) for key in ("model", "normalizer", "pre_tokenizer")}
+    specials = sorted((token["id"], token["content"]) for token in settings.get("added_tokens", []))
+    return hashlib.sha256(json.dumps([meaning, specials], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,389 @@
+"""The mixture: training blocks from the token shards of several languages, in the asked ratio, each exactly once.
+
+A block is a row of `block_size` tokens out of one source's stream. The last block of a source steps back to end where
+the source ends, so no token is left out; the tokens it shares with the block before it are counted (`repeated_tokens`).
+Which block comes when is in schedule.py; `Mixture.plan` says beforehand what a run of so many blocks will have seen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from bllossom.config import Model
+from bllossom.corpus.schedule import Ints, shuffled, split_by
+from bllossom.corpus.shards import Ids, SourceRecord, TokenStream, open_heldout, open_stream, read_index
+from bllossom.errors import BllossomError, ConfigError
+
+Unit = Literal["bytes", "tokens", "documents"]
+Weight = Annotated[float, Field(gt=0)]
+
+
+class MixtureConfig(Model):
+    """How much of each language, and what that is measured in."""
+
+    weights: Annotated[dict[str, Weight], Field(description="share of each language, on any scale: {ko: 7, en: 3}")]
+    unit: Annotated[Unit, Field(description="what the weights measure; the paper's 7:3 is in bytes of text")] = "bytes"
+    source_weights: Annotated[
+        dict[str, dict[str, Weight]],
+        Field(description="shares of the sources within a language, in the same unit; by size where none is given"),
+    ] = Field(default_factory=dict)
+    max_epochs: Annotated[float, Field(gt=0, description="how often a source may be read before training refuses")] = 1
+
+    @model_validator(mode="after")
+    def _source_weights_of_languages(self) -> Self:
+        for language in self.source_weights.keys() - self.weights.keys():
+            raise ValueError(f"source_weights.{language} has no weight of its own; add weights.{language}")
+        if not self.weights:
+            raise ValueError("weights is empty; name at least one language, as {ko: 7, en: 3}")
+        return self
+
+
+@dataclass(frozen=True)
+class Block:
+    """A row of tokens for one step of training.
+
+    `positions` restart at each document's first token, and at the block's: where they are 0 nothing is to be predicted.
+    `documents` are the ids, within the source, of the documents it holds a part of.
+    """
+
+    ids: Ids  # int64 [block_size]
+    positions: Ids  # int64 [block_size]
+    language: str
+    source: str
+    documents: Ids  # int64 [documents in the block]
+
+
+@dataclass(frozen=True)
+class _Stream:
+    language: str
+    name: str
+    tokens: TokenStream
+    blocks: int  # in one epoch
+    bytes_per_token: float
+    tokens_per_document: float
+
+    def per_block(self, unit: Unit, block_size: int) -> float:
+        """How many bytes, tokens or documents a block of this source stands for, on average."""
+        return (
+            block_size
+            * {
+                "bytes": self.bytes_per_token,
+                "tokens": 1.0,
+                "documents": 1 / self.tokens_per_document,
+            }[unit]
+        )
+
+
+@dataclass(frozen=True)
+class Share:
+    """A row of a plan: what a run sees of one source, or of a whole language (`source` is empty)."""
+
+    language: str
+    source: str
+    blocks: int
+    tokens: int
+    bytes: float  # of text, by the source's mean bytes per token
+    documents: float
+    epochs: float
+    target: float  # share of all in the mixture's unit
+    observed: float  # the same, as it comes out
+    repeated_tokens: int  # read twice, where the last block of each epoch steps back
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the first `blocks` blocks of a mixture hold: a row per language, then a row per source."""
+
+    unit: Unit
+    blocks: int
+    languages: list[Share]
+    sources: list[Share]
+
+    def lines(self) -> list[str]:
+        """The plan as a table, target beside observed."""
+        tokens = sum(row.tokens for row in self.languages)
+        text = sum(row.bytes for row in self.languages)
+        lines = [f"{'':24} {'target':>7} {'observed':>8} {'by bytes':>8} {'by tokens':>9} {'tokens':>15} {'epochs':>7}"]
+        for row in self.languages + self.sources:
+            name = f"{row.language}/{row.source}" if row.source else row.language
+            lines.append(
+                f"{name:24} {row.target:7.2%} {row.observed:8.2%} {row.bytes / text:8.2%} "
+                f"{row.tokens / tokens:9.2%} {row.tokens:15,} {row.epochs:7.3f}"
+            )
+        return [*lines, f"target and observed are shares of {self.unit}"]
+
+
+class Mixture:
+    """Blocks of a tokens folder in the order of training. Block i depends on (seed, i) and the shards alone."""
+
+    def __init__(self, streams: Sequence[_Stream], config: MixtureConfig, block_size: int, seed: int) -> None:
+        self.config, self.block_size, self.seed = config, block_size, seed
+        self._streams = list(streams)
+        shares = _block_shares(self._streams, config, block_size)
+        self._targets = {leaf: share / sum(shares.values()) for leaf, share in shares.items()}
+        by_language = {
+            language: [leaf for leaf, stream in enumerate(self._streams) if stream.language == language]
+            for language in config.weights
+        }
+        self._languages = list(by_language)
+        self._by_language = split_by(
+            {place: sum(shares[leaf] for leaf in leaves) for place, leaves in enumerate(by_language.values())}
+        )
+        self._by_source = [split_by({leaf: shares[leaf] for leaf in leaves}) for leaves in by_language.values()]
+
+    @classmethod
+    def open(
+        cls, tokens_dir: Path, config: MixtureConfig, block_size: int, seed: int, *, tokenizer: str | None = None
+    ) -> Self:
+        """Open a tokens folder; `tokenizer` is the fingerprint of the one the model has (encode.py), to be compared.
+
+        Raises:
+            BllossomError: another tokenizer, a damaged shard, an unknown language or source, a source shorter than a
+                block.
+        """
+        index = read_index(tokens_dir, tokenizer)
+        _check_names(config, index.sources)
+        streams = []
+        for source in index.sources:
+            if not _is_used(source, config):
+                continue
+            if source.tokens < block_size:
+                raise BllossomError(
+                    f"{source.language}/{source.name} has {source.tokens:,} tokens, less than one block of "
+                    f"{block_size:,}; take shorter blocks, or merge it with another source in prepare"
+                )
+            stream = _Stream(
+                language=source.language,
+                name=source.name,
+                tokens=open_stream(tokens_dir, index, source),
+                blocks=-(-source.tokens // block_size),
+                bytes_per_token=source.bytes / source.tokens,
+                tokens_per_document=source.tokens / source.documents,
+            )
+            streams.append(stream)
+        return cls(streams, config, block_size, seed)
+
+    def block(self, index: int) -> Block:
+        """Block number `index` of training.
+
+        Raises:
+            BllossomError: its source would be read more often than `max_epochs` allows.
+        """
+        [(leaf, start)] = self._locate(np.asarray([index]))
+        stream = self._streams[leaf]
+        ids = stream.tokens.read(start, start + self.block_size)
+        positions, documents = _positions(stream.tokens, start, self.block_size)
+        return Block(ids, positions, stream.language, stream.name, documents)
+
+    def ids(self, indices: Ints | Sequence[int] | range) -> Ids:
+        """The tokens of several blocks, int64 [len(indices), block_size]: the fast way, without positions."""
+        out = np.empty((len(indices), self.block_size), np.int64)
+        for row, (leaf, start) in zip(out, self._locate(np.asarray(indices, np.int64)), strict=True):
+            self._streams[leaf].tokens.read_into(start, row)
+        return out
+
+    def _locate(self, indices: Ints) -> list[tuple[int, int]]:
+        """The source of each block, and the offset of its first token."""
+        languages, within, leaves, ordinals = (np.empty(len(indices), np.int64) for _ in range(4))
+        self._by_language.locate(indices, languages, within)
+        for place, split in enumerate(self._by_source):
+            mine = np.flatnonzero(languages == place)
+            if len(mine):
+                split.locate(within[mine], leaves, ordinals, mine)
+        starts = np.empty(len(indices), np.int64)
+        for leaf in np.unique(leaves).tolist():
+            stream, mine = self._streams[leaf], np.flatnonzero(leaves == leaf)
+            if ordinals[mine].max() >= self._allowed(stream):
+                self.plan(int(indices.max()) + 1)
+            epochs, places = np.divmod(ordinals[mine], stream.blocks)
+            for epoch in np.unique(epochs).tolist():
+                key = f"{self.seed}/{stream.language}/{stream.name}/{epoch}"
+                now = epochs == epoch
+                places[now] = shuffled(stream.blocks, key, places[now])
+            starts[mine] = np.minimum(places * self.block_size, stream.tokens.tokens - self.block_size)
+        return list(zip(leaves.tolist(), starts.tolist(), strict=True))
+
+    def _allowed(self, stream: _Stream) -> int:
+        return round(self.config.max_epochs * stream.blocks)
+
+    def _counts(self, blocks: int) -> dict[int, int]:
+        counts: dict[int, int] = {}
+        for place, count in self._by_language.counts(blocks).items():
+            counts |= self._by_source[place].counts(count)
+        return counts
+
+    def longest(self) -> int:
+        """How many blocks there are before some source is used up (`max_epochs` times)."""
+        low, high = 0, 1
+        while self._fits(high):
+            low, high = high, high * 2
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._fits(middle) else (low, middle)
+        return low
+
+    def _fits(self, blocks: int) -> bool:
+        return all(count <= self._allowed(self._streams[leaf]) for leaf, count in self._counts(blocks).items())
+
+    def plan(self, blocks: int) -> Plan:
+        """What the first `blocks` blocks hold, target beside observed, and the epochs of each source.
+
+        Raises:
+            BllossomError: a source would be read more often than `max_epochs` allows; says what it has and needs.
+        """
+        counts = self._counts(blocks)
+        if not self._fits(blocks):
+            raise BllossomError(self._have_and_need(blocks, counts))
+        unit = self.config.unit
+        amounts = {leaf: s.per_block(unit, self.block_size) for leaf, s in enumerate(self._streams)}
+        in_unit = {leaf: share * amounts[leaf] for leaf, share in self._targets.items()}
+        all_target = sum(in_unit.values())
+        all_observed = sum(counts[leaf] * amounts[leaf] for leaf in counts) or 1
+        sources = []
+        for leaf, stream in enumerate(self._streams):
+            tokens = counts[leaf] * self.block_size
+            epochs = counts[leaf] / stream.blocks
+            row = Share(
+                language=stream.language,
+                source=stream.name,
+                blocks=counts[leaf],
+                tokens=tokens,
+                bytes=tokens * stream.bytes_per_token,
+                documents=tokens / stream.tokens_per_document,
+                epochs=epochs,
+                target=in_unit[leaf] / all_target,
+                observed=counts[leaf] * amounts[leaf] / all_observed,
+                repeated_tokens=int(epochs) * (stream.blocks * self.block_size - stream.tokens.tokens),
+            )
+            sources.append(row)
+        return Plan(unit, blocks, [_sum(language, sources) for language in self._languages], sources)
+
+    def _have_and_need(self, blocks: int, counts: dict[int, int]) -> str:
+        lines = []
+        for leaf, count in counts.items():
+            stream = self._streams[leaf]
+            if count > self._allowed(stream):
+                have, need = (number * self.block_size for number in (self._allowed(stream), count))
+                lines.append(
+                    f"{stream.language}/{stream.name} has {have:,} tokens for at most {self.config.max_epochs:g} "
+                    f"epochs, {blocks:,} blocks need {need:,} ({count / stream.blocks:.2f} epochs)"
+                )
+        wanted = max(count / self._streams[leaf].blocks for leaf, count in counts.items())
+        way_out = f"train on at most {self.longest():,} blocks, set max_epochs to {wanted:.2f}, or add text"
+        return "\n".join([*lines, way_out])
+
+
+class HeldOut(Sequence[Block]):
+    """The held-out documents of a language, for bits per byte: each token but a document's first is a label once.
+
+    Blocks overlap by one token, which is context in the later one (position 0, nothing to predict); the last may be
+    shorter than `block_size`. `bytes` are the UTF-8 bytes of all its documents.
+    """
+
+    def __init__(self, stream: TokenStream, names: Sequence[tuple[str, int]], language: str, size: int, text: int):
+        self.bytes, self.tokens, self.documents = text, stream.tokens, stream.documents
+        self._stream, self._language, self._size, self._names = stream, language, size, names
+
+    def __len__(self) -> int:
+        return max(1, -(-(self.tokens - 1) // (self._size - 1))) if self.tokens else 0
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # an int gives a Block, a slice gives a list of them
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        start = (index % len(self)) * (self._size - 1)
+        length = min(self._size, self.tokens - start)
+        positions, documents = _positions(self._stream, start, length)
+        source = next(name for name, end in self._names if documents[0] < end)
+        return Block(self._stream.read(start, start + length), positions, self._language, source, documents)
+
+
+def heldout_blocks(tokens_dir: Path, language: str, block_size: int, *, tokenizer: str | None = None) -> HeldOut:
+    """The held-out blocks of one language.
+
+    Raises:
+        BllossomError: the folder has none in this language, is damaged, or has another tokenizer.
+    """
+    index = read_index(tokens_dir, tokenizer)
+    held = [(source.name, source.heldout) for source in index.sources if source.language == language and source.heldout]
+    if not held:
+        raise BllossomError(f"{tokens_dir} holds no held-out text in {language!r}; set holdout in prepare")
+    names, end, text = [], 0, 0
+    for name, record in held:
+        end, text = end + record.documents, text + record.bytes
+        names.append((name, end))
+    return HeldOut(open_heldout(tokens_dir, index, language), names, language, block_size, text)
+
+
+def _positions(stream: TokenStream, start: int, length: int) -> tuple[Ids, Ids]:
+    """Positions that restart at each document (and at `start`), and the ids of the documents."""
+    first, ends = stream.document_ends(start, start + length)
+    boundaries = ends[ends < start + length] - start
+    begins = np.concatenate([[0], boundaries])
+    lengths = np.diff(begins, append=length)
+    positions = np.arange(length, dtype=np.int64) - np.repeat(begins, lengths)
+    return positions, np.arange(first, first + len(begins), dtype=np.int64)
+
+
+def _is_used(source: SourceRecord, config: MixtureConfig) -> bool:
+    given = config.source_weights.get(source.language)
+    return source.language in config.weights and source.tokens > 0 and (given is None or source.name in given)
+
+
+def _block_shares(streams: Sequence[_Stream], config: MixtureConfig, block_size: int) -> dict[int, float]:
+    """The share of each source in the blocks, from weights in the config's unit."""
+    shares: dict[int, float] = {}
+    for language, weight in config.weights.items():
+        mine = {leaf: stream for leaf, stream in enumerate(streams) if stream.language == language}
+        amounts = {leaf: stream.per_block(config.unit, block_size) for leaf, stream in mine.items()}
+        given = config.source_weights.get(language)
+        if given is None:
+            parts = {leaf: float(stream.blocks) for leaf, stream in mine.items()}
+        else:
+            parts = {leaf: given[stream.name] / amounts[leaf] for leaf, stream in mine.items()}
+        in_unit = sum(part * amounts[leaf] for leaf, part in parts.items())
+        shares |= {leaf: weight * part / in_unit for leaf, part in parts.items()}
+    return shares
+
+
+def _check_names(config: MixtureConfig, sources: Sequence[SourceRecord]) -> None:
+    names: dict[str, list[str]] = {}
+    for source in sources:
+        if source.tokens:
+            names.setdefault(source.language, []).append(source.name)
+    problems = [
+        f"weights.{language}: no training text in this language; there is {', '.join(names) or 'none at all'}"
+        for language in config.weights
+        if language not in names
+    ]
+    for language, given in config.source_weights.items():
+        unknown = [name for name in given if name not in names.get(language, [])]
+        problems += [
+            f"source_weights.{language}.{name}: no such source; there are {', '.join(names.get(language, []))}"
+            for name in unknown
+        ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _sum(language: str, sources: Sequence[Share]) -> Share:
+    rows = [row for row in sources if row.language == language]
+    blocks = sum(row.blocks for row in rows)
+    in_an_epoch = sum(row.blocks / row.epochs for row in rows if row.epochs)
+    return Share(
+        language=language,
+        source="",
+        blocks=blocks,
+        tokens=sum(row.tokens for row in rows),
+        bytes=sum(row.bytes for row in rows),
+        documents=sum(row.documents for row in rows),
+        epochs=blocks / in_an_epoch if in_an_epoch else 0.0,
+        target=sum(row.target for row in rows),
+        observed=sum(row.observed for row in rows),
+        repeated_tokens=sum(row.repeated_tokens for row in rows),
+    )

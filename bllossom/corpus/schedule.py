@@ -1,0 +1,109 @@
+"""Which block comes when: pure arithmetic on (seed, index), so that training can start, stop and resume anywhere.
+
+    block i ──split──▶ language, its n-th ──split──▶ source, its m-th ──▶ epoch m // blocks, shuffled m % blocks
+
+Both halves take O(1) time and memory whatever the corpus: the split counts by rounding, and the shuffle is a keyed
+permutation that is evaluated where it is needed instead of being written down.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+SHARE_BITS = 31  # a share is an integer over 2**31: exact up to 2**31 blocks, off by half a block at most there
+ROUNDS = 6  # four make a pseudorandom permutation of a good round function (Luby and Rackoff, 1988)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A binary tree that deals the natural numbers out to its leaves, each by its share.
+
+    After n blocks the left branch has round(n · share) of them, the right one the others: never more than half a block
+    off. A branch's own error is passed on by the share of its leaf, so with two leaves each prefix is within 1/2 block
+    of the target; with up to four, whose tree has two levels, within 1/2 + 1/2 · share < 1.
+    """
+
+    leaf: int = -1
+    left_share: int = 0  # over 2**SHARE_BITS
+    left: "Split | None" = None
+    right: "Split | None" = None
+
+    def counts(self, blocks: int) -> dict[int, int]:
+        """How many of the first `blocks` each leaf gets."""
+        if self.left is None or self.right is None:
+            return {self.leaf: blocks}
+        to_left = _rounded(blocks, self.left_share)
+        return self.left.counts(to_left) | self.right.counts(blocks - to_left)
+
+    def locate(self, indices: Ints, leaves: Ints, ordinals: Ints, where: Ints | None = None) -> None:
+        """Write for each index the leaf it goes to, and how many went there before it."""
+        where = np.arange(len(indices)) if where is None else where
+        if self.left is None or self.right is None:
+            leaves[where] = self.leaf
+            ordinals[where] = indices
+            return
+        before = _rounded(indices, self.left_share)
+        goes_left = _rounded(indices + 1, self.left_share) > before
+        if goes_left.any():
+            self.left.locate(before[goes_left], leaves, ordinals, where[goes_left])
+        if not goes_left.all():
+            goes_right = ~goes_left
+            self.right.locate((indices - before)[goes_right], leaves, ordinals, where[goes_right])
+
+
+def _rounded(blocks, share):  # type: ignore[no-untyped-def]  # int or int64 array
+    return (blocks * share + (1 << (SHARE_BITS - 1))) >> SHARE_BITS
+
+
+def split_by(shares: Mapping[int, float]) -> Split:
+    """The split of some leaves by their shares (any scale): halved by number, so that the tree stays flat."""
+    leaves = sorted(shares, key=lambda leaf: (-shares[leaf], leaf))
+    if len(leaves) == 1:
+        return Split(leaf=leaves[0])
+    # The largest beside the smallest: both halves weigh about the same, and errors passed down stay small.
+    half = {leaf: shares[leaf] for place, leaf in enumerate(leaves) if place % 4 in (0, 3)}
+    rest = {leaf: shares[leaf] for leaf in leaves if leaf not in half}
+    share = sum(half.values()) / sum(shares.values())
+    return Split(left_share=round(share * (1 << SHARE_BITS)), left=split_by(half), right=split_by(rest))
+
+
+def shuffled(size: int, key: str, positions: Ints) -> Ints:
+    """Where a shuffle of range(size) puts `positions`: a permutation, another one for every key.
+
+    A Feistel network over the next power of two, walked until it lands inside (Black and Rogaway, 2002): less than two
+    walks on average.
+    """
+    if size < 2:
+        return positions
+    bits = max(2, (size - 1).bit_length())
+    keys = _round_keys(key)
+    result = _feistel(positions.astype(np.uint64), bits, keys)
+    while (outside := result >= size).any():
+        result[outside] = _feistel(result[outside], bits, keys)
+    return result.astype(np.int64)
+
+
+@lru_cache(maxsize=256)
+def _round_keys(key: str) -> tuple[int, ...]:
+    digest = hashlib.blake2b(key.encode(), digest_size=8 * ROUNDS).digest()
+    return tuple(int.from_bytes(digest[8 * i : 8 * i + 8], "little") for i in range(ROUNDS))
+
+
+def _feistel(values: NDArray[np.uint64], bits: int, keys: Sequence[int]) -> NDArray[np.uint64]:
+    """One pass over numbers of `bits` bits. Halves may differ by a bit; an even number of rounds swaps them back."""
+    low_bits, high_bits = bits // 2, bits - bits // 2
+    high, low = values >> np.uint64(low_bits), values & np.uint64((1 << low_bits) - 1)
+    for key in keys:
+        # splitmix64's finaliser (Steele, Lea and Flood, 2014) as the round function
+        mixed = (low + np.uint64(key)) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0x94D049BB133111EB)
+        mixed = (mixed ^ (mixed >> np.uint64(32))) & np.uint64((1 << high_bits) - 1)
+        high, low = low, high ^ mixed
+        high_bits, low_bits = low_bits, high_bits
+    return (high << np.uint64(low_bits)) | low
