@@ -95,7 +95,7 @@ def publish(
     partial = output.with_name(f"{output.name}.partial-{identity}")
     with _clear_failures(output):
         _remove_stale(output, partial, force)
-        partial.mkdir(parents=True, exist_ok=True)
+        _make(partial)
         with _locked(partial):
             reset_peak_rss()
             started, clock = datetime.now(UTC), time.monotonic()
@@ -203,6 +203,13 @@ def _already_published(
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     keys = sorted((old.keys() | new.keys()) - {"output"})
     return [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys if old.get(key) != new.get(key)]
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BllossomError(f"{folder} cannot be made ({error.strerror}); choose an output you may write to") from error
 
 
 def _remove_stale(output: Path, partial: Path, force: bool) -> None:

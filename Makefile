@@ -1,0 +1,47 @@
+# Everything here runs offline once installed. PYTHON is what makes the virtual environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE := 1
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test test-slow test-real lint format typecheck check
+
+help:  ## List the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
+
+demo: $(VENV)/.demo  ## Run the whole pipeline on the data in data/, about 6 minutes on 2 cores.
+	$(BIN)/bllossom run configs/demo/recipe.yaml
+
+test: $(VENV)/.dev  ## Run the tests, without the slow ones.
+	$(BIN)/python -m pytest -q -m "not slow" --durations=15
+
+test-slow: $(VENV)/.dev  ## Run the tests longer than 20 seconds.
+	$(BIN)/python -m pytest -q -m slow
+
+test-real: $(VENV)/.dev  ## Run every test on real data (BLLOSSOM_SHARED, default ../shared).
+	$(BIN)/python -m pytest -q -m real_data
+
+lint: $(VENV)/.dev  ## Check with ruff.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev  ## Format with ruff.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(VENV)/.dev  ## Check types with mypy.
+	$(BIN)/mypy
+
+check: test lint typecheck  ## What CI runs.
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[eval]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[dev]'
+	touch $@

@@ -1,0 +1,181 @@
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bllossom import artifacts
+from bllossom.config import StageConfig
+from bllossom.errors import BllossomError
+
+
+class Copying(StageConfig):
+    source: Path
+    suffix: str = ""
+
+
+def copy(config: Copying, *, force: bool = False, calls: list[Path] | None = None) -> artifacts.Manifest:
+    def build(folder: Path) -> dict[str, int]:
+        if calls is not None:
+            calls.append(folder)
+        text = config.source.read_text() + config.suffix
+        (folder / "deep").mkdir(exist_ok=True)
+        (folder / "deep/copy.txt").write_text(text)
+        (folder / "logs").mkdir(exist_ok=True)
+        (folder / "logs/when.txt").write_text("now")
+        return {"characters": len(text)}
+
+    return artifacts.publish(config, stage="copy", inputs={"source": config.source}, build=build, force=force)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Copying:
+    (tmp_path / "source.txt").write_text("text")
+    return Copying(source=tmp_path / "source.txt", output=tmp_path / "out")
+
+
+def test_a_published_folder_is_whole_and_a_second_run_does_nothing(config):
+    calls: list[Path] = []
+    manifest = copy(config, calls=calls)
+    assert list(manifest.files) == ["deep/copy.txt"], "logs are not payload"
+    assert manifest.figures == {"characters": 4}
+    assert artifacts.verify(config.output) == []
+    assert copy(config, calls=calls) == artifacts.read_manifest(config.output)
+    assert len(calls) == 1
+    assert not list(config.output.parent.glob("*.partial-*"))
+
+
+def test_another_result_is_refused_by_name_and_replaced_with_force(config):
+    copy(config)
+    other = config.model_copy(update={"suffix": "!"})
+    with pytest.raises(BllossomError, match=r"holds another result \(suffix:  there, ! here\).*--force"):
+        copy(other)
+    assert copy(other, force=True).figures == {"characters": 5}
+    assert (config.output / "deep/copy.txt").read_text() == "text!"
+
+
+def test_changed_input_is_another_result(config):
+    copy(config)
+    config.source.write_text("changed")
+    with pytest.raises(BllossomError, match="holds another result"):
+        copy(config)
+
+
+def test_a_folder_of_something_else_is_kept_without_force(config):
+    config.output.mkdir()
+    (config.output / "thesis.txt").write_text("years of work")
+    with pytest.raises(BllossomError, match="holds something else"):
+        copy(config)
+    assert (config.output / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_failed_build_leaves_the_old_result(config):
+    copy(config)
+    config.source.write_text("changed")
+
+    def fail(folder: Path) -> dict[str, int]:
+        (folder / "half").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(BllossomError, match=r"disk is full.*run the same command"):
+        artifacts.publish(config, stage="copy", inputs={"source": config.source}, build=fail, force=True)
+    assert artifacts.verify(config.output) == []
+    assert (config.output / "deep/copy.txt").read_text() == "text"
+
+
+def test_a_really_full_disk_ends_with_one_clear_message(config):
+    def fill(folder: Path) -> dict[str, int]:
+        Path("/dev/full").write_text("x" * 10_000)
+        return {}
+
+    with pytest.raises(BllossomError, match="disk is full"):
+        artifacts.publish(config, stage="copy", inputs={}, build=fill)
+    assert not config.output.exists()
+
+
+def test_a_read_only_folder_ends_with_one_clear_message(tmp_path, config):
+    # /proc refuses even root, whom file modes do not stop.
+    refused = config.model_copy(update={"output": Path("/proc/bllossom/out")})
+    with pytest.raises(BllossomError, match=r"cannot be made.*choose an output"):
+        copy(refused)
+
+
+def test_the_partial_folder_is_handed_on_after_a_kill_and_its_result_is_the_same(tmp_path, config):
+    program = (
+        "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from test_artifacts import Copying; from bllossom import artifacts\n"
+        "def build(folder):\n"
+        "    (folder / 'deep').mkdir(exist_ok=True); (folder / 'deep/copy.txt').write_text('ha')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "c = Copying(source=Path(sys.argv[2]), output=Path(sys.argv[3]))\n"
+        "artifacts.publish(c, stage='copy', inputs={'source': c.source}, build=build)\n"
+    )
+    arguments = [str(Path(__file__).parent), str(config.source), str(config.output)]
+    killed = subprocess.run([sys.executable, "-c", program, *arguments])
+    assert killed.returncode == -9
+    assert not config.output.exists()
+    [partial] = config.output.parent.glob("out.partial-*")
+    calls: list[Path] = []
+    resumed = copy(config, calls=calls)
+    assert calls == [partial]
+    whole = copy(config.model_copy(update={"output": tmp_path / "uninterrupted"}))
+    assert resumed.fingerprint == whole.fingerprint
+
+
+def test_a_second_process_does_not_build_in_the_same_place(config):
+    def build(folder: Path) -> dict[str, int]:
+        with pytest.raises(BllossomError, match="another process is working"):
+            copy(config)
+        return {}
+
+    artifacts.publish(config, stage="copy", inputs={"source": config.source}, build=build)
+
+
+def test_a_stale_partial_folder_is_named_and_removed_with_force(config, capsys):
+    stale = config.output.with_name("out.partial-0123456789abcdef")
+    stale.mkdir()
+    copy(config)
+    assert "out.partial-0123456789abcdef was left unfinished" in capsys.readouterr().err
+    copy(config.model_copy(update={"suffix": "!"}), force=True)
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda out: (out / "deep/copy.txt").unlink(), "deep/copy.txt: is missing"),
+        (lambda out: (out / "deep/copy.txt").write_text("texT"), "deep/copy.txt: its contents changed"),
+        (lambda out: (out / "deep/copy.txt").write_text("longer"), "has 6 bytes, the manifest says 4"),
+        (lambda out: (out / "more.txt").write_text(""), "more.txt: is not in the manifest"),
+    ],
+)
+def test_verify_names_what_is_wrong(config, damage, told):
+    copy(config)
+    damage(config.output)
+    assert any(told in problem for problem in artifacts.verify(config.output))
+
+
+def test_verify_finds_a_changed_manifest(config):
+    copy(config)
+    path = config.output / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["fingerprint"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    assert artifacts.verify(config.output) == ["manifest.json: its fingerprint is not that of the files it lists"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.binary(max_size=8), min_size=1, max_size=4))
+def test_a_folders_fingerprint_is_that_of_names_and_contents(tmp_path_factory, files):
+    first, second = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
+    for folder, items in ((first, files.items()), (second, reversed(files.items()))):
+        for name, content in items:
+            (folder / name).write_bytes(content)
+    assert artifacts.fingerprint(first) == artifacts.fingerprint(second)
+    name = next(iter(files))
+    (second / name).write_bytes(files[name] + b"!")
+    assert artifacts.fingerprint(first) != artifacts.fingerprint(second)
