@@ -30,11 +30,11 @@ class Encoded:
 
 
 class Encoder(Protocol):
-    """Encodes outside text: no special tokens added, and literal ones stay text."""
+    """Encodes outside text (UTF-8 bytes): no special tokens added, and literal ones stay text."""
 
     name: Literal["tokenizers", "gigatoken"]
 
-    def encode(self, texts: Sequence[str]) -> Encoded: ...
+    def encode(self, texts: Sequence[bytes]) -> Encoded: ...
 
 
 class ReferenceEncoder:
@@ -48,8 +48,9 @@ class ReferenceEncoder:
         self._backend.encode_special_tokens = True
         self._dtype = token_dtype(len(tokenizer))
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        rows = [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+    def encode(self, texts: Sequence[bytes]) -> Encoded:
+        strings = [text.decode() for text in texts]
+        rows = [encoding.ids for encoding in self._backend.encode_batch_fast(strings, add_special_tokens=False)]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         ids = np.fromiter((token for row in rows for token in row), self._dtype, int(lengths.sum()))
         return Encoded(ids, lengths)
@@ -67,35 +68,47 @@ class GigatokenEncoder:
         settings |= {"added_tokens": [], "post_processor": None}
         self._tokenizer = gigatoken.Tokenizer.from_json(json.dumps(settings))
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[bytes]) -> Encoded:
         layout = self._tokenizer.encode_batch(list(texts)).layout
         offsets = np.asarray(layout.offsets.data, np.int64)
         return Encoded(np.asarray(layout.content.data)[offsets[0] : offsets[-1]], np.diff(offsets))
 
 
-def choose_encoder(tokenizer: PreTrainedTokenizerFast, samples: Sequence[str]) -> tuple[Encoder, str]:
-    """The fast encoder if it agrees with the reference on the samples, else the reference; and why, if so."""
-    reference = ReferenceEncoder(tokenizer)
-    texts = [*PROBES, *samples]
-    try:
-        fast = GigatokenEncoder(tokenizer)
-        found = fast.encode(texts)
-    except (ImportError, ValueError, RuntimeError, NotImplementedError) as error:
-        return reference, f"gigatoken cannot take this tokenizer ({error})"
-    expected = reference.encode(texts)
-    if np.array_equal(found.lengths, expected.lengths) and np.array_equal(found.ids, expected.ids):
-        return fast, ""
-    return reference, f"gigatoken's ids differ, first in {_first_difference(texts, found, expected)!r}"
+class Encoders:
+    """The reference and, where there is one for this tokenizer, the fast encoder."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.reference = ReferenceEncoder(tokenizer)
+        self.fast: GigatokenEncoder | None = None
+        self.why_not = ""
+        try:
+            self.fast = GigatokenEncoder(tokenizer)
+        # A tokenizer it cannot take makes it raise what it likes, a Rust panic (a BaseException) among it.
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+                raise
+            self.why_not = f"gigatoken cannot take this tokenizer ({error})"
+
+    def choose(self, samples: Sequence[bytes]) -> tuple[Encoder, str]:
+        """The fast encoder if it agrees with the reference on the samples, else the reference and why."""
+        if self.fast is None:
+            return self.reference, self.why_not
+        texts = [*(probe.encode() for probe in PROBES), *samples]
+        differs = first_difference(texts, self.fast.encode(texts), self.reference.encode(texts))
+        if differs is None:
+            return self.fast, ""
+        return self.reference, f"gigatoken's ids differ from the tokenizer's own, first in {differs!r}"
 
 
-def _first_difference(texts: Sequence[str], one: Encoded, other: Encoded) -> str:
+def first_difference(texts: Sequence[bytes], one: Encoded, other: Encoded) -> str | None:
+    """The beginning of the first text that two encodings differ on; None if there is none."""
     ends, other_ends = np.cumsum(one.lengths), np.cumsum(other.lengths)
     for text, end, length, other_end, other_length in zip(
         texts, ends, one.lengths, other_ends, other.lengths, strict=True
     ):
         if not np.array_equal(one.ids[end - length : end], other.ids[other_end - other_length : other_end]):
-            return text if len(text) <= 80 else text[:80] + "…"
-    raise AssertionError("the encodings are the same")
+            return text[:120].decode(errors="ignore")
+    return None
 
 
 def add_edges(encoded: Encoded, bos: int | None, eos: int | None, dtype: str) -> Encoded:

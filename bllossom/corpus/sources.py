@@ -127,10 +127,12 @@ def file_format(path: Path) -> str:
     return FORMATS[stem.suffix]
 
 
-def read_records(path: Path, field: str = "text", *, split: Split = "blank-line", skip: int = 0) -> Iterator[Record]:
+def read_records(
+    path: Path, field: str = "text", *, split: Split = "blank-line", skip: int = 0, raw: IO[bytes] | None = None
+) -> Iterator[Record]:
     """Stream the records of one file after the first `skip`; what is broken comes as a record with its error.
 
-    `split` says how a plain text file parts into documents. A `.json` file is one record, and is held in memory.
+    `raw` is the file, opened by a caller who wants to see how far reading has come. `split` says how a plain text file parts into documents. A `.json` file is one record, and is held in memory.
     """
     kind = file_format(path)
     steps = parse_field(field)
@@ -142,9 +144,10 @@ def read_records(path: Path, field: str = "text", *, split: Split = "blank-line"
     }[kind]
     number = skip
     try:
-        for record in read(path, skip=skip):
-            number = record.number
-            yield record
+        with raw or path.open("rb", buffering=1 << 20) as packed, _unpack(path, packed) as file:
+            for record in read(file, skip=skip):
+                number = record.number
+                yield record
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
         yield Record(number + 1, (), f"the compressed file is damaged or cut short from here on ({error})")
 
@@ -200,46 +203,54 @@ class _ZstdStream(io.RawIOBase):
         super().close()
 
 
-def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressing .gz and .zst."""
+def _unpack(path: Path, packed: IO[bytes]) -> IO[bytes]:
     if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
+        return cast(IO[bytes], gzip.open(packed, "rb"))
     if path.suffix == ".zst":
-        return io.BufferedReader(_ZstdStream(path.open("rb")), 1 << 20)
-    return path.open("rb", buffering=1 << 20)
+        return io.BufferedReader(_ZstdStream(packed), 1 << 20)
+    return packed
 
 
-def _read_jsonl(path: Path, *, steps: list[str | Each], skip: int) -> Iterator[Record]:
+def _read_jsonl(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[Record]:
     key = steps[0] if len(steps) == 1 else None
-    with open_bytes(path) as file:
-        for number, line in enumerate(file, 1):
-            if number <= skip or line.isspace():
-                continue
-            try:
-                # Decoded first: json.loads on bytes would let surrogates through that UTF-8 forbids.
-                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                text = value.get(key) if key is not None and isinstance(value, dict) else None
-                yield Record(number, (text,) if isinstance(text, str) else tuple(extract(value, steps)))
-            except ValueError as error:
-                yield Record(number, (), _explain(error))
+    for number, line in enumerate(file, 1):
+        if number <= skip or line.isspace():
+            continue
+        try:
+            # Decoded first: json.loads on bytes would let surrogates through that UTF-8 forbids.
+            value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            text = value.get(key) if key is not None and isinstance(value, dict) else None
+            texts = (text,) if isinstance(text, str) else tuple(extract(value, steps))
+            if b"\\u" in line:
+                _refuse_surrogates(texts)
+            yield Record(number, texts)
+        except ValueError as error:
+            yield Record(number, (), _explain(error))
 
 
-def _read_json(path: Path, *, steps: list[str | Each], skip: int) -> Iterator[Record]:
+def _read_json(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[Record]:
     if skip:
         return
-    with open_bytes(path) as file:
-        try:
-            yield Record(1, tuple(extract(json.loads(file.read().decode("utf-8-sig")), steps)))
-        except ValueError as error:
-            yield Record(1, (), _explain(error))
+    try:
+        texts = tuple(extract(json.loads(file.read().decode("utf-8-sig")), steps))
+        _refuse_surrogates(texts)
+        yield Record(1, texts)
+    except ValueError as error:
+        yield Record(1, (), _explain(error))
 
 
-def _read_parquet(path: Path, *, field: str, steps: list[str | Each], skip: int) -> Iterator[Record]:
+def _refuse_surrogates(texts: tuple[str, ...]) -> None:
+    """Raise UnicodeEncodeError where half of a surrogate pair was escaped: JSON lets it through, UTF-8 does not."""
+    for text in texts:
+        text.encode()
+
+
+def _read_parquet(file: IO[bytes], *, field: str, steps: list[str | Each], skip: int) -> Iterator[Record]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.ParquetFile(path)
+        table = pyarrow.parquet.ParquetFile(file)
     except (pyarrow.ArrowException, OSError) as error:
         yield Record(1, (), f"is not a Parquet file that can be read ({error})")
         return
@@ -268,16 +279,15 @@ def _parquet_record(number: int, value: Any, steps: list[str | Each]) -> Record:
         return Record(number, (), _explain(error))
 
 
-def _read_text(path: Path, *, split: Split, skip: int) -> Iterator[Record]:
-    with open_bytes(path) as file:
-        parts = _paragraphs(file) if split == "blank-line" else iter([file.read()])
-        for number, part in enumerate(parts, 1):
-            if number <= skip:
-                continue
-            try:
-                yield Record(number, (part.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n"),))
-            except ValueError as error:
-                yield Record(number, (), _explain(error))
+def _read_text(file: IO[bytes], *, split: Split, skip: int) -> Iterator[Record]:
+    parts = _paragraphs(file) if split == "blank-line" else iter([file.read()])
+    for number, part in enumerate(parts, 1):
+        if number <= skip:
+            continue
+        try:
+            yield Record(number, (part.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n"),))
+        except ValueError as error:
+            yield Record(number, (), _explain(error))
 
 
 def _paragraphs(file: IO[bytes]) -> Iterator[bytes]:
@@ -313,6 +323,8 @@ def _download(name: str) -> list[Path]:
 def _explain(error: ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start + 1} of the record is not UTF-8; convert the file with iconv, or on_error: skip"
+    if isinstance(error, UnicodeEncodeError):
+        return "an escaped half of a surrogate pair is no character; repair it, or on_error: skip"
     if isinstance(error, json.JSONDecodeError):
         return f"is not JSON ({error.msg} at column {error.colno}); repair it, or on_error: skip"
     return str(error)
