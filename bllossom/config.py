@@ -9,6 +9,7 @@ recipe), `${env.NAME}` and `${env.NAME:-default}`.
 """
 
 import difflib
+import glob
 import itertools
 import os
 import re
@@ -62,6 +63,12 @@ def _check_path(path: Path, info: ValidationInfo) -> Path:
     return path
 
 
+def _check_glob(pattern: str, info: ValidationInfo) -> str:
+    if not glob.glob(pattern, recursive=True):
+        _note_if_missing(pattern, info, hub_allowed=False)
+    return pattern
+
+
 def _check_source(source: str, info: ValidationInfo) -> str:
     _note_if_missing(source, info, hub_allowed=True)
     return source
@@ -72,6 +79,9 @@ InputPath = Annotated[Path, AfterValidator(_check_path)]
 
 Source = Annotated[str, AfterValidator(_check_source)]
 """A file or folder that is there, or a hub id `owner/name`."""
+
+InputGlob = Annotated[str, AfterValidator(_check_glob)]
+"""A file, a folder or a glob that matches something when the stage runs."""
 
 Config = TypeVar("Config", bound=Model)
 
@@ -100,11 +110,13 @@ def load_config(
     *,
     values: Mapping[str, Any] | None = None,
     steps: Mapping[str, Path] | None = None,
+    keep_steps: bool = False,
     allow_missing: bool = False,
 ) -> Loaded[Config]:
     """Read `path` as a `kind`, with `values` (dotted keys) and then `overrides` (`dotted.key=yaml`) on top.
 
-    `steps` are the outputs of a recipe's steps: they may be interpolated, and need not be there yet.
+    `steps` are the outputs of a recipe's earlier steps: they may be interpolated, and need not be there yet.
+    `keep_steps` leaves `${steps…}` as it stands: for the recipe itself, whose steps are read one after the other.
 
     Raises:
         ConfigError: holds every problem: YAML syntax, unknown or double keys, wrong types, inputs that are not there.
@@ -123,7 +135,7 @@ def load_config(
             problems.append(f"command line: {key}: {text!r} is not YAML")
             continue
         _set(raw, key, value, lines, "command line", problems)
-    raw = _interpolate(raw, steps, (), lines, problems, path)
+    raw = _Interpolation(path, lines, steps, keep_steps, problems).apply(raw, ())
     missing = MissingInputs(allowed=allow_missing, expected=list((steps or {}).values()))
     try:
         config = kind.model_validate(raw, context=missing)
@@ -197,33 +209,42 @@ def _set(raw: Any, key: str, value: Any, lines: Lines, origin: str, problems: li
     lines[location] = origin
 
 
-def _interpolate(
-    value: Any, steps: Mapping[str, Path] | None, location: Location, lines: Lines, problems: list[str], path: Path
-) -> Any:
-    if isinstance(value, dict):
-        return {k: _interpolate(v, steps, (*location, k), lines, problems, path) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_interpolate(v, steps, (*location, i), lines, problems, path) for i, v in enumerate(value)]
-    if not isinstance(value, str):
-        return value
+@dataclass(frozen=True)
+class _Interpolation:
+    path: Path
+    lines: Lines
+    steps: Mapping[str, Path] | None
+    keep_steps: bool
+    problems: list[str]
 
-    def replace(match: re.Match[str]) -> str:
+    def apply(self, value: Any, location: Location) -> Any:
+        """The value with every `${…}` in its strings replaced."""
+        if isinstance(value, dict):
+            return {key: self.apply(item, (*location, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.apply(item, (*location, index)) for index, item in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+        return INTERPOLATION.sub(lambda match: self._replace(match, location), value)
+
+    def _replace(self, match: re.Match[str], location: Location) -> str:
         name, _, default = match[1].partition(":-")
-        if name.startswith("env.") and (found := os.environ.get(name[4:], default)):
-            return found
         step = name.removeprefix("steps.").removesuffix(".output")
-        if steps is not None and name == f"steps.{step}.output" and step in steps:
-            return str(steps[step])
         if name.startswith("env."):
+            if found := os.environ.get(name[4:], default):
+                return found
             why = f"the environment variable {name[4:]} is not set"
-        elif steps is None:
+        elif self.keep_steps:
+            return match[0]
+        elif self.steps is None:
             why = "only ${env.NAME} can be used outside a recipe"
+        elif name == f"steps.{step}.output" and step in self.steps:
+            return str(self.steps[step])
         else:
-            why = "should be ${env.NAME} or ${steps.NAME.output} of an earlier step: " + ", ".join(steps)
-        problems.append(f"{_where(location, lines, path)}: {_dotted(location)}: {match[0]}: {why}")
+            why = "should be ${env.NAME} or ${steps.NAME.output} of an earlier step: " + ", ".join(self.steps)
+        where = _where(location, self.lines, self.path)
+        self.problems.append(f"{where}: {_dotted(location)}: {match[0]}: {why}")
         return match[0]
-
-    return INTERPOLATION.sub(replace, value)
 
 
 def _dotted(location: Location) -> str:

@@ -120,7 +120,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
     Raises:
         ConfigError: holds the problems of the recipe, or of all its steps' configs together.
     """
-    recipe = load_config(Recipe, path, overrides).config
+    recipe = load_config(Recipe, path, overrides, keep_steps=True).config
     outputs: dict[str, Path] = {}
     steps: list[PlannedStep] = []
     problems: list[str] = []
