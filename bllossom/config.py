@@ -48,7 +48,8 @@ def is_hub_id(source: str) -> bool:
 
 def _note_if_missing(path: str, info: ValidationInfo, hub_allowed: bool) -> None:
     # Without a context (a config made in Python) the stage itself meets the missing file, and says so.
-    if not isinstance(info.context, MissingInputs) or Path(path).exists():
+    # An interpolation that failed has been told already.
+    if not isinstance(info.context, MissingInputs) or INTERPOLATION.search(path) or Path(path).exists():
         return
     if hub_allowed and is_hub_id(path):
         info.context.found.append(f"{path}: not here; to be fetched from the hub")
