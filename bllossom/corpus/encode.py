@@ -20,6 +20,8 @@ from bllossom.corpus.shards import token_dtype
 # Literal special tokens, and what else is easy to get wrong: always compared, beside the sources' first documents.
 PROBES = ("</s>", "a <s>b</s> c", "<unk>", "  two  spaces ", "tab\tnewline\n\n", " ", "\n", "ﬁ ½ é 각 각", "👩‍👩‍👧 ☃")
 
+REFERENCE_BATCH = 64  # documents
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -49,11 +51,13 @@ class ReferenceEncoder:
         self._dtype = token_dtype(len(tokenizer))
 
     def encode(self, texts: Sequence[bytes]) -> Encoded:
-        strings = [text.decode() for text in texts]
-        rows = [encoding.ids for encoding in self._backend.encode_batch_fast(strings, add_special_tokens=False)]
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        ids = np.fromiter((token for row in rows for token in row), self._dtype, int(lengths.sum()))
-        return Encoded(ids, lengths)
+        rows: list[NDArray[np.unsignedinteger]] = []
+        # Little at a time: an encoding takes some hundred times the memory of its ids.
+        for start in range(0, len(texts), REFERENCE_BATCH):
+            strings = [text.decode() for text in texts[start : start + REFERENCE_BATCH]]
+            for encoding in self._backend.encode_batch_fast(strings, add_special_tokens=False):
+                rows.append(np.asarray(encoding.ids, self._dtype))
+        return Encoded(np.concatenate([np.empty(0, self._dtype), *rows]), np.fromiter(map(len, rows), np.int64))
 
 
 class GigatokenEncoder:

@@ -12,16 +12,17 @@ The shards of a source are one stream: document ids and token offsets run on fro
 """
 
 import bisect
+import io
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
 from bllossom.config import Model
@@ -96,7 +97,7 @@ class ShardWriter:
         self._lengths: list[NDArray[np.uint32]] = []
         self._bytes: list[NDArray[np.uint32]] = []
 
-    def add(self, ids: NDArray[np.unsignedinteger], lengths: Sequence[int], text_bytes: Sequence[int]) -> None:
+    def add(self, ids: NDArray[np.unsignedinteger], lengths: ArrayLike, text_bytes: ArrayLike) -> None:
         """Append documents: `ids` end to end, their lengths in tokens, and the UTF-8 bytes of each one's text."""
         self._tokens.write(np.ascontiguousarray(ids, self._dtype).data)
         self._lengths.append(np.asarray(lengths, np.uint32))
@@ -107,12 +108,7 @@ class ShardWriter:
         lengths = np.concatenate([np.empty(0, np.uint32), *self._lengths])
         text_bytes = np.concatenate([np.empty(0, np.uint32), *self._bytes])
         table = np.stack([np.cumsum(lengths, dtype=np.uint32), text_bytes], axis=1)
-        documents = self._folder / f"{self._file}.documents.npy"
-        unfinished = documents.with_suffix(".unfinished")
-        with unfinished.open("wb") as file:
-            np.save(file, table)
-            _sync(file)
-        unfinished.rename(documents)
+        save_array(self._folder / f"{self._file}.documents.npy", table)
         _sync(self._tokens)
         self._tokens.close()
         self._unfinished.rename(self._path)
@@ -123,6 +119,22 @@ class ShardWriter:
             tokens=int(lengths.sum(dtype=np.int64)),
             checksum=edge_checksum(self._path),
         )
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write a .npy file in one step: it is there whole, on the disk, or not at all."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    write_whole(path, buffer.getbuffer())
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> None:
+    """Write a file in one step: it is there whole, on the disk, or not at all."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with unfinished.open("wb") as file:
+        file.write(data)
+        _sync(file)
+    unfinished.rename(path)
 
 
 def _sync(file: BinaryIO) -> None:
@@ -230,11 +242,7 @@ class TokenStream:
 
 def write_index(folder: Path, index: TokenIndex) -> None:
     """Write index.json in one step: it is there whole, or not."""
-    unfinished = folder / f"{INDEX}.unfinished"
-    with unfinished.open("wb") as file:
-        file.write(json.dumps(index.model_dump(), ensure_ascii=False, indent=1).encode() + b"\n")
-        _sync(file)
-    unfinished.rename(folder / INDEX)
+    write_whole(folder / INDEX, json.dumps(index.model_dump(), ensure_ascii=False, indent=1).encode() + b"\n")
 
 
 def read_index(folder: Path, tokenizer: str | None = None) -> TokenIndex:

@@ -132,7 +132,8 @@ def read_records(
 ) -> Iterator[Record]:
     """Stream the records of one file after the first `skip`; what is broken comes as a record with its error.
 
-    `raw` is the file, opened by a caller who wants to see how far reading has come. `split` says how a plain text file parts into documents. A `.json` file is one record, and is held in memory.
+    `split` says how a plain text file parts into documents. A `.json` file is one record, and is held in memory. `raw`
+    is the file as opened by a caller who wants to see how far reading has come.
     """
     kind = file_format(path)
     steps = parse_field(field)

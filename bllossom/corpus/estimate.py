@@ -1,0 +1,131 @@
+"""What a source holds and what preparing it will take, from a sample of it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bllossom.corpus.clean import make_cleaner
+from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
+from bllossom.corpus.encode import Encoder
+from bllossom.corpus.slices import Reading
+from bllossom.corpus.sources import file_format, read_records
+
+SAMPLE_FILES = 8
+SAMPLE_BYTES = 4_000_000  # of text, from all sampled files together
+INDEX_BYTES = 8  # of the document index, for each document
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one reading holds. All but `files` and `file_bytes` are scaled up from the sample, unless `exact`."""
+
+    name: str
+    files: int
+    file_bytes: int
+    text_bytes: int
+    documents: int
+    tokens: int | None  # None where there is no tokenizer yet
+    seconds: float | None
+    disk_bytes: int | None
+    exact: bool  # the sample was all of it
+
+
+def estimate_reading(reading: Reading, encoder: Encoder | None, itemsize: int) -> Estimate:
+    """Read up to 4 MB of text, spread over its files, and scale up by the share of the files that was read."""
+    step = max(1, len(reading.files) // SAMPLE_FILES)
+    sampled = reading.files[::step][:SAMPLE_FILES]
+    started = time.monotonic()
+    texts: list[bytes] = []
+    consumed = text_bytes = 0
+    clean = make_cleaner(reading.clean)
+    for file in sampled:
+        got, read = _sample_file(file, reading, SAMPLE_BYTES // len(sampled))
+        consumed += read
+        text_bytes += sum(len(text.encode()) for text in got)
+        texts += [clean(text)[0].encode() for text in got]
+    tokens = len(encoder.encode(texts).ids) + 2 * len(texts) if encoder and texts else None
+    seconds = time.monotonic() - started
+    file_bytes = sum(file.stat().st_size for file in reading.files)
+    scale = file_bytes / consumed if consumed else 0.0
+    all_tokens = round(tokens * scale) if tokens is not None else None
+    return Estimate(
+        name=f"{reading.language}/{reading.source}{' held out' if reading.heldout_share == 1 else ''}",
+        files=len(reading.files),
+        file_bytes=file_bytes,
+        text_bytes=round(text_bytes * scale),
+        documents=round(len(texts) * scale),
+        tokens=all_tokens,
+        seconds=seconds * scale if tokens is not None else None,
+        disk_bytes=all_tokens * itemsize + round(len(texts) * scale) * INDEX_BYTES if all_tokens is not None else None,
+        exact=consumed == file_bytes,
+    )
+
+
+def _sample_file(file: Path, reading: Reading, limit: int) -> tuple[list[str], int]:
+    """The first texts of a file, and how many of its bytes they took."""
+    texts: list[str] = []
+    size, rows = 0, 0
+    with file.open("rb") as raw:
+        for record in read_records(file, reading.field, split=reading.split, raw=raw):
+            texts += record.texts
+            size += sum(len(text.encode()) for text in record.texts)
+            rows = record.number
+            if size >= limit:
+                if file_format(file) == "parquet":
+                    return texts, file.stat().st_size * rows // _parquet_rows(file)
+                return texts, raw.tell()
+    return texts, file.stat().st_size
+
+
+def _parquet_rows(file: Path) -> int:
+    import pyarrow.parquet
+
+    return int(pyarrow.parquet.ParquetFile(file).metadata.num_rows)
+
+
+def table(estimates: Sequence[Estimate], deduplicate: bool) -> list[str]:
+    """Estimates as lines to print, with their sum."""
+    if not estimates:
+        return []
+    lines = [
+        f"{'':32} {'files':>7} {'on disk':>10} {'text':>10} {'documents':>12} {'tokens':>15} {'time':>8} {'shards':>10}"
+    ]
+    lines += [_line(estimate) for estimate in estimates]
+    if len(estimates) > 1:
+        lines.append(_line(_sum(estimates)))
+    if not all(estimate.exact for estimate in estimates):
+        lines.append("~ is scaled up from a sample of the files")
+    if deduplicate:
+        documents = sum(estimate.documents for estimate in estimates)
+        each = EXACT_BYTES_PER_DOCUMENT
+        lines.append(f"exact deduplication: up to {each} bytes of memory a document, {documents * each / 1e6:,.0f} MB")
+    return lines
+
+
+def _sum(estimates: Sequence[Estimate]) -> Estimate:
+    known = [e for e in estimates if e.tokens is not None and e.seconds is not None and e.disk_bytes is not None]
+    all_known = len(known) == len(estimates)
+    return Estimate(
+        name="all",
+        files=sum(e.files for e in estimates),
+        file_bytes=sum(e.file_bytes for e in estimates),
+        text_bytes=sum(e.text_bytes for e in estimates),
+        documents=sum(e.documents for e in estimates),
+        tokens=sum(e.tokens or 0 for e in known) if all_known else None,
+        seconds=sum(e.seconds or 0 for e in known) if all_known else None,
+        disk_bytes=sum(e.disk_bytes or 0 for e in known) if all_known else None,
+        exact=all(e.exact for e in estimates),
+    )
+
+
+def _line(estimate: Estimate) -> str:
+    about = "" if estimate.exact else "~"
+    tokens = "?" if estimate.tokens is None else f"{about}{estimate.tokens:,}"
+    seconds = "?" if estimate.seconds is None else f"~{estimate.seconds:,.0f} s"
+    disk = "?" if estimate.disk_bytes is None else f"{about}{estimate.disk_bytes / 1e6:,.1f} MB"
+    text = f"{about}{estimate.text_bytes / 1e6:,.1f} MB"
+    return (
+        f"{estimate.name:32} {estimate.files:7,} {estimate.file_bytes / 1e6:7,.1f} MB {text:>10} "
+        f"{about + format(estimate.documents, ','):>12} {tokens:>15} {seconds:>8} {disk:>10}"
+    )

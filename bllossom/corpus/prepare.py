@@ -1,0 +1,303 @@
+"""prepare: text of several languages into token shards, exactly once.
+
+    sources ─▶ clean ─▶ near duplicates? ─▶ contaminated? ─▶ duplicates ─▶ held-out share ─▶ encode ─▶ shards
+
+The work lies in the partial folder, under work/, and is removed at the end; slices.py says how a killed run goes on.
+Held-out files come first, so that training text that repeats them is dropped as a duplicate.
+"""
+
+import json
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from transformers import PreTrainedTokenizerFast
+
+from bllossom.artifacts import Manifest, publish
+from bllossom.config import Model, Source, StageConfig, is_hub_id
+from bllossom.console import progress, say
+from bllossom.corpus.clean import CleaningConfig, make_cleaner
+from bllossom.corpus.encode import Encoder, Encoders
+from bllossom.corpus.estimate import Estimate, estimate_reading, table
+from bllossom.corpus.finish import finish
+from bllossom.corpus.shards import INDEX, token_dtype
+from bllossom.corpus.slices import Reading, Settings, run_slices
+from bllossom.corpus.sources import Split, locate, parse_field, read_records
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.vocab.tokenizer import load_tokenizer
+
+WORK = "work"
+REPORT = "report.json"
+SAMPLE_DOCUMENTS, SAMPLE_BYTES = 200, 256_000  # of each source, on which the encoders are compared: what is less
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
+
+
+class SourceConfig(Model):
+    """One source of text in one language."""
+
+    path: Annotated[str, Field(description="a file, a folder, a glob, or a hub data set owner/name")]
+    name: Annotated[
+        str, Field(pattern=r"^[\w.-]*$", description="what the source is called; from its path where not given")
+    ] = ""
+    field: Annotated[
+        str, Field(description="where the text is: text, meta.body, data[].context; [+] joins a list into one text")
+    ] = "text"
+    split: Annotated[Split, Field(description="plain text files: a document between blank lines, or a file each")] = (
+        "blank-line"
+    )
+    licence: Annotated[str, Field(description="recorded with the figures")] = ""
+    clean: Annotated[CleaningConfig | None, Field(description="cleaning of its own, in place of the common one")] = None
+    holdout: Annotated[
+        float | None, Field(ge=0, lt=1, description="share of documents kept back, in place of the common one")
+    ] = None
+    holdout_path: Annotated[
+        str, Field(description="its held-out text (file, folder, glob); then no share of `path` is kept back")
+    ] = ""
+
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> Self:
+        if self.holdout and self.holdout_path:
+            raise ValueError("holdout and holdout_path exclude each other; give one of them")
+        return self
+
+
+class PrepareConfig(StageConfig):
+    """What `bllossom prepare` reads."""
+
+    tokenizer: Annotated[Source, Field(description="a folder with a tokenizer, a .model file or a hub id")]
+    sources: Annotated[
+        dict[str, Annotated[list[SourceConfig], Field(min_length=1)]],
+        Field(min_length=1, description="by language, each a path or a mapping with path, field, licence, clean …"),
+    ]
+    bos: Annotated[bool, Field(description="put the tokenizer's begin-of-text token before each document")] = True
+    eos: Annotated[bool, Field(description="put the tokenizer's end-of-text token behind each document")] = True
+    holdout: Annotated[
+        float, Field(ge=0, lt=1, description="share of each source's documents kept back for validation")
+    ] = 0.01
+    clean: Annotated[CleaningConfig, Field(description="cleaning of every source that has none of its own")] = (
+        CleaningConfig()
+    )
+    deduplicate: Annotated[bool, Field(description="drop documents that came before, in any source")] = True
+    on_error: Annotated[Literal["stop", "skip"], Field(description="a broken record ends the stage, or is skipped")] = (
+        "stop"
+    )
+    max_errors: Annotated[int, Field(ge=0, description="with on_error: skip, end the stage beyond this many")] = 1000
+    shard_bytes: Annotated[
+        int, Field(gt=0, description="bytes of text in a shard, which is also what a kill can cost")
+    ] = 64_000_000
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _paths_are_sources(cls, sources: Any) -> Any:
+        if not isinstance(sources, dict):
+            return sources
+
+        def as_mapping(entry: Any) -> Any:
+            return {"path": entry} if isinstance(entry, str) else entry
+
+        return {
+            language: [as_mapping(entry) for entry in entries] if isinstance(entries, list) else entries
+            for language, entries in sources.items()
+        }
+
+
+def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
+    """Clean, deduplicate, hold out, encode, publish.
+
+    Raises:
+        BllossomError: a source is missing, empty or broken, the tokenizer lacks a special token, or the disk is too
+            small.
+    """
+    readings = make_readings(config)
+    inputs = {
+        f"{reading.language}/{reading.source}/{'heldout/' if reading.heldout_share == 1 else ''}{number:05d}": path
+        for reading in readings
+        for number, path in enumerate(reading.files)
+    }
+    return publish(
+        config,
+        stage="prepare",
+        inputs=inputs | _tokenizer_inputs(config.tokenizer),
+        build=lambda folder: _build(config, readings, folder),
+        force=force,
+    )
+
+
+def dry_run(config: PrepareConfig) -> list[str]:
+    """Say what each source holds and needs, estimated from a sample of it."""
+    lines, readings = [], []
+    for language, name, source in _named(config):
+        paths = [source.path, source.holdout_path] if source.holdout_path else [source.path]
+        absent = [path for path in paths if is_hub_id(path) or not _is_there(path)]
+        lines += [f"{language}/{name}: {path} is not here yet" for path in absent]
+        if not absent:
+            readings += _readings_of(config, language, name, source)
+    tokenizer = None
+    if is_hub_id(config.tokenizer) or not Path(config.tokenizer).exists():
+        lines.append(f"tokenizer {config.tokenizer} is not here yet: tokens, time and disk cannot be estimated")
+    else:
+        tokenizer = load_tokenizer(config.tokenizer)
+    encoder = Encoders(tokenizer).choose(_all_samples(readings))[0] if tokenizer else None
+    itemsize = 2 if tokenizer is None or token_dtype(len(tokenizer)) == "uint16" else 4
+    return [*lines, *table([estimate_reading(r, encoder, itemsize) for r in readings], config.deduplicate)]
+
+
+def make_readings(config: PrepareConfig) -> list[Reading]:
+    """All files to read, in order: held-out files first, then the sources as they stand in the config.
+
+    Raises:
+        ConfigError: names every source that is not there or has no known format.
+    """
+    readings: list[Reading] = []
+    problems = []
+    for language, name, source in _named(config):
+        try:
+            readings += _readings_of(config, language, name, source)
+            parse_field(source.field)
+            make_cleaner(source.clean or config.clean)
+        except BllossomError as error:
+            problems.append(f"sources.{language}: {error}")
+    if problems:
+        raise ConfigError(problems)
+    return sorted(readings, key=lambda reading: reading.heldout_share < 1)
+
+
+def _readings_of(config: PrepareConfig, language: str, name: str, source: SourceConfig) -> list[Reading]:
+    share = config.holdout if source.holdout is None else source.holdout
+    ways = [(source.holdout_path, 1.0), (source.path, 0.0)] if source.holdout_path else [(source.path, share)]
+    clean = source.clean or config.clean
+    return [
+        Reading(language, name, locate(path), source.field, source.split, clean, heldout_share)
+        for path, heldout_share in ways
+    ]
+
+
+def _named(config: PrepareConfig) -> list[tuple[str, str, SourceConfig]]:
+    """Every source with its language and a name that is its own there: as given, or from the path."""
+    found = []
+    for language, sources in config.sources.items():
+        names = [source.name or _name_from(source.path) for source in sources]
+        counts, given = Counter(names), Counter[str]()
+        for name, source in zip(names, sources, strict=True):
+            given[name] += 1
+            found.append((language, name if counts[name] == 1 else f"{name}-{given[name]}", source))
+    return found
+
+
+def _name_from(path: str) -> str:
+    stem = re.split(r"\.(jsonl|ndjson|json|parquet|txt)\b", Path(path).name)[0]
+    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "text"
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return bool(locate(path))
+    except BllossomError:
+        return False
+
+
+def _tokenizer_inputs(source: str) -> dict[str, Path]:
+    """The tokenizer's own files: the folder may hold a model's weights, which do not matter here."""
+    path = Path(source)
+    files = [path] if path.is_file() else _tokenizer_files(path) if path.is_dir() else []
+    return {f"tokenizer/{file.name}": file for file in files}
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    return sorted(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern) if file.is_file())
+
+
+def _build(config: PrepareConfig, readings: list[Reading], folder: Path) -> dict[str, Any]:
+    work = folder / WORK
+    if not (folder / INDEX).is_file():
+        work.mkdir(exist_ok=True)
+        _tokenize(config, readings, folder, work)
+    # The index is written last: from here on all is there, and a kill while tidying up costs nothing.
+    shutil.rmtree(work, ignore_errors=True)
+    figures: dict[str, Any] = json.loads((folder / REPORT).read_bytes())
+    return figures
+
+
+def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work: Path) -> None:
+    tokenizer = load_tokenizer(config.tokenizer)
+    encoders = Encoders(tokenizer)
+    settings = Settings(
+        shard_bytes=config.shard_bytes,
+        on_error=config.on_error,
+        max_errors=config.max_errors,
+        deduplicate=config.deduplicate,
+        bos=_special(tokenizer, "bos") if config.bos else None,
+        eos=_special(tokenizer, "eos") if config.eos else None,
+        pieces=len(tokenizer),
+        dtype=token_dtype(len(tokenizer)),
+        near_duplicates=None,
+        contaminated=None,
+    )
+    estimates = [estimate_reading(reading, None, 2) for reading in readings]
+    _check_disk(folder, estimates, settings.dtype)
+
+    def choose(reading: Reading) -> Encoder:
+        encoder, why = encoders.choose(_samples(reading))
+        if why:
+            say(
+                f"{reading.language}/{reading.source}: {why}; using the tokenizer's own implementation, which is slower"
+            )
+        return encoder
+
+    with progress("bytes of text tokenised", sum(estimate.text_bytes for estimate in estimates)) as advance:
+        done = run_slices(readings, settings, choose, folder, work, advance)
+    save_tokenizer(config.tokenizer, tokenizer, folder / "tokenizer")
+    finish(readings, done, settings, tokenizer, _licences(config), folder, work)
+
+
+def _special(tokenizer: PreTrainedTokenizerFast, which: str) -> int:
+    found = getattr(tokenizer, f"{which}_token_id")
+    if found is None:
+        raise ConfigError(f"{which}: the tokenizer has no {which} token; set {which}: false, or take another tokenizer")
+    return int(found)
+
+
+def _licences(config: PrepareConfig) -> dict[str, str]:
+    return {f"{language}/{name}": source.licence for language, name, source in _named(config) if source.licence}
+
+
+def _samples(reading: Reading) -> list[bytes]:
+    """The first documents of a source."""
+    texts: list[bytes] = []
+    records = (record for file in reading.files for record in read_records(file, reading.field, split=reading.split))
+    while sum(map(len, texts)) < SAMPLE_BYTES and (record := next(records, None)) is not None:
+        texts += [text.encode() for text in record.texts]
+    return texts[:SAMPLE_DOCUMENTS]
+
+
+def _all_samples(readings: list[Reading]) -> list[bytes]:
+    return [text for reading in readings for text in _samples(reading)]
+
+
+def _check_disk(folder: Path, estimates: list[Estimate], dtype: str) -> None:
+    """Refuse to start what will not fit. A run that goes on has part of it written already."""
+    # The bound for a tokenizer not yet seen on this text is crude on purpose: three bytes of text a token.
+    itemsize = 2 if dtype == "uint16" else 4
+    needed = sum(estimate.text_bytes // 3 * itemsize + 8 * estimate.documents for estimate in estimates)
+    more = needed - sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    free = shutil.disk_usage(folder).free
+    if more > free:
+        raise BllossomError(
+            f"the tokens need about {more / 1e9:.1f} GB more, and {folder.parent} has {free / 1e9:.1f} GB free; "
+            "make some room, or choose an output on another disk"
+        )
+
+
+def save_tokenizer(source: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Copy the tokenizer's files; write those that it does not come with."""
+    folder.mkdir(exist_ok=True)
+    path = Path(source)
+    if not (path / "tokenizer.json").is_file():
+        tokenizer.save_pretrained(folder)
+    for file in _tokenizer_files(path) if path.is_dir() else []:
+        shutil.copyfile(file, folder / file.name)
+    if path.is_file():
+        shutil.copyfile(path, folder / "tokenizer.model")
