@@ -28,11 +28,12 @@ class SeenHashes:
         new = np.zeros(len(hashes), bool)
         new[np.unique(hashes, return_index=True)[1]] = True
         candidates = np.flatnonzero(new)
-        new[candidates] = ~self._contains(hashes[candidates])
+        new[candidates] = ~self.contains(hashes[candidates])
         self._insert(hashes[new])
         return new
 
-    def _contains(self, hashes: Hashes) -> NDArray[np.bool_]:
+    def contains(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """Which of these are in the set; 0 never is."""
         mask = np.uint64(len(self._table) - 1)
         found = np.zeros(len(hashes), bool)
         open_, slots = np.arange(len(hashes)), hashes & mask

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bllossom.corpus.clean import make_cleaner
-from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
 from bllossom.corpus.encode import Encoder
 from bllossom.corpus.slices import Reading
 from bllossom.corpus.sources import file_format, read_records
@@ -84,7 +83,7 @@ def _parquet_rows(file: Path) -> int:
     return int(pyarrow.parquet.ParquetFile(file).metadata.num_rows)
 
 
-def table(estimates: Sequence[Estimate], deduplicate: bool) -> list[str]:
+def table(estimates: Sequence[Estimate]) -> list[str]:
     """Estimates as lines to print, with their sum."""
     if not estimates:
         return []
@@ -96,10 +95,6 @@ def table(estimates: Sequence[Estimate], deduplicate: bool) -> list[str]:
         lines.append(_line(_sum(estimates)))
     if not all(estimate.exact for estimate in estimates):
         lines.append("~ is scaled up from a sample of the files")
-    if deduplicate:
-        documents = sum(estimate.documents for estimate in estimates)
-        each = EXACT_BYTES_PER_DOCUMENT
-        lines.append(f"exact deduplication: up to {each} bytes of memory a document, {documents * each / 1e6:,.0f} MB")
     return lines
 
 

@@ -13,6 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 from transformers import PreTrainedTokenizerFast
 
@@ -20,10 +22,13 @@ from bllossom.artifacts import Manifest, publish
 from bllossom.config import Model, Source, StageConfig, is_hub_id
 from bllossom.console import progress, say
 from bllossom.corpus.clean import CleaningConfig, make_cleaner
+from bllossom.corpus.decontaminate import DecontaminationConfig, Decontaminator, test_files
+from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
 from bllossom.corpus.encode import Encoder, Encoders
 from bllossom.corpus.estimate import Estimate, estimate_reading, table
 from bllossom.corpus.finish import finish
-from bllossom.corpus.shards import INDEX, token_dtype
+from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, find_near_duplicates
+from bllossom.corpus.shards import INDEX, save_array, token_dtype
 from bllossom.corpus.slices import Reading, Settings, run_slices
 from bllossom.corpus.sources import Split, locate, parse_field, read_records
 from bllossom.errors import BllossomError, ConfigError
@@ -81,6 +86,13 @@ class PrepareConfig(StageConfig):
         CleaningConfig()
     )
     deduplicate: Annotated[bool, Field(description="drop documents that came before, in any source")] = True
+    near_duplicates: Annotated[
+        NearDuplicatesConfig | None,
+        Field(description="also drop what is nearly the same: a pass of its own over all text"),
+    ] = None
+    decontaminate: Annotated[
+        DecontaminationConfig | None, Field(description="drop documents that hold test rows of the evaluation data")
+    ] = None
     on_error: Annotated[Literal["stop", "skip"], Field(description="a broken record ends the stage, or is skipped")] = (
         "stop"
     )
@@ -117,6 +129,8 @@ def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
         for reading in readings
         for number, path in enumerate(reading.files)
     }
+    if config.decontaminate:
+        inputs |= {f"decontaminate/{number:05d}": path for number, path in enumerate(test_files(config.decontaminate))}
     return publish(
         config,
         stage="prepare",
@@ -142,7 +156,21 @@ def dry_run(config: PrepareConfig) -> list[str]:
         tokenizer = load_tokenizer(config.tokenizer)
     encoder = Encoders(tokenizer).choose(_all_samples(readings))[0] if tokenizer else None
     itemsize = 2 if tokenizer is None or token_dtype(len(tokenizer)) == "uint16" else 4
-    return [*lines, *table([estimate_reading(r, encoder, itemsize) for r in readings], config.deduplicate)]
+    estimates = [estimate_reading(reading, encoder, itemsize) for reading in readings]
+    return [*lines, *table(estimates), *_memory_lines(config, sum(estimate.documents for estimate in estimates))]
+
+
+def _memory_lines(config: PrepareConfig, documents: int) -> list[str]:
+    """What grows with the corpus: the hashes that deduplication remembers."""
+    needs = {}
+    if config.deduplicate:
+        needs["exact deduplication"] = EXACT_BYTES_PER_DOCUMENT
+    if config.near_duplicates:
+        needs["near duplicates"] = bytes_per_document(config.near_duplicates)
+    return [
+        f"{what}: up to {each} bytes of memory a document, {documents * each / 1e6:,.1f} MB"
+        for what, each in needs.items()
+    ]
 
 
 def make_readings(config: PrepareConfig) -> list[Reading]:
@@ -224,6 +252,10 @@ def _build(config: PrepareConfig, readings: list[Reading], folder: Path) -> dict
 def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work: Path) -> None:
     tokenizer = load_tokenizer(config.tokenizer)
     encoders = Encoders(tokenizer)
+    estimates = [estimate_reading(reading, None, 2) for reading in readings]
+    _check_disk(folder, estimates, token_dtype(len(tokenizer)))
+    text_bytes = sum(estimate.text_bytes for estimate in estimates)
+    decontaminator = Decontaminator(config.decontaminate) if config.decontaminate else None
     settings = Settings(
         shard_bytes=config.shard_bytes,
         on_error=config.on_error,
@@ -233,11 +265,9 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
         eos=_special(tokenizer, "eos") if config.eos else None,
         pieces=len(tokenizer),
         dtype=token_dtype(len(tokenizer)),
-        near_duplicates=None,
-        contaminated=None,
+        near_duplicates=_near_duplicates(config, readings, work, text_bytes),
+        contaminated=decontaminator.find if decontaminator else None,
     )
-    estimates = [estimate_reading(reading, None, 2) for reading in readings]
-    _check_disk(folder, estimates, settings.dtype)
 
     def choose(reading: Reading) -> Encoder:
         encoder, why = encoders.choose(_samples(reading))
@@ -247,10 +277,29 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
             )
         return encoder
 
-    with progress("bytes of text tokenised", sum(estimate.text_bytes for estimate in estimates)) as advance:
+    with progress("bytes of text tokenised", text_bytes) as advance:
         done = run_slices(readings, settings, choose, folder, work, advance)
     save_tokenizer(config.tokenizer, tokenizer, folder / "tokenizer")
     finish(readings, done, settings, tokenizer, _licences(config), folder, work)
+
+
+def _near_duplicates(
+    config: PrepareConfig, readings: list[Reading], work: Path, text_bytes: int
+) -> list[NDArray[np.int64]] | None:
+    """What the pass over near duplicates found, kept in the work folder so that a kill later on does not repeat it."""
+    if config.near_duplicates is None:
+        return None
+    found = work / "near-duplicates"
+    if not found.is_dir():
+        unfinished = work / "near-duplicates.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        with progress("bytes of text compared", text_bytes) as advance:
+            drops = find_near_duplicates(readings, config.near_duplicates, advance)
+        for number, reading_drops in enumerate(drops):
+            save_array(unfinished / f"{number:05d}.npy", reading_drops)
+        unfinished.rename(found)
+    return [np.load(found / f"{number:05d}.npy") for number in range(len(readings))]
 
 
 def _special(tokenizer: PreTrainedTokenizerFast, which: str) -> int:

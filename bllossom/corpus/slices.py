@@ -301,19 +301,18 @@ class _SliceMaker:
             )
 
     def _unique(self, batch: list[Candidate]) -> list[Candidate]:
-        """Drop near duplicates, contaminated documents and exact duplicates, in this order; count what is kept."""
-        near = self._settings.near_duplicates
-        if near is not None and batch:
-            numbers = np.asarray([candidate.number for candidate in batch])
-            flags = np.isin(numbers, near[self._number])
-            batch = self._without(batch, flags, "near duplicate")
-        if self._settings.contaminated is not None:
-            batch = [candidate for candidate in batch if not self._is_contaminated(candidate)]
+        """Drop exact duplicates, near duplicates and contaminated documents, in this order; count what is kept."""
         if self._settings.deduplicate:
             hashes = np.fromiter((xxhash.xxh3_64_intdigest(c.data) for c in batch), np.uint64, len(batch))
             new = self._seen.add(hashes)
             self._hashes.append(hashes[new])
             batch = self._without(batch, ~new, "duplicate")
+        near = self._settings.near_duplicates
+        if near is not None:
+            numbers = np.asarray([candidate.number for candidate in batch], np.int64)
+            batch = self._without(batch, np.isin(numbers, near[self._number]), "near duplicate")
+        if self._settings.contaminated is not None:
+            batch = [candidate for candidate in batch if not self._is_contaminated(candidate)]
         for candidate in batch:
             self._counts.kept[0] += 1
             self._counts.kept[1] += len(candidate.data)

@@ -166,6 +166,31 @@ def read_documents(source: str, field: str = "text", *, split: Split = "blank-li
             yield from record.texts
 
 
+def read_rows(path: Path) -> Iterator[Any]:
+    """Stream the rows of a JSONL, JSON (a list) or Parquet file as plain Python values.
+
+    Raises:
+        BllossomError: the file is broken, or plain text.
+    """
+    kind = file_format(path)
+    try:
+        with path.open("rb") as packed, _unpack(path, packed) as file:
+            if kind == "parquet":
+                import pyarrow.parquet
+
+                for batch in pyarrow.parquet.ParquetFile(file).iter_batches(PARQUET_ROWS):
+                    yield from batch.to_pylist()
+            elif kind == "jsonl":
+                yield from (json.loads(line) for line in file if not line.isspace())
+            elif kind == "json":
+                value = json.load(file)
+                yield from value if isinstance(value, list) else [value]
+            else:
+                raise BllossomError(f"{path}: plain text has no rows; name a JSONL, JSON or Parquet file")
+    except (ValueError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise BllossomError(f"{path}: cannot be read ({error}); repair it, or name another file") from error
+
+
 class _ZstdStream(io.RawIOBase):
     """Decompressed bytes of a zstd file of any number of frames.
 
