@@ -1,5 +1,6 @@
 """The surgery itself: a plan made from headers and tokenizers, and a folder written from it by blocks of rows."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bllossom.console import progress, say
@@ -109,7 +111,7 @@ def write_model(plan: Plan, folder: Path) -> dict[str, Any]:
     _check_room(plan.bytes_to_write(linked), folder)
     growths = {name: _growth(plan, name, method) for name, method in plan.matrices.items()}
     shards = [shard for shard in plan.checkpoint.shards if shard.path not in linked]
-    with progress("writing shards", total=len(shards)) as advance:
+    with _threads(plan), progress("writing shards", total=len(shards)) as advance:
         for shard in shards:
             if plan.changes(shard):
                 rewrite(shard, folder / shard.path.name, growths, plan.dtype)
@@ -122,6 +124,20 @@ def write_model(plan: Plan, folder: Path) -> dict[str, Any]:
     for path in plan.small_files():
         shutil.copyfile(path, folder / path.name)
     return _figures(plan, linked=len(linked), copied=len(unchanged) - len(linked))
+
+
+@contextlib.contextmanager
+def _threads(plan: Plan) -> Iterator[None]:
+    """One thread, except for `normal`, which is a large matrix product.
+
+    The other blocks are so small that threads wait for each other: ten times longer than one needs, on a busy machine.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if "normal" in plan.matrices.values() else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _growth(plan: Plan, name: str, method: Method) -> Growth:
