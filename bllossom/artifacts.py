@@ -34,6 +34,10 @@ LOGS = "logs"
 PACKAGES = ("bllossom", "torch", "transformers", "tokenizers", "sentencepiece", "datasets", "lm_eval")
 
 
+Hashed = dict[tuple[int, int, int, int], str]
+"""The sha256 of each file read so far, by device, inode, bytes and time of change (ns)."""
+
+
 class FileRecord(BaseModel):
     """One payload file."""
 
@@ -79,7 +83,8 @@ def publish(
         BllossomError: an input is missing, the output holds something else, the disk is full or read-only.
     """
     output = config.output
-    fingerprints = {name: fingerprint(path) for name, path in inputs.items()}
+    hashed: Hashed = {}
+    fingerprints = {name: fingerprint(path, hashed) for name, path in inputs.items()}
     settings = config.model_dump(mode="json")
     identity = _identity(stage, settings, fingerprints)
     try:
@@ -100,7 +105,7 @@ def publish(
             reset_peak_rss()
             started, clock = datetime.now(UTC), time.monotonic()
             figures = build(partial)
-            files = {name: _record(partial / name) for name in _payload(partial)}
+            files = {name: _record(partial / name, hashed) for name in _payload(partial)}
             manifest = Manifest(
                 stage=stage,
                 id=identity,
@@ -136,20 +141,22 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise BllossomError(f"{path} is damaged ({error}); make the folder again with --force") from error
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Path, hashed: Hashed | None = None) -> str:
     """The sha256 of a file, or of a folder's payload. A published folder's comes from its manifest, unread.
+
+    What was read is noted in `hashed`.
 
     Raises:
         BllossomError: there is nothing at `path`.
     """
     if path.is_file():
-        return _sha256(path)
+        return _record(path, hashed).sha256
     if not path.is_dir():
         raise BllossomError(f"no such file or folder: {path}")
     manifest = read_manifest(path)
     if manifest is not None:
         return manifest.fingerprint
-    return _combine({name: _record(path / name) for name in _payload(path)})
+    return _combine({name: _record(path / name, hashed) for name in _payload(path)})
 
 
 def verify(folder: Path) -> list[str]:
@@ -261,13 +268,15 @@ def _payload(folder: Path) -> list[str]:
     return sorted(name.as_posix() for name in names if name.parts[0] != LOGS and name.as_posix() != MANIFEST)
 
 
-def _sha256(path: Path) -> str:
+def _record(path: Path, hashed: Hashed | None = None) -> FileRecord:
+    """Hash a file, unless it is a hard link to one in `hashed`: a 13B model's 26 GB are read once, not twice."""
+    hashed = {} if hashed is None else hashed
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _record(path: Path) -> FileRecord:
-    return FileRecord(sha256=_sha256(path), bytes=path.stat().st_size)
+        stat = os.fstat(file.fileno())
+        key = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if key not in hashed:
+            hashed[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileRecord(sha256=hashed[key], bytes=stat.st_size)
 
 
 def _combine(files: Mapping[str, FileRecord]) -> str:
