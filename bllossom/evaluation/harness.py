@@ -6,7 +6,6 @@
 A floor is the score of the best constant answer on the very rows that were scored.
 """
 
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -21,8 +20,8 @@ from bllossom.config import InputPath, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.evaluation.data import evaluated_file, evaluated_rows, find_file, train_rows
-from bllossom.evaluation.heldout import HeldOut, bits_per_byte, read_documents
-from bllossom.evaluation.metrics import Metric, accuracy, binary_f1, bootstrap_stderr, floor, macro_f1
+from bllossom.evaluation.heldout import bits_per_byte, read_documents
+from bllossom.evaluation.results import PREFIX, results_json, table, task_figures
 from bllossom.evaluation.scoring import check_head
 from bllossom.vocab.tokenizer import load_tokenizer
 
@@ -36,20 +35,6 @@ TaskName = Literal[
     "kobest_hellaswag",
     "kobest_sentineg",
 ]
-
-# The score of each task that Table 6 prints and averages.
-TABLE_SCORES = {
-    "klue_nli": "acc",
-    "klue_sts": "acc",
-    "klue_ynat": "acc",
-    "kosbi": "f1",
-    "kobest_boolq": "f1",
-    "kobest_copa": "f1",
-    "kobest_hellaswag": "f1",
-    "kobest_sentineg": "f1",
-}
-BINARY_F1_TASKS = ("klue_sts", "kosbi")
-PREFIX = "bllossom_"  # of the task names inside lm-eval, which has a kobest_copa of its own
 
 
 class EvalConfig(StageConfig):
@@ -116,22 +101,6 @@ def dry_run(config: EvalConfig) -> list[str]:
     return lines
 
 
-def table(figures: dict[str, Any]) -> list[str]:
-    """The stage's figures as lines for people: each task's Table 6 score beside its floor, then bits per byte."""
-    lines = []
-    for name, task in figures["tasks"].items():
-        score = task[task["score"]]
-        error = "" if score["stderr"] is None else f" ± {100 * score['stderr']:.1f}"
-        value = f"{100 * score['value']:.1f}{error}"
-        lines.append(
-            f"{name:18} {task['score']:4} {value:12} floor {100 * score['floor']:.1f}  ({task['rows']:,} rows)"
-        )
-    if figures["average"] is not None:
-        lines.append(f"{'average':23} {100 * figures['average']:<12.1f} floor {100 * figures['average_floor']:.1f}")
-    lines += [f"bits per byte, {language}: {value:.4f}" for language, value in figures["bits_per_byte"].items()]
-    return lines
-
-
 def _inputs(config: EvalConfig) -> dict[str, Path]:
     inputs = {f"heldout.{language}": path for language, path in config.heldout.items()}
     if Path(config.model).exists():
@@ -158,15 +127,16 @@ def _build(config: EvalConfig, folder: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {"tasks": {}, "average": None, "average_floor": None}
     if tasks:
         results, figures["truncated"] = _run_tasks(config, tasks, model, tokenizer)
-        figures["tasks"] = {name: _task_figures(name, results, config.seed) for name in config.tasks}
+        figures["tasks"] = {name: task_figures(name, results, config.seed) for name in config.tasks}
         scores = [task[task["score"]] for task in figures["tasks"].values()]
         figures["average"] = sum(score["value"] for score in scores) / len(scores)
         figures["average_floor"] = sum(score["floor"] for score in scores) / len(scores)
     figures["bits_per_byte"] = {language: held.bits_per_byte for language, held in measured.items()}
     figures["heldout"] = {language: asdict(held) for language, held in measured.items()}
-    figures |= {"encoding": config.encoding, "num_fewshot": config.num_fewshot, "limit": config.limit}
-    _write_results(config, folder / "results.json", results, figures, measured)
-    return figures
+    settings = config.model_dump(mode="json", include={"encoding", "num_fewshot", "limit", "seed", "batch_size"})
+    text = results_json(results, figures, settings)
+    (folder / "results.json").write_text(text, encoding="utf8")
+    return figures | settings
 
 
 def _load_tasks(config: EvalConfig) -> dict[str, Any]:
@@ -200,9 +170,8 @@ def _load_model(config: EvalConfig) -> tuple[PreTrainedModel, PreTrainedTokenize
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         # A GPU takes the weights as they are; on a CPU bf16 is slower than fp32, and less exact.
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            config.model, dtype="auto" if device == "cuda" else torch.float32
-        )
+        placement = {"dtype": "auto", "device_map": "cuda"} if device == "cuda" else {"dtype": torch.float32}
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(config.model, **placement)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BllossomError(
@@ -215,7 +184,7 @@ def _load_model(config: EvalConfig) -> tuple[PreTrainedModel, PreTrainedTokenize
             f"{config.model}: its tokenizer has {len(tokenizer):,} pieces, its model {rows:,} rows; "
             "put the tokenizer there that the model was made with"
         )
-    model.to(device).eval()
+    model.eval()
     check_head(model)
     return model, tokenizer
 
@@ -233,48 +202,3 @@ def _run_tasks(
     if lm.truncated:
         say(f"{lm.truncated:,} answers: the beginning of the context was cut to fit the model's window")
     return results, lm.truncated
-
-
-def _task_figures(name: str, results: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Each metric with its standard error and floor. lm-eval knows no standard error of F1: it is bootstrapped."""
-    scores, samples = results["results"][PREFIX + name], results["samples"][PREFIX + name]
-    golds = [sample["target"] for sample in samples]
-    figures: dict[str, Any] = {"rows": len(samples), "score": TABLE_SCORES[name]}
-    for metric in ("acc", "acc_norm", "f1"):
-        if f"{metric},none" not in scores:
-            continue
-        function: Metric = accuracy
-        stderr = scores[f"{metric}_stderr,none"]
-        if metric == "f1":
-            function = binary_f1 if name in BINARY_F1_TASKS else macro_f1
-            pairs = [(int(gold), int(predicted)) for gold, predicted in (sample["f1"] for sample in samples)]
-            stderr = bootstrap_stderr(pairs, function, seed)
-        figures[metric] = {
-            "value": float(scores[f"{metric},none"]),
-            "stderr": stderr if isinstance(stderr, float) else None,
-            "floor": floor(golds, function),
-        }
-    return figures
-
-
-def _write_results(
-    config: EvalConfig, path: Path, results: dict[str, Any], figures: dict[str, Any], measured: dict[str, HeldOut]
-) -> None:
-    """lm-eval's results.json, with standard errors of F1 and bits per byte, without paths, samples and dates."""
-    kept = {key: value for key, value in results.items() if key != "samples"}
-    for name, task in figures["tasks"].items():
-        if "f1" in task and task["f1"]["stderr"] is not None:
-            kept["results"][PREFIX + name]["f1_stderr,none"] = task["f1"]["stderr"]
-        kept["configs"][PREFIX + name]["metadata"] = {"version": kept["versions"][PREFIX + name]}
-    for language, held in measured.items():
-        alias = f"heldout_{language}"
-        kept["results"][PREFIX + alias] = {"alias": alias, "bits_per_byte,none": held.bits_per_byte}
-    kept["config"] = {
-        "model": "BllossomLM",
-        "model_args": {"encoding": config.encoding, "add_bos_token": config.encoding == "lm-eval"},
-        "batch_size": config.batch_size,
-        "limit": config.limit,
-        "fewshot_seed": config.seed,
-    }
-    text = json.dumps(kept, ensure_ascii=False, indent=2, sort_keys=True, default=str)
-    path.write_text(text + "\n", encoding="utf8")
