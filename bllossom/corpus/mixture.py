@@ -5,6 +5,7 @@ the source ends, so no token is left out; the tokens it shares with the block be
 Which block comes when is in schedule.py; `Mixture.plan` says beforehand what a run of so many blocks will have seen.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -273,20 +274,22 @@ class Mixture:
                     f"epochs, {blocks:,} blocks need {need:,} ({count / stream.blocks:.2f} epochs)"
                 )
         wanted = max(count / self._streams[leaf].blocks for leaf, count in counts.items())
-        way_out = f"train on at most {self.longest():,} blocks, set max_epochs to {wanted:.2f}, or add text"
-        return "\n".join([*lines, way_out])
+        epochs = math.ceil(100 * wanted) / 100
+        lines.append(f"train on at most {self.longest():,} blocks, set max_epochs to {epochs:g}, or add text")
+        return "\n".join(lines)
 
 
 class HeldOut(Sequence[Block]):
     """The held-out documents of a language, for bits per byte: each token but a document's first is a label once.
 
     Blocks overlap by one token, which is context in the later one (position 0, nothing to predict); the last may be
-    shorter than `block_size`. `bytes` are the UTF-8 bytes of all its documents.
+    shorter than `block_size`. A block may run over from source to source: its `source` is empty, and its `documents`
+    count through all held-out documents of the language. `bytes` are the UTF-8 bytes of all of them.
     """
 
-    def __init__(self, stream: TokenStream, names: Sequence[tuple[str, int]], language: str, size: int, text: int):
-        self.bytes, self.tokens, self.documents = text, stream.tokens, stream.documents
-        self._stream, self._language, self._size, self._names = stream, language, size, names
+    def __init__(self, stream: TokenStream, language: str, block_size: int, text_bytes: int) -> None:
+        self.bytes, self.tokens, self.documents = text_bytes, stream.tokens, stream.documents
+        self._stream, self._language, self._size = stream, language, block_size
 
     def __len__(self) -> int:
         return max(1, -(-(self.tokens - 1) // (self._size - 1))) if self.tokens else 0
@@ -299,8 +302,7 @@ class HeldOut(Sequence[Block]):
         start = (index % len(self)) * (self._size - 1)
         length = min(self._size, self.tokens - start)
         positions, documents = _positions(self._stream, start, length)
-        source = next(name for name, end in self._names if documents[0] < end)
-        return Block(self._stream.read(start, start + length), positions, self._language, source, documents)
+        return Block(self._stream.read(start, start + length), positions, self._language, "", documents)
 
 
 def heldout_blocks(tokens_dir: Path, language: str, block_size: int, *, tokenizer: str | None = None) -> HeldOut:
@@ -310,14 +312,11 @@ def heldout_blocks(tokens_dir: Path, language: str, block_size: int, *, tokenize
         BllossomError: the folder has none in this language, is damaged, or has another tokenizer.
     """
     index = read_index(tokens_dir, tokenizer)
-    held = [(source.name, source.heldout) for source in index.sources if source.language == language and source.heldout]
+    held = [source.heldout for source in index.sources if source.language == language and source.heldout]
     if not held:
         raise BllossomError(f"{tokens_dir} holds no held-out text in {language!r}; set holdout in prepare")
-    names, end, text = [], 0, 0
-    for name, record in held:
-        end, text = end + record.documents, text + record.bytes
-        names.append((name, end))
-    return HeldOut(open_heldout(tokens_dir, index, language), names, language, block_size, text)
+    stream = open_heldout(tokens_dir, index, language)
+    return HeldOut(stream, language, block_size, sum(record.bytes for record in held))
 
 
 def _positions(stream: TokenStream, start: int, length: int) -> tuple[Ids, Ids]:

@@ -352,7 +352,7 @@ def _explain(error: ValueError) -> str:
     if isinstance(error, UnicodeEncodeError):
         return "an escaped half of a surrogate pair is no character; repair it, or on_error: skip"
     if isinstance(error, json.JSONDecodeError):
-        return f"is not JSON ({error.msg} at column {error.colno}); repair it, or on_error: skip"
+        return f"is not JSON ({error.msg.removesuffix(' at')} at column {error.colno}); repair it, or on_error: skip"
     return str(error)
 
 

@@ -1,0 +1,87 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from bllossom.corpus.encode import PROBES, Encoded, Encoders, ReferenceEncoder, add_edges, tokenizer_fingerprint
+from bllossom.corpus.sources import read_documents
+from bllossom.vocab.tokenizer import encode_text, load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_folder: Path) -> PreTrainedTokenizerFast:
+    return load_tokenizer(tokenizer_folder)
+
+
+def test_both_encoders_give_the_tokenizers_ids(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoders = Encoders(tokenizer)
+    assert encoders.fast is not None
+    texts = [*PROBES, "나무 <s> 바다</s>", "x" * 3000, "\u00a0 a\u3000b"]
+    expected = [encode_text(tokenizer, text) for text in texts]
+    for encoder in (encoders.reference, encoders.fast):
+        encoded = encoder.encode([text.encode() for text in texts])
+        assert [part.tolist() for part in np.split(encoded.ids, np.cumsum(encoded.lengths)[:-1])] == expected
+
+
+def test_literal_special_tokens_stay_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = ReferenceEncoder(tokenizer).encode([b"a</s>b <s> <unk>"]).ids
+    assert not np.isin(ids, [0, 1, 2]).any()
+    # The caller's tokenizer goes on finding its special tokens.
+    assert tokenizer("a</s>b", add_special_tokens=False)["input_ids"].count(2) == 1
+
+
+def test_where_ids_differ_the_reference_is_used_and_the_text_named(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoders = Encoders(tokenizer)
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    settings["model"]["merges"] = settings["model"]["merges"][:40]
+    other = PreTrainedTokenizerFast(tokenizer_object=type(tokenizer.backend_tokenizer).from_str(json.dumps(settings)))
+    encoders.fast = Encoders(other).fast
+    chosen, why = encoders.choose(["나무 바다 하늘 사람".encode()])
+    assert chosen is encoders.reference
+    assert why == "gigatoken's ids differ from the tokenizer's own, first in '나무 바다 하늘 사람'"
+
+
+@given(
+    st.lists(st.lists(st.integers(3, 499), max_size=5), min_size=1, max_size=6),
+    st.sampled_from([None, 1]),
+    st.sampled_from([None, 2]),
+)
+def test_edges_are_put_around_each_document(rows: list[list[int]], bos: int | None, eos: int | None) -> None:
+    encoded = Encoded(np.asarray([i for row in rows for i in row], np.uint32), np.asarray([len(row) for row in rows]))
+    wrapped = add_edges(encoded, bos, eos, "uint16")
+    expected = [([bos] if bos else []) + row + ([eos] if eos else []) for row in rows]
+    assert wrapped.ids.tolist() == [i for row in expected for i in row]
+    assert wrapped.lengths.tolist() == [len(row) for row in expected]
+    assert wrapped.ids.dtype == np.uint16
+
+
+def test_the_fingerprint_is_of_the_ids_not_of_the_files(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    again = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    again.chat_template = "{{ messages }}"
+    again.save_pretrained(tmp_path / "again")
+    assert tokenizer_fingerprint(load_tokenizer(tmp_path / "again")) == tokenizer_fingerprint(tokenizer)
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    settings["model"]["merges"].reverse()
+    other = PreTrainedTokenizerFast(tokenizer_object=type(tokenizer.backend_tokenizer).from_str(json.dumps(settings)))
+    assert tokenizer_fingerprint(other) != tokenizer_fingerprint(tokenizer)
+
+
+@pytest.mark.real_data
+def test_llama2_ids_of_real_text_are_sentencepieces(shared: Callable[[str], Path]) -> None:
+    import sentencepiece
+
+    model = shared("tokenizers/llama2/tokenizer.model")
+    fast = Encoders(load_tokenizer(model)).fast
+    assert fast is not None
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    for name in ("ko/tensorflow_docs_ko", "en/wikitext2_valid_test"):
+        texts = list(read_documents(str(shared(f"corpus/{name}.jsonl.zst"))))[:60]
+        encoded = fast.encode([text.encode() for text in texts])
+        for text, ids in zip(texts, np.split(encoded.ids, np.cumsum(encoded.lengths)[:-1]), strict=True):
+            assert ids.tolist() == reference.encode(text)

@@ -1,0 +1,151 @@
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import zstandard
+
+from bllossom.corpus.sources import locate, read_documents, read_records, read_rows
+from bllossom.errors import BllossomError
+
+TEXTS = ["하나\n둘", "three", "", "넷 \u2028 five"]
+JSONL = "".join(json.dumps({"id": i, "text": text}, ensure_ascii=i % 2 == 0) + "\n" for i, text in enumerate(TEXTS))
+
+
+def test_every_format_gives_the_same_documents(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(JSONL, encoding="utf8")
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(JSONL.encode()))
+    (tmp_path / "c.jsonl.zst").write_bytes(zstandard.compress(JSONL.encode()))
+    pyarrow.parquet.write_table(
+        pyarrow.table({"text": TEXTS, "id": range(4)}), tmp_path / "d.parquet", row_group_size=3
+    )
+    for path in sorted(tmp_path.iterdir()):
+        assert list(read_documents(str(path))) == TEXTS, path
+    assert list(read_documents(str(tmp_path))) == TEXTS * 4
+    assert list(read_documents(str(tmp_path / "*.jsonl*"))) == TEXTS * 3
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.parquet", "a.txt"])
+def test_reading_goes_on_after_any_record(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    texts = [f"document {i}" for i in range(700)]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+    if name.endswith(".parquet"):
+        pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=300)
+    else:
+        path.write_bytes(
+            {"a.jsonl": lines, "a.jsonl.zst": zstandard.compress(lines), "a.txt": "\n\n".join(texts).encode()}[name]
+        )
+    for skip in (0, 1, 299, 300, 301, 699, 700):
+        records = list(read_records(path, skip=skip))
+        assert [text for record in records for text in record.texts] == texts[skip:]
+        assert [record.number for record in records] == list(range(skip + 1, 701))
+
+
+def test_several_zstd_frames_are_read_and_a_cut_one_is_noticed(tmp_path: Path) -> None:
+    frames = zstandard.compress(b'{"text": "one"}\n') + zstandard.compress(b'{"text": "two"}\n')
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(frames)
+    assert list(read_documents(str(path))) == ["one", "two"]
+    for cut in (frames[:-3], frames[:40]):
+        path.write_bytes(cut)
+        with pytest.raises(BllossomError, match=r"a\.jsonl\.zst:\d: the compressed file is damaged or cut short"):
+            list(read_documents(str(path)))
+
+
+def test_a_cut_gzip_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(JSONL.encode() * 50)[:-20])
+    with pytest.raises(BllossomError, match="damaged or cut short"):
+        list(read_documents(str(path)))
+
+
+def test_plain_text_splits_at_blank_lines_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeff첫 줄\r\n둘째 줄\r\n\r\n \t\nthird\n\n\n".encode())
+    assert list(read_documents(str(path))) == ["첫 줄\r\n둘째 줄", "third"]
+    assert list(read_documents(str(path), split="file")) == ["첫 줄\r\n둘째 줄\r\n\r\n \t\nthird"]
+
+
+def test_nested_json_is_reached_by_a_field_path(tmp_path: Path) -> None:
+    news = {"documents": [{"text": [[{"sentence": "가"}, {"sentence": "나"}], [{"sentence": "다"}]]}, {"text": []}]}
+    (tmp_path / "news.json").write_text(json.dumps(news), encoding="utf8")
+    assert list(read_documents(str(tmp_path / "news.json"), "documents[].text[+][+].sentence")) == ["가\n나\n다", ""]
+    qa = {"data": [{"paragraphs": [{"context": "하나"}, {"context": "둘"}]}, {"paragraphs": [{"context": None}]}]}
+    (tmp_path / "qa.json").write_text(json.dumps(qa), encoding="utf8")
+    assert list(read_documents(str(tmp_path / "qa.json"), "data[].paragraphs[].context")) == ["하나", "둘", ""]
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "message"),
+    [
+        (b'{"id": 1, "body": "x"}', "text", "no field 'text'; there are: id, body; set field to one of them"),
+        (b'{"text": 3}', "text", "the field holds a number, not text"),
+        (b'{"text": [1]}', "text[]", "the field holds a number, not text"),
+        (b'{"text": "a"}', "text[]", "the field path has [] where there is a text, not a list"),
+        (b'[{"text": "a"}]', "text", "'text' cannot be looked up in a list; set field to a path like list[].text"),
+        (
+            b'{"text": "\xff"}',
+            "text",
+            "byte 11 of the record is not UTF-8; convert the file with iconv, or on_error: skip",
+        ),
+        (
+            b'{"text": "a',
+            "text",
+            "is not JSON (Invalid control character at column 12); repair it, or on_error: skip",
+        ),
+        (
+            b'{"text": "\\ud800"}',
+            "text",
+            "an escaped half of a surrogate pair is no character; repair it, or on_error: skip",
+        ),
+    ],
+)
+def test_a_broken_record_is_told_with_its_place(tmp_path: Path, line: bytes, field: str, message: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n" + line + b"\n")
+    with pytest.raises(BllossomError) as told:
+        list(read_documents(str(path), field))
+    assert str(told.value) == f"{path}:2: {message}"
+
+
+def test_reading_goes_on_after_a_broken_record(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "a"}\n{"text"\n{"text": "c"}\n')
+    assert [(record.texts, bool(record.error)) for record in read_records(path)] == [
+        (("a",), False),
+        ((), True),
+        (("c",), False),
+    ]
+
+
+def test_parquet_lists_the_columns_there_are(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"id": [1], "body": ["x"]}), tmp_path / "a.parquet")
+    with pytest.raises(BllossomError, match="no field 'text'; there are: id, body; set field to one of them"):
+        list(read_documents(str(tmp_path / "a.parquet")))
+
+
+def test_what_is_not_there_or_of_no_known_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.docx").write_bytes(b"")
+    for source in (str(tmp_path), str(tmp_path / "no.jsonl"), str(tmp_path / "*.jsonl")):
+        with pytest.raises(BllossomError, match="name a file, a folder, a glob or a hub data set"):
+            locate(source)
+    with pytest.raises(BllossomError, match="unknown format; rename it"):
+        locate(str(tmp_path / "a.docx"))
+
+
+def test_a_bad_field_path_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    with pytest.raises(BllossomError, match="is not a field path"):
+        list(read_documents(str(tmp_path), "text[0]"))
+
+
+def test_rows_of_every_format(tmp_path: Path) -> None:
+    rows = [{"a": "x", "b": 1}, {"a": "y", "b": 2}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for path in tmp_path.iterdir():
+        assert list(read_rows(path)) == rows
