@@ -15,6 +15,7 @@ proof (proof.py).
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
@@ -25,7 +26,7 @@ from bllossom.vocab.model_file import CONTROL, NORMAL, SPACE, UNKNOWN, ModelProt
 FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
 
 
-def encode_alone(piece: str, scores: dict[str, float]) -> list[list[str]]:
+def encode_alone(piece: str, scores: Mapping[str, float]) -> list[list[str]]:
     """SentencePiece's BPE on one string: the symbols after each join, from the characters to the end.
 
     `scores` are those of the normal pieces. Quadratic in the length: meant for pieces and words, not for documents.
@@ -45,7 +46,7 @@ def encode_alone(piece: str, scores: dict[str, float]) -> list[list[str]]:
     return states
 
 
-def last_joins(scores: dict[str, float]) -> dict[str, tuple[str, str] | None]:
+def last_joins(scores: Mapping[str, float]) -> dict[str, tuple[str, str] | None]:
     """For each piece of two characters or more, the two symbols it is made from; None where it can never be made."""
     joins: dict[str, tuple[str, str] | None] = {}
     for piece in scores:
@@ -69,17 +70,9 @@ def to_fast(model: ModelProto) -> Tokenizer:
     unknown = next(piece.piece for piece in model.pieces if piece.type == UNKNOWN)
     bpe = BPE(ids, [joins[piece] for piece in ordered], unk_token=unknown, fuse_unk=True, byte_fallback=True)
     fast = Tokenizer(bpe)
-    dummy_prefix = model.normalizer_spec.add_dummy_prefix
-    fast.normalizer = normalizers.Sequence(
-        [*([normalizers.Prepend(SPACE)] if dummy_prefix else []), normalizers.Replace(" ", SPACE)]
-    )
+    fast.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
     fast.decoder = decoders.Sequence(
-        [
-            decoders.Replace(SPACE, " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            *([decoders.Strip(" ", 1, 0)] if dummy_prefix else []),
-        ]
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     special = [p.piece for p in model.pieces if p.type in (UNKNOWN, CONTROL)]
     fast.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in special])

@@ -116,8 +116,8 @@ def check_base(model: ModelProto, path: Path) -> None:
         problem = f"has {surface} of the 256 byte pieces; the base must have byte fallback"
     elif normalizer.precompiled_charsmap or normalizer.remove_extra_whitespaces or not normalizer.escape_whitespaces:
         problem = f"changes text with its normaliser {normalizer.name!r}; the base must have the identity normaliser"
-    elif trainer.treat_whitespace_as_suffix:
-        problem = "writes spaces behind words; the base must write them in front"
+    elif trainer.treat_whitespace_as_suffix or not normalizer.add_dummy_prefix:
+        problem = "writes no space in front of a text; the base must do so (add_dummy_prefix)"
     elif odd is not None:
         problem = f"holds the user-defined or unused piece {odd!r}, which is not supported"
     if problem:

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import regex
 
@@ -39,6 +39,19 @@ def script_of(piece: str) -> str:
     """The script of most of a piece's letters; `digits and symbols` where it has none."""
     scripts = Counter(script for character in piece if (script := _script_of_character(character)) != SYMBOLS)
     return max(scripts, key=lambda script: (scripts[script], script)) if scripts else SYMBOLS
+
+
+def main_scripts(pieces: Sequence[str]) -> list[str]:
+    """The scripts that a tenth or more of the pieces belong to: what a donor is there for.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    counts = Counter(map(script_of, pieces))
+    found = sorted(script for script in KNOWN if counts[script] * 10 >= len(pieces))
+    if not found:
+        raise ConfigError("donor_filter: the donor's pieces belong to no one script; write which ones are to be kept")
+    return found
 
 
 @functools.cache

@@ -1,0 +1,99 @@
+"""The text that proof, report and repair run on, and its words.
+
+A word here is what no piece can reach beyond: a run of `▁` and what follows up to the next one. Each is encoded on its
+own as it is inside a document, so a text need not be encoded again for every question: its different words, with their
+counts, answer them.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from bllossom.corpus.sources import locate, read_documents
+from bllossom.errors import BllossomError
+from bllossom.vocab.model_file import NORMAL, SPACE, UNIGRAM, ModelProto
+
+WORD = re.compile(f"{SPACE}+[^{SPACE}]*")
+THREADS = 2
+
+
+def locate_samples(samples: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
+    """The files of each language.
+
+    Raises:
+        BllossomError: a file is missing, or empty.
+    """
+    found = {}
+    for language, sources in samples.items():
+        try:
+            found[language] = [path for source in sources for path in locate(source)]
+        except BllossomError as error:
+            raise BllossomError(f"samples: {language}: {error}") from error
+        for path in found[language]:
+            if path.stat().st_size == 0:
+                raise BllossomError(f"samples: {language}: {path} is empty; name a file with text")
+        if not found[language]:
+            raise BllossomError(f"samples: {language} names no file; name one, or take the language out")
+    return found
+
+
+def read_samples(files: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
+    """The documents of each language, all in memory.
+
+    Raises:
+        BllossomError: a file cannot be read, or holds no text.
+    """
+    documents: dict[str, list[str]] = {}
+    for language, paths in files.items():
+        documents[language] = []
+        for path in paths:
+            texts = [text for text in read_documents(str(path)) if text]
+            if not texts:
+                raise BllossomError(f"samples: {language}: {path} holds no text; name a file with text")
+            documents[language] += texts
+    return documents
+
+
+def count_words(documents: Iterable[str]) -> Counter[str]:
+    """The words of the documents, each beginning with at least one `▁`."""
+    words: Counter[str] = Counter()
+    for document in documents:
+        if document:
+            words.update(WORD.findall(SPACE + document.replace(" ", SPACE)))
+    return words
+
+
+def processor(model: ModelProto) -> sentencepiece.SentencePieceProcessor:
+    """SentencePiece itself, running a model that may never have been a file."""
+    return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+
+
+def encode_words(encoder: sentencepiece.SentencePieceProcessor, words: Sequence[str]) -> list[list[int]]:
+    """The ids of each word. The first `▁` is the one that SentencePiece puts in front of every text."""
+    encoded: list[list[int]] = encoder.encode([word[1:] for word in words], num_threads=THREADS)
+    lone = encoder.piece_to_id(SPACE)  # a lone ▁ is a trailing space: encoding the empty text does not show it
+    return [[lone] if word == SPACE else ids for word, ids in zip(words, encoded, strict=True)]
+
+
+def count_tokens(encoder: sentencepiece.SentencePieceProcessor, words: Mapping[str, int]) -> int:
+    """How many tokens the words take, with their counts."""
+    keys = list(words)
+    return sum(len(ids) * words[word] for word, ids in zip(keys, encode_words(encoder, keys), strict=True))
+
+
+def shortest_model(model: ModelProto) -> ModelProto:
+    """The same pieces as a Unigram model in which each costs the same.
+
+    SentencePiece's Viterbi search then gives the shortest segmentation there is: the limit that no order of BPE merges
+    can beat.
+    """
+    shortest = type(model)()
+    shortest.CopyFrom(model)
+    shortest.trainer_spec.model_type = UNIGRAM
+    for piece in shortest.pieces:
+        if piece.type == NORMAL:
+            piece.score = -1.0
+    return shortest
