@@ -163,9 +163,9 @@ def dry_run(config: PrepareConfig) -> list[str]:
 def _memory_lines(config: PrepareConfig, documents: int) -> list[str]:
     """What grows with the corpus: the hashes that deduplication remembers."""
     needs = {}
-    if config.deduplicate:
+    if config.deduplicate and documents:
         needs["exact deduplication"] = EXACT_BYTES_PER_DOCUMENT
-    if config.near_duplicates:
+    if config.near_duplicates and documents:
         needs["near duplicates"] = bytes_per_document(config.near_duplicates)
     return [
         f"{what}: up to {each} bytes of memory a document, {documents * each / 1e6:,.1f} MB"

@@ -290,15 +290,13 @@ class _SliceMaker:
     def _broken(self, file: int, record: int, error: str, broken_before: int) -> None:
         where = f"{self._reading.files[file]}:{record}: {error}"
         if self._settings.on_error == "stop":
-            raise BllossomError(where)
+            raise BllossomError(f"{where}, or set on_error: skip")
         self._counts.broken += 1
         if self._counts.broken <= SAMPLES:
             self._sample("broken", error, file, record, b"")
-        if broken_before + self._counts.broken > self._settings.max_errors:
-            limit = self._settings.max_errors
-            raise BllossomError(
-                f"more than {limit:,} broken records, the last is {where}; repair them, or raise max_errors"
-            )
+        limit = self._settings.max_errors
+        if broken_before + self._counts.broken > limit:
+            raise BllossomError(f"more than {limit:,} broken records, now {where}, or raise max_errors")
 
     def _unique(self, batch: list[Candidate]) -> list[Candidate]:
         """Drop exact duplicates, near duplicates and contaminated documents, in this order; count what is kept."""

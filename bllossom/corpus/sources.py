@@ -348,11 +348,11 @@ def _download(name: str) -> list[Path]:
 
 def _explain(error: ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start + 1} of the record is not UTF-8; convert the file with iconv, or on_error: skip"
+        return f"byte {error.start + 1} of the record is not UTF-8; convert the file with iconv"
     if isinstance(error, UnicodeEncodeError):
-        return "an escaped half of a surrogate pair is no character; repair it, or on_error: skip"
+        return "an escaped half of a surrogate pair is no character; repair it"
     if isinstance(error, json.JSONDecodeError):
-        return f"is not JSON ({error.msg.removesuffix(' at')} at column {error.colno}); repair it, or on_error: skip"
+        return f"is not JSON ({error.msg.removesuffix(' at')} at column {error.colno}); repair it"
     return str(error)
 
 

@@ -89,17 +89,17 @@ def test_nested_json_is_reached_by_a_field_path(tmp_path: Path) -> None:
         (
             b'{"text": "\xff"}',
             "text",
-            "byte 11 of the record is not UTF-8; convert the file with iconv, or on_error: skip",
+            "byte 11 of the record is not UTF-8; convert the file with iconv",
         ),
         (
             b'{"text": "a',
             "text",
-            "is not JSON (Invalid control character at column 12); repair it, or on_error: skip",
+            "is not JSON (Invalid control character at column 12); repair it",
         ),
         (
             b'{"text": "\\ud800"}',
             "text",
-            "an escaped half of a surrogate pair is no character; repair it, or on_error: skip",
+            "an escaped half of a surrogate pair is no character; repair it",
         ),
     ],
 )

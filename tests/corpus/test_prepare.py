@@ -1,0 +1,382 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bllossom.artifacts import read_manifest, verify
+from bllossom.config import load_config
+from bllossom.corpus import prepare as stage
+from bllossom.corpus.mixture import Mixture, MixtureConfig, heldout_blocks
+from bllossom.corpus.prepare import PrepareConfig, dry_run, prepare
+from bllossom.corpus.shards import TokenStream, open_heldout, open_stream, read_index
+from bllossom.corpus.slices import is_heldout
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.vocab.tokenizer import encode_text, load_tokenizer
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, write_jsonl, documents) -> dict[str, Path]:  # type: ignore[no-untyped-def]
+    return {
+        "news": write_jsonl(tmp_path / "news.jsonl", documents("ko", 300, 1)),
+        "wiki": write_jsonl(tmp_path / "wiki.jsonl", documents("ko", 120, 2)),
+        "en": write_jsonl(tmp_path / "english.jsonl", documents("en", 200, 3)),
+    }
+
+
+@pytest.fixture
+def make(tmp_path: Path, tokenizer_folder: Path, corpus: dict[str, Path]) -> Callable[..., PrepareConfig]:
+    """A config over the corpus, with changes."""
+
+    def build(**changes: Any) -> PrepareConfig:
+        sources = {"ko": [str(corpus["news"]), str(corpus["wiki"])], "en": [str(corpus["en"])]}
+        settings = {"tokenizer": str(tokenizer_folder), "sources": sources, "output": tmp_path / "tokens"}
+        return PrepareConfig.model_validate(settings | {"shard_bytes": 8000, "holdout": 0.05} | changes)
+
+    return build
+
+
+def read_back(stream: TokenStream) -> list[list[int]]:
+    """The documents of a stream as lists of ids."""
+    if not stream.tokens:
+        return []
+    _, ends = stream.document_ends(0, stream.tokens)
+    return [part.tolist() for part in np.split(stream.read(0, stream.tokens), ends[:-1])]
+
+
+def open_source(folder: Path, language: str, name: str) -> TokenStream:
+    index = read_index(folder)
+    [source] = [source for source in index.sources if (source.language, source.name) == (language, name)]
+    return open_stream(folder, index, source)
+
+
+def texts_of(path: Path) -> list[str]:
+    return [json.loads(line)["text"] for line in path.read_text(encoding="utf8").splitlines()]
+
+
+def test_every_document_is_there_once_in_order(make, corpus: dict[str, Path]) -> None:  # type: ignore[no-untyped-def]
+    config = make()
+    manifest = prepare(config)
+    tokenizer = load_tokenizer(config.tokenizer)
+    for language, name, path in (("ko", "news", "news"), ("ko", "wiki", "wiki"), ("en", "english", "en")):
+        expected = [[1, *encode_text(tokenizer, text), 2] for text in texts_of(corpus[path])]
+        kept = [ids for place, ids in enumerate(expected) if not is_heldout(place, 0.05)]
+        assert read_back(open_source(config.output, language, name)) == kept
+        figures = manifest.figures["sources"][f"{language}/{name}"]
+        assert figures["tokens"] == sum(map(len, kept))
+        assert figures["documents"] + figures["heldout"]["documents"] == len(expected)
+    index = read_index(config.output)
+    held = read_back(open_heldout(config.output, index, "ko"))
+    held_texts = texts_of(config.output / "heldout" / "ko.jsonl")
+    assert held == [[1, *encode_text(tokenizer, text), 2] for text in held_texts]
+    assert len(held) == round(0.05 * 300) + round(0.05 * 120)
+    assert len(index.sources[0].shards) > 3
+    assert verify(config.output) == []
+    assert not (config.output / "work").exists()
+    assert encode_text(load_tokenizer(config.output / "tokenizer"), "나무") == encode_text(tokenizer, "나무")
+
+
+def test_shards_do_not_depend_on_how_they_are_cut(make, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    one = prepare(make(output=tmp_path / "one", shard_bytes=10**9))
+    many = prepare(make(output=tmp_path / "many", shard_bytes=3000))
+    for language, name in (("ko", "news"), ("en", "english")):
+        streams = [open_source(folder, language, name) for folder in (tmp_path / "one", tmp_path / "many")]
+        assert read_back(streams[0]) == read_back(streams[1])
+    assert one.figures == many.figures
+
+
+def test_the_same_config_gives_the_same_bytes(make, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    fingerprints = {prepare(make(output=tmp_path / name)).fingerprint for name in ("one", "two")}
+    assert len(fingerprints) == 1
+
+
+def test_without_edges_documents_touch(make) -> None:  # type: ignore[no-untyped-def]
+    config = make(bos=False, eos=False)
+    prepare(config)
+    ids = open_source(config.output, "ko", "news").read(0, 2000)
+    assert not np.isin(ids, [1, 2]).any()
+
+
+def test_cleaning_is_counted_and_what_it_dropped_can_be_read(make, tmp_path, write_jsonl) -> None:  # type: ignore[no-untyped-def]
+    decomposed = unicodedata.normalize("NFD", "한글 나무")
+    texts = ["나무 바다 하늘", "나무\u0000 바다 하늘", "x", "", "sea and sky", decomposed, "사람 도시 마을"]
+    path = write_jsonl(tmp_path / "mixed.jsonl", texts)
+    clean = {"min_characters": 3, "script": "Hangul", "min_script_ratio": 0.5}
+    config = make(sources={"ko": [{"path": str(path), "clean": clean, "licence": "CC0"}]}, holdout=0)
+    figures = prepare(config).figures["sources"]["ko/mixed"]
+    assert {reason: drop["documents"] for reason, drop in figures["dropped"].items()} == {
+        "duplicate": 1,
+        "empty": 1,
+        "too short": 1,
+        "other script": 1,
+    }
+    assert figures["read"] == {"documents": 7, "bytes": sum(len(text.encode()) for text in texts)}
+    assert figures["bytes_cleaned_away"] == len(decomposed.encode()) - len("한글 나무".encode())
+    assert figures["documents"] == 3
+    assert figures["licence"] == "CC0"
+    dropped = [json.loads(line) for line in (config.output / "dropped.jsonl").read_text(encoding="utf8").splitlines()]
+    assert {(row["reason"], row["record"], row["text"]) for row in dropped} == {
+        ("duplicate", 2, "나무 바다 하늘"),
+        ("too short", 3, "x"),
+        ("empty", 4, ""),
+        ("other script", 5, "sea and sky"),
+    }
+
+
+def test_duplicates_are_dropped_across_sources_and_held_out_text_first(make, tmp_path, write_jsonl, documents) -> None:  # type: ignore[no-untyped-def]
+    texts = documents("ko", 60, 7)
+    train = write_jsonl(tmp_path / "train.jsonl", texts[:50])
+    more = write_jsonl(tmp_path / "more.jsonl", [*texts[30:50], "하나뿐인 글"])
+    held = write_jsonl(tmp_path / "held.jsonl", texts[45:60])
+    sources = {"ko": [{"path": str(train), "holdout_path": str(held)}, {"path": str(more), "holdout": 0}]}
+    config = make(sources=sources)
+    figures = prepare(config).figures["sources"]
+    assert figures["ko/train"]["documents"] == 45
+    assert figures["ko/train"]["dropped"]["duplicate"]["documents"] == 5
+    assert figures["ko/train"]["heldout"]["documents"] == 15
+    assert figures["ko/more"]["documents"] == 1
+    assert texts_of(config.output / "heldout" / "ko.jsonl") == texts[45:60]
+    kept = prepare(make(sources=sources, deduplicate=False, output=tmp_path / "kept")).figures["sources"]
+    assert (kept["ko/train"]["documents"], kept["ko/more"]["documents"]) == (50, 21)
+
+
+def test_near_duplicates_and_test_rows_are_dropped(make, tmp_path, write_jsonl, documents) -> None:  # type: ignore[no-untyped-def]
+    texts = [" ".join(documents("ko", 8, seed)) for seed in range(20)]
+    tests = write_jsonl(tmp_path / "task_test.jsonl", [texts[3][:200]])
+    path = write_jsonl(tmp_path / "near.jsonl", [*texts, texts[5] + " 끝.", texts[6]])
+    config = make(
+        sources={"ko": [str(path)]},
+        near_duplicates={"threshold": 0.8},
+        decontaminate={"paths": [str(tests)]},
+    )
+    figures = prepare(config).figures["sources"]["ko/near"]
+    assert {reason: drop["documents"] for reason, drop in figures["dropped"].items()} == {
+        "contaminated": 1,
+        "duplicate": 1,
+        "near duplicate": 1,
+    }
+    dropped = [json.loads(line) for line in (config.output / "dropped.jsonl").read_text(encoding="utf8").splitlines()]
+    assert [(row["record"], row["detail"]) for row in dropped if row["reason"] == "contaminated"] == [
+        (4, "task_test.jsonl:1 text")
+    ]
+
+
+def test_the_unigram_figure_is_the_held_out_texts_code_length(make) -> None:  # type: ignore[no-untyped-def]
+    config = make()
+    manifest = prepare(config)
+    index = read_index(config.output)
+    train = [token for ids in read_back(open_source(config.output, "en", "english")) for token in ids if token != 1]
+    held = [token for ids in read_back(open_heldout(config.output, index, "en")) for token in ids if token != 1]
+    counts = {token: train.count(token) for token in set(held)}
+    bits = -sum(math.log2((counts[token] + 1) / (len(train) + index.pieces - 1)) for token in held)
+    text = sum(len(text.encode()) for text in texts_of(config.output / "heldout" / "en.jsonl"))
+    assert manifest.figures["unigram_bits_per_byte"]["en"] == pytest.approx(bits / text)
+    assert heldout_blocks(config.output, "en", 32).bytes == text
+
+
+def test_a_mixture_reads_what_prepare_wrote(make) -> None:  # type: ignore[no-untyped-def]
+    config = make()
+    prepare(config)
+    mixture = Mixture.open(config.output, MixtureConfig(weights={"ko": 7, "en": 3}), 32, 0)
+    plan = mixture.plan(mixture.longest())
+    text = {row.language: row.bytes for row in plan.languages}
+    assert text["ko"] / (text["ko"] + text["en"]) == pytest.approx(0.7, abs=0.005)
+    assert mixture.block(0).positions[0] == 0
+
+
+RUN = "import sys; from pathlib import Path; from bllossom.corpus.prepare import *; \
+prepare(PrepareConfig.model_validate_json(Path(sys.argv[1]).read_text()))"
+
+
+@pytest.mark.parametrize(("kill", "stops"), [(signal.SIGKILL, (1, 12)), (signal.SIGINT, (12,))])
+def test_a_killed_run_goes_on_to_the_same_bytes(make, tmp_path: Path, kill: signal.Signals, stops: Any) -> None:  # type: ignore[no-untyped-def]
+    whole = prepare(make(output=tmp_path / "whole", shard_bytes=1500, near_duplicates={"threshold": 0.9}))
+    config = make(shard_bytes=1500, near_duplicates={"threshold": 0.9})
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    command = [sys.executable, "-c", RUN, str(tmp_path / "config.json")]
+    environment = os.environ | {"PYTHONPATH": str(Path(stage.__file__).parents[2])}
+    for marks in stops:
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+        while len(list(tmp_path.glob("tokens.partial-*/work/*.mark.json"))) < marks:
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(kill)
+        assert process.wait() != 0
+        assert not config.output.exists()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("tokens.partial-*/shards/**/*.tokens")}
+    assert len(before) >= 12
+    manifest = prepare(config)
+    assert manifest.fingerprint == whole.fingerprint
+    assert manifest.figures == whole.figures
+    # What was finished before the kill was not made again.
+    after = {
+        path.relative_to(config.output): path.stat().st_mtime_ns for path in config.output.glob("shards/**/*.tokens")
+    }
+    kept = [after[Path(*path.relative_to(tmp_path).parts[1:])] == time_ns for path, time_ns in before.items()]
+    assert sum(kept) >= 12
+
+
+def test_a_kill_while_tidying_up_costs_nothing(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    whole = prepare(make(output=tmp_path / "whole"))
+
+    def killed(path: Path, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(make())
+    assert prepare(make()).fingerprint == whole.fingerprint
+
+
+def test_a_broken_record_stops_or_is_skipped_within_the_limit(make, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "broken.jsonl"
+    good = "".join(json.dumps({"text": f"나무 {i}"}, ensure_ascii=False) + "\n" for i in range(30)).encode()
+    path.write_bytes(
+        good + b'{"text": "\xff"}\n{"text": 1\n' + good.replace(b"}", b', "x": 1}').replace(b"\xeb", b"\xec")
+    )
+    sources = {"ko": [str(path)]}
+    with pytest.raises(
+        BllossomError, match=r"broken\.jsonl:31: byte 11 of the record is not UTF-8; .* or set on_error: skip"
+    ):
+        prepare(make(sources=sources))
+    with pytest.raises(
+        BllossomError, match=r"more than 1 broken records, now .*broken\.jsonl:32: is not JSON .*max_errors"
+    ):
+        prepare(make(sources=sources, on_error="skip", max_errors=1))
+    config = make(sources=sources, on_error="skip", max_errors=2, holdout=0)
+    figures = prepare(config).figures["sources"]["ko/broken"]
+    assert (figures["broken_records"], figures["documents"]) == (2, 60)
+    dropped = [json.loads(line) for line in (config.output / "dropped.jsonl").read_text(encoding="utf8").splitlines()]
+    assert [(row["reason"], row["record"]) for row in dropped] == [("broken", 31), ("broken", 32)]
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "message"),
+    [
+        (b"", {}, "ko/a holds no text; leave the source out, or name another path"),
+        (b'{"text": " "}\n', {}, "ko/a: every document was dropped (empty); change its cleaning, or leave it out"),
+        (b"nonsense\n", {"on_error": "skip"}, "ko/a: all 1 records are broken; repair them, or leave the source out"),
+    ],
+)
+def test_a_source_without_text_is_told(make, tmp_path: Path, text: bytes, changes: Any, message: str) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "a.jsonl").write_bytes(text)
+    with pytest.raises(BllossomError) as told:
+        prepare(make(sources={"ko": [str(tmp_path / "a.jsonl")]}, **changes))
+    assert str(told.value) == message
+
+
+def test_all_missing_sources_are_told_at_once(make, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    sources = {"ko": [str(tmp_path / "no.jsonl")], "en": [str(tmp_path / "*.gz")]}
+    with pytest.raises(ConfigError) as told:
+        prepare(make(sources=sources))
+    assert [problem.split(";")[0] for problem in told.value.problems] == [
+        f"sources.ko: no such file: {tmp_path}/no.jsonl",
+        f"sources.en: no such file: {tmp_path}/*.gz",
+    ]
+
+
+def test_a_disk_too_small_is_told_before_anything_is_written(make, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(stage.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(
+        BllossomError, match=r"the tokens need about .* GB more, and .* make some room, or choose an output"
+    ):
+        prepare(make())
+
+
+def test_a_tokenizer_that_lacks_a_special_token_is_told(make, tmp_path: Path, tokenizer_folder: Path) -> None:  # type: ignore[no-untyped-def]
+    tokenizer = load_tokenizer(tokenizer_folder)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path / "no-eos")
+    with pytest.raises(ConfigError, match="the tokenizer has no eos token; set eos: false, or take another tokenizer"):
+        prepare(make(tokenizer=str(tmp_path / "no-eos")))
+
+
+def test_sources_in_yaml_are_paths_or_mappings(tmp_path: Path, corpus: dict[str, Path], tokenizer_folder: Path) -> None:
+    path = tmp_path / "prepare.yaml"
+    path.write_text(
+        f"tokenizer: {tokenizer_folder}\noutput: {tmp_path / 'out'}\n"
+        f"sources:\n  ko:\n    - {corpus['news']}\n    - {{path: {corpus['wiki']}, feild: body}}\n"
+    )
+    with pytest.raises(ConfigError, match=r"prepare\.yaml:6: .*feild: unknown key \(did you mean field\?\)"):
+        load_config(PrepareConfig, path)
+    path.write_text(path.read_text().replace("feild: body", "name: encyclopedia"))
+    config = load_config(PrepareConfig, path).config
+    assert [source.name for source in config.sources["ko"]] == ["", "encyclopedia"]
+
+
+def test_names_that_collide_are_numbered(make, tmp_path: Path, write_jsonl) -> None:  # type: ignore[no-untyped-def]
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_jsonl(tmp_path / folder / "text.jsonl", [f"{folder} 나무 {i}" for i in range(5)])
+    config = make(sources={"ko": [str(tmp_path / folder / "text.jsonl") for folder in ("a", "b")]}, holdout=0)
+    assert set(prepare(config).figures["sources"]) == {"ko/text-1", "ko/text-2"}
+
+
+def test_a_dry_run_estimates_what_comes(make, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    config = make()
+    lines = dry_run(config)
+    figures = prepare(config).figures
+    for name, source in figures["sources"].items():
+        [line] = [line for line in lines if line.startswith(name)]
+        read = source["read"]["documents"]
+        tokens = source["tokens"] + source["heldout"]["tokens"]
+        assert f" {read:,} " in line
+        assert f" {tokens:,} " in line
+    assert lines[-1].startswith("exact deduplication: up to 40 bytes of memory a document")
+
+
+def test_a_dry_run_lists_what_is_not_here(make, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    lines = dry_run(
+        make(tokenizer=str(tmp_path / "vocab"), sources={"ko": [str(tmp_path / "a.jsonl"), "owner/corpus"]})
+    )
+    assert lines == [
+        f"ko/a: {tmp_path}/a.jsonl is not here yet",
+        "ko/corpus: owner/corpus is not here yet",
+        f"tokenizer {tmp_path}/vocab is not here yet: tokens, time and disk cannot be estimated",
+    ]
+
+
+def test_verify_finds_a_changed_shard(make) -> None:  # type: ignore[no-untyped-def]
+    config = make()
+    prepare(config)
+    shard = config.output / "shards/ko/news/00000.tokens"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert [problem.split(":")[0] for problem in verify(config.output)] == ["shards/ko/news/00000.tokens"]
+    assert read_manifest(config.output) is not None
+
+
+@pytest.mark.real_data
+def test_real_text_keeps_the_asked_ratio(shared, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    config = PrepareConfig.model_validate(
+        {
+            "tokenizer": str(shared("tokenizers/llama2/tokenizer.model")),
+            "sources": {
+                "ko": [str(shared("corpus/ko/tensorflow_docs_ko.jsonl.zst"))],
+                "en": [str(shared("corpus/en/wikitext2_valid_test.jsonl.zst"))],
+            },
+            "output": tmp_path / "tokens",
+        }
+    )
+    figures = prepare(config).figures
+    assert figures["encoders"] == ["gigatoken"]
+    assert (config.output / "tokenizer/tokenizer.model").read_bytes() == Path(config.tokenizer).read_bytes()
+    tokenizer = load_tokenizer(config.output / "tokenizer")
+    mixture = Mixture.open(config.output, MixtureConfig(weights={"ko": 7, "en": 3}), 512, 0)
+    text = {"ko": 0, "en": 0}
+    for index in range(600):
+        block = mixture.block(index)
+        text[block.language] += len(tokenizer.decode(block.ids, skip_special_tokens=True).encode())
+    assert text["ko"] / (text["ko"] + text["en"]) == pytest.approx(0.7, abs=0.02)
