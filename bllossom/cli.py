@@ -79,7 +79,8 @@ def run(
             return
         pipeline.run_steps(steps, force=force)
         table = summary.write(plan.recipe.output, [step.name for step in plan.steps])
-        typer.echo(table)
+        if table:
+            typer.echo(table)
         typer.echo(steps[-1].loaded.config.output)
 
 

@@ -65,18 +65,15 @@ def rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         row = [f"bits per byte, {language}", f"{unigram:.3f}" if unigram is not None else ""]
         row += [_number(found.get("bits_per_byte", {}).get(language), 3) for found in evaluations.values()]
         table.append(row)
-    scores = dict.fromkeys(
-        (task, metric)
-        for found in evaluations.values()
-        for task, metrics in found.get("tasks", {}).items()
-        for metric in metrics
-        if metric != "rows"
-    )
-    for task, metric in scores:
+    named = {task: cell["score"] for found in evaluations.values() for task, cell in found.get("tasks", {}).items()}
+    for task, metric in named.items():
         cells = [found.get("tasks", {}).get(task, {}).get(metric) for found in evaluations.values()]
         floor = next((cell["floor"] for cell in cells if cell), None)
         row = [f"{task} {metric}, %", _number(floor, 1, 100)]
         table.append(row + [_number(cell["value"] if cell else None, 1, 100) for cell in cells])
+    if any("average" in found for found in evaluations.values()):
+        averages = [_number(found.get("average"), 1, 100) for found in evaluations.values()]
+        table.append(["average, %", "", *averages])
     return header, table
 
 

@@ -111,7 +111,7 @@ def train_step(
         losses = group_losses(model, batch, loss_chunk=config.loss_chunk, precision=config.precision)
         torch.stack([loss.nats for loss in losses.values()]).sum().div(total).backward()
         for group, loss in losses.items():
-            nats[group] = nats.get(group, 0.0) + float(loss.nats)
+            nats[group] = nats.get(group, 0.0) + float(loss.nats.detach())
             counts[group] = counts.get(group, 0) + loss.tokens
     norm = torch.nn.utils.clip_grad_norm_(
         [weight for weight in model.parameters() if weight.requires_grad], config.optimizer.gradient_clip

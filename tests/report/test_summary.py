@@ -1,0 +1,50 @@
+from typing import Any
+
+from bllossom.artifacts import Manifest
+from bllossom.report import summary
+
+
+def manifest(stage: str, figures: dict[str, Any]) -> Manifest:
+    return Manifest(
+        stage=stage,
+        id="0",
+        fingerprint="0",
+        config={},
+        inputs={},
+        figures=figures,
+        files={},
+        versions={},
+        git_commit=None,
+        run={"wall_seconds": 1.0},
+    )
+
+
+def evaluation(ko: float, f1: float) -> Manifest:
+    score = {"acc": {"value": 0.1, "stderr": 0.0, "floor": 0.2}, "f1": {"value": f1, "stderr": 0.0, "floor": 0.335}}
+    tasks = {"kobest_copa": {"rows": 50, "score": "f1", **score}}
+    return manifest("eval", {"bits_per_byte": {"ko": ko}, "tasks": tasks, "average": f1})
+
+
+def test_the_table_has_a_model_a_column_and_the_floor_beside_each_score():
+    found = summary.summarise(
+        {
+            "vocab": manifest(
+                "merge-vocab", {"pieces": 39478, "tokens_per_word": {"ko": {"base": 6.28, "merged": 2.58}}}
+            ),
+            "tokens": manifest("prepare", {"unigram_bits_per_byte": {"ko": 2.5}}),
+            "eval-base": evaluation(4.0, 0.3),
+            "eval-adapted": evaluation(2.0, 0.6),
+        }
+    )
+    assert summary.markdown(found) == (
+        "| tokens per word | base | merged |\n| --- | --: | --: |\n| ko | 6.280 | 2.580 |\n\n"
+        "|  | floor | base | adapted |\n| --- | --: | --: | --: |\n"
+        "| bits per byte, ko | 2.500 | 4.000 | 2.000 |\n"
+        "| kobest_copa f1, % | 33.5 | 30.0 | 60.0 |\n"
+        "| average, % |  | 30.0 | 60.0 |\n"
+    )
+    assert "tokens per word (39,478 pieces)" in summary.render(found)
+
+
+def test_a_recipe_without_scores_has_no_table():
+    assert summary.render(summary.summarise({"vocab": manifest("train-vocab", {})})) == ""
