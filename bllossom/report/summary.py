@@ -81,7 +81,8 @@ def render(summary: Mapping[str, Any]) -> str:
     """The tables as a terminal shows them."""
     console = Console(file=io.StringIO(), width=WIDTH, highlight=False)
     if summary["tokens_per_word"]:
-        fertility = Table(title=f"tokens per word ({summary['pieces']:,} pieces)")
+        console.print(f"Tokens per word ({summary['pieces']:,} pieces)")
+        fertility = Table()
         for column in ("language", "base", "merged"):
             fertility.add_column(column, justify="left" if column == "language" else "right")
         for language, values in summary["tokens_per_word"].items():
@@ -89,7 +90,8 @@ def render(summary: Mapping[str, Any]) -> str:
         console.print(fertility)
     header, body = rows(summary)
     if body:
-        scores = Table(title="each model's scores beside their floors")
+        console.print("Each model's scores beside their floors")
+        scores = Table()
         for index, column in enumerate(header):
             scores.add_column(column, justify="right" if index else "left")
         for row in body:

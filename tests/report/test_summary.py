@@ -43,7 +43,7 @@ def test_the_table_has_a_model_a_column_and_the_floor_beside_each_score():
         "| kobest_copa f1, % | 33.5 | 30.0 | 60.0 |\n"
         "| average, % |  | 30.0 | 60.0 |\n"
     )
-    assert "tokens per word (39,478 pieces)" in summary.render(found)
+    assert "Tokens per word (39,478 pieces)" in summary.render(found)
 
 
 def test_a_recipe_without_scores_has_no_table():
