@@ -77,7 +77,7 @@ def _languages(languages: Mapping[str, Any]) -> list[str]:
             rows.append(f"<tr><td>{label}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         parts.append(
             f"<h2>{escape(name)}</h2><p>{figures['documents']:,} documents, {figures['words']:,} words, "
-            f"{figures['bytes']:,} bytes.</p><p>{figures['changed_documents']:,} documents have other ids than the base gives.</p>"
+            f"{figures['bytes']:,} bytes.</p><p>{figures['changed_documents']:,} documents got other ids.</p>"
             "<table><tr><th></th><th>base</th><th>merged</th><th>shortest possible</th></tr>"
             f"{''.join(rows)}</table>"
         )

@@ -13,12 +13,13 @@ import sentencepiece
 from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import StageConfig
+from bllossom.config import Source, StageConfig
 from bllossom.console import say
 from bllossom.corpus.sources import locate, read_documents
 from bllossom.errors import BllossomError
-from bllossom.vocab.fast import write_tokenizer
-from bllossom.vocab.model_file import read_model_bytes
+from bllossom.vocab.fast import last_joins, normal_scores, write_tokenizer
+from bllossom.vocab.merge import append
+from bllossom.vocab.model_file import NORMAL, ModelProto, check_base, find_model_file, read_model, read_model_bytes
 
 TRAINER_THREADS = 2  # fixed: Unigram's sums, and so its pieces, depend on how the text is split over threads
 WAYS: dict[str, dict[str, Any]] = {
@@ -41,6 +42,10 @@ class TrainVocabConfig(StageConfig):
     ]
     type: Annotated[Literal["bpe", "unigram"], Field(description="bpe as Llama 2 (base or donor), or unigram (donor)")]
     vocab_size: Annotated[int, Field(gt=3, description="pieces, special ones and the 256 bytes of bpe included")]
+    base: Annotated[
+        Source | None,
+        Field(description="the vocabulary this one will be merged with: pieces that cannot be made there are left out"),
+    ] = None
     character_coverage: Annotated[
         float, Field(gt=0.9, le=1, description="share of the text's characters that get a piece of their own")
     ] = 0.9995
@@ -54,8 +59,15 @@ def train_vocab(config: TrainVocabConfig, *, force: bool = False) -> Manifest:
     """
     files = [path for source in config.text for path in locate(source)]
     inputs = {f"text/{i}": path for i, path in enumerate(files)}
+    base_file = None if config.base is None else find_model_file(config.base)
+    if base_file is not None:
+        inputs["base"] = base_file
     return publish(
-        config, stage="train-vocab", inputs=inputs, build=lambda folder: _build(config, files, folder), force=force
+        config,
+        stage="train-vocab",
+        inputs=inputs,
+        build=lambda folder: _build(config, files, base_file, folder),
+        force=force,
     )
 
 
@@ -64,7 +76,7 @@ def dry_run(config: TrainVocabConfig) -> list[str]:
     return [f"a {config.type} vocabulary of {config.vocab_size:,} pieces from " + ", ".join(config.text)]
 
 
-def _build(config: TrainVocabConfig, files: Sequence[Path], folder: Path) -> dict[str, Any]:
+def _build(config: TrainVocabConfig, files: Sequence[Path], base_file: Path | None, folder: Path) -> dict[str, Any]:
     read = {"documents": 0, "bytes": 0}
 
     def lines() -> Iterator[str]:
@@ -91,11 +103,31 @@ def _build(config: TrainVocabConfig, files: Sequence[Path], folder: Path) -> dic
     except RuntimeError as error:
         raise BllossomError(_explain(str(error), config, read["bytes"])) from error
     model = read_model_bytes(trained.getvalue(), folder)
+    left_out = [] if base_file is None else _leave_out(model, base_file)
     if config.type == "bpe":
         write_tokenizer(model, folder)
     else:
-        (folder / "tokenizer.model").write_bytes(trained.getvalue())
-    return {"pieces": len(model.pieces), **read}
+        (folder / "tokenizer.model").write_bytes(model.SerializeToString(deterministic=True))
+    return {"pieces": len(model.pieces), "left_out": left_out, **read}
+
+
+def _leave_out(model: ModelProto, base_file: Path) -> list[str]:
+    """Take out of `model` what could not be made behind the base's merges, and say what that was.
+
+    Pieces in scripts that the base has no merges in are never among them. In others the base's merges come first and
+    may stand in the way: merged with Llama 2, `▁LibreOffice` can no longer be joined.
+    """
+    base = read_model(base_file)
+    check_base(base, base_file)
+    have = {piece.piece for piece in base.pieces}
+    new = [piece.piece for piece in model.pieces if piece.type == NORMAL and piece.piece not in have]
+    joins = last_joins(normal_scores(append(base, new)))
+    left_out = {piece for piece in new if joins.get(piece, ()) is None}
+    kept = [piece for piece in model.pieces if piece.piece not in left_out]
+    del model.pieces[:]
+    model.pieces.extend(kept)
+    model.trainer_spec.vocab_size = len(kept)
+    return sorted(left_out)
 
 
 def _explain(error: str, config: TrainVocabConfig, read_bytes: int) -> str:
