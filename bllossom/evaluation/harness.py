@@ -118,7 +118,7 @@ def _inputs(config: EvalConfig) -> dict[str, Path]:
 def _build(config: EvalConfig, folder: Path) -> dict[str, Any]:
     # Everything that can be wrong with the data is found before a model is loaded.
     documents = {language: read_documents(path) for language, path in config.heldout.items()}
-    tasks = _load_tasks(config) if config.tasks else {}
+    tasks = load_tasks(config) if config.tasks else {}
     model, tokenizer = _load_model(config)
     measured = {
         language: bits_per_byte(model, tokenizer, texts, config.batch_size) for language, texts in documents.items()
@@ -139,7 +139,7 @@ def _build(config: EvalConfig, folder: Path) -> dict[str, Any]:
     return figures | settings
 
 
-def _load_tasks(config: EvalConfig) -> dict[str, Any]:
+def load_tasks(config: EvalConfig) -> dict[str, Any]:
     try:
         from lm_eval.tasks import TaskManager
     except ImportError as error:

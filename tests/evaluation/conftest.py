@@ -24,12 +24,12 @@ def small_model() -> LlamaForCausalLM:
 
 @pytest.fixture(scope="session")
 def model_folder(shared: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder with 32,000 pieces and a window of 400, which some BoolQ rows do not fit."""
+    """A model folder with 32,000 pieces and a window of 160, which some BoolQ rows do not fit."""
     folder = tmp_path_factory.mktemp("model")
     load_tokenizer(shared("tokenizers/llama2")).save_pretrained(folder)
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = LlamaConfig(vocab_size=32_000, max_position_embeddings=400, initializer_range=0.3, **shape)
+    config = LlamaConfig(vocab_size=32_000, max_position_embeddings=160, initializer_range=0.3, **shape)
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 

@@ -26,7 +26,7 @@ SEQUENCES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sequences=SEQUENCES, batch_size=st.integers(1, 5))
 def test_scores_are_those_of_each_sequence_alone(
     small_model: LlamaForCausalLM, sequences: list[tuple[list[int], int]], batch_size: int
