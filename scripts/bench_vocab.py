@@ -4,8 +4,8 @@
 
 For the paper's mode and each repair: the stage as a user runs it (with all samples, proof and report), then tokens per
 word on the first 4,000 characters of each Korean document, beside the limit (the shortest segmentation) and beside the
-plain search (segment each new piece, add the pair of neighbours that mends most, last in priority, repeat). Speed: merging
-without samples, repair alone, and the proof for 30 MB. Writes vocab.md and vocab.json.
+plain search (segment each new piece, add the pair of neighbours that mends most, last in priority, repeat). Speed:
+merging without samples, and the proof for 30 MB. Writes vocab.md and vocab.json.
 """
 
 import argparse
@@ -204,10 +204,11 @@ def to_markdown(result: dict[str, Any]) -> str:
         "",
     ]
     lines += [
-        f"Korean of the samples, first {FIRST_CHARACTERS:,} characters of each document, tokens per word. The limit is the "
-        "shortest segmentation of the same text with the same pieces.",
+        f"Korean of the samples, first {FIRST_CHARACTERS:,} characters of each document, tokens per word. The limit is "
+        "the shortest segmentation of the same text with the same pieces.",
         "",
-        "| | size | intermediates | given up | never produced | tokens per word | limit | above | English documents changed |",
+        "| | size | intermediates | given up | never produced | tokens per word | limit | above | "
+        "English documents changed |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in [*result["modes"], *result["plain"]]:
@@ -216,6 +217,7 @@ def to_markdown(result: dict[str, Any]) -> str:
         cells = [f"{row[key]:,}" if isinstance(row.get(key), int) else str(row.get(key, "")) for key in keys]
         lines.append("| " + " | ".join([*cells, above, str(row.get("changed_english_documents", ""))]) + " |")
     speed = result["speed"]
+    encoding = statistics.median(speed["sentencepiece_encoding_alone_seconds"])
     documents = result["modes"][0]["documents"]
     lines += [
         "",
@@ -224,7 +226,7 @@ def to_markdown(result: dict[str, Any]) -> str:
         "",
         f"- merging and writing without samples: {statistics.median(speed['merge_without_samples_seconds']):.1f} s",
         f"- the proof on 30 MB: {speed['proof_seconds_for_30_megabytes']} s ({speed['proof_megabytes']} MB measured; "
-        f"SentencePiece's encoding alone takes {statistics.median(speed['sentencepiece_encoding_alone_seconds']):.1f} s)",
+        f"SentencePiece's encoding alone takes {encoding:.1f} s)",
         "- the whole stage on all samples (77 MB), proof and report included: "
         + ", ".join(f"{row['mode'].split(' (')[0]} {row['stage_seconds']:.0f} s" for row in result["modes"]),
         "",

@@ -55,11 +55,8 @@ class MergeVocabConfig(StageConfig):
     )
     samples: Annotated[
         dict[str, list[str]],
-        Field(
-            default_factory=dict,
-            description="text (files, folders, globs) by language: proof and report read it, swap counts on it",
-        ),
-    ]
+        Field(description="text (files, folders, globs) by language: proof and report read it, swap counts on it"),
+    ] = Field(default_factory=dict)
 
 
 def merge_vocab(config: MergeVocabConfig, *, force: bool = False) -> Manifest:
