@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from bllossom.config import Model
@@ -20,6 +21,9 @@ from bllossom.corpus.shards import Ids, SourceRecord, TokenStream, open_heldout,
 from bllossom.errors import BllossomError, ConfigError
 
 Unit = Literal["bytes", "tokens", "documents"]
+WINDOW = 4096  # blocks whose places are worked out together
+WINDOWS = 4  # kept: training reads forwards, its loader's workers a little apart
+
 Weight = Annotated[float, Field(gt=0)]
 
 
@@ -80,6 +84,15 @@ class _Stream:
 
 
 @dataclass(frozen=True)
+class _Window:
+    """Where the blocks of a stretch of training are: worked out together, which costs a hundredth of one by one."""
+
+    leaves: list[int]  # the stream of each block
+    starts: list[int]  # its first token there
+    tokens: list[NDArray[np.integer] | None]  # None where `max_epochs` allows no more
+
+
+@dataclass(frozen=True)
 class Share:
     """A row of a plan: what a run sees of one source, or of a whole language (`source` is empty)."""
 
@@ -124,6 +137,7 @@ class Mixture:
     def __init__(self, streams: Sequence[_Stream], config: MixtureConfig, block_size: int, seed: int) -> None:
         self.config, self.block_size, self.seed = config, block_size, seed
         self._streams = list(streams)
+        self._windows: dict[int, _Window] = {}
         shares = _block_shares(self._streams, config, block_size)
         self._targets = {leaf: share / sum(shares.values()) for leaf, share in shares.items()}
         by_language = {
@@ -174,21 +188,39 @@ class Mixture:
         Raises:
             BllossomError: its source would be read more often than `max_epochs` allows.
         """
-        [(leaf, start)] = self._locate(np.asarray([index]))
-        stream = self._streams[leaf]
-        ids = stream.tokens.read(start, start + self.block_size)
-        positions, documents = _positions(stream.tokens, start, self.block_size)
-        return Block(ids, positions, stream.language, stream.name, documents)
+        window, at = self._window(index // WINDOW), index % WINDOW
+        stream = self._streams[window.leaves[at]]
+        positions, documents = _positions(stream.tokens, window.starts[at], self.block_size)
+        return Block(self._tokens(index).astype(np.int64), positions, stream.language, stream.name, documents)
 
-    def ids(self, indices: Ints | Sequence[int] | range) -> Ids:
-        """The tokens of several blocks, int64 [len(indices), block_size]: the fast way, without positions."""
+    def ids(self, indices: Sequence[int] | Ints) -> Ids:
+        """The tokens of several blocks, int64 [len(indices), block_size]: the fast way, without positions.
+
+        Raises:
+            BllossomError: a source would be read more often than `max_epochs` allows.
+        """
         out = np.empty((len(indices), self.block_size), np.int64)
-        for row, (leaf, start) in zip(out, self._locate(np.asarray(indices, np.int64)), strict=True):
-            self._streams[leaf].tokens.read_into(start, row)
+        if len(indices):
+            np.concatenate([self._tokens(index) for index in indices], out=out.reshape(-1))
         return out
 
-    def _locate(self, indices: Ints) -> list[tuple[int, int]]:
-        """The source of each block, and the offset of its first token."""
+    def _tokens(self, index: int) -> NDArray[np.integer]:
+        tokens = self._window(index // WINDOW).tokens[index % WINDOW]
+        if tokens is None:
+            raise BllossomError(self._have_and_need(index + 1))
+        return tokens
+
+    def _window(self, number: int) -> _Window:
+        """The blocks `number * WINDOW` and on, kept for the next one that is asked for."""
+        window = self._windows.get(number)
+        if window is None:
+            if len(self._windows) >= WINDOWS:
+                del self._windows[next(iter(self._windows))]
+            window = self._windows[number] = self._locate(np.arange(number * WINDOW, (number + 1) * WINDOW))
+        return window
+
+    def _locate(self, indices: Ints) -> _Window:
+        """Where some blocks are; without tokens where the source is used up before."""
         languages, within, leaves, ordinals = (np.empty(len(indices), np.int64) for _ in range(4))
         self._by_language.locate(indices, languages, within)
         for place, split in enumerate(self._by_source):
@@ -196,17 +228,18 @@ class Mixture:
             if len(mine):
                 split.locate(within[mine], leaves, ordinals, mine)
         starts = np.empty(len(indices), np.int64)
+        tokens: list[NDArray[np.integer] | None] = [None] * len(indices)
         for leaf in np.unique(leaves).tolist():
             stream, mine = self._streams[leaf], np.flatnonzero(leaves == leaf)
-            if ordinals[mine].max() >= self._allowed(stream):
-                self.plan(int(indices.max()) + 1)
             epochs, places = np.divmod(ordinals[mine], stream.blocks)
             for epoch in np.unique(epochs).tolist():
                 key = f"{self.seed}/{stream.language}/{stream.name}/{epoch}"
                 now = epochs == epoch
                 places[now] = shuffled(stream.blocks, key, places[now])
             starts[mine] = np.minimum(places * self.block_size, stream.tokens.tokens - self.block_size)
-        return list(zip(leaves.tolist(), starts.tolist(), strict=True))
+            for at in mine[ordinals[mine] < self._allowed(stream)].tolist():
+                tokens[at] = stream.tokens.view(int(starts[at]), self.block_size)
+        return _Window(leaves.tolist(), starts.tolist(), tokens)
 
     def _allowed(self, stream: _Stream) -> int:
         return round(self.config.max_epochs * stream.blocks)
@@ -238,7 +271,7 @@ class Mixture:
         """
         counts = self._counts(blocks)
         if not self._fits(blocks):
-            raise BllossomError(self._have_and_need(blocks, counts))
+            raise BllossomError(self._have_and_need(blocks))
         unit = self.config.unit
         amounts = {leaf: s.per_block(unit, self.block_size) for leaf, s in enumerate(self._streams)}
         in_unit = {leaf: share * amounts[leaf] for leaf, share in self._targets.items()}
@@ -263,8 +296,8 @@ class Mixture:
             sources.append(row)
         return Plan(unit, blocks, [_sum(language, sources) for language in self._languages], sources)
 
-    def _have_and_need(self, blocks: int, counts: dict[int, int]) -> str:
-        lines = []
+    def _have_and_need(self, blocks: int) -> str:
+        lines, counts = [], self._counts(blocks)
         for leaf, count in counts.items():
             stream = self._streams[leaf]
             if count > self._allowed(stream):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 SHARE_BITS = 31  # a share is an integer over 2**31: exact up to 2**31 blocks, off by half a block at most there
-ROUNDS = 6  # four make a pseudorandom permutation of a good round function (Luby and Rackoff, 1988)
+ROUNDS = 4  # as many make a pseudorandom permutation of a good round function (Luby and Rackoff, 1988)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def shuffled(size: int, key: str, positions: Ints) -> Ints:
     bits = max(2, (size - 1).bit_length())
     keys = _round_keys(key)
     result = _feistel(positions.astype(np.uint64), bits, keys)
-    while (outside := result >= size).any():
+    while len(outside := np.flatnonzero(result >= size)):
         result[outside] = _feistel(result[outside], bits, keys)
     return result.astype(np.int64)
 
@@ -100,10 +100,11 @@ def _feistel(values: NDArray[np.uint64], bits: int, keys: Sequence[int]) -> NDAr
     low_bits, high_bits = bits // 2, bits - bits // 2
     high, low = values >> np.uint64(low_bits), values & np.uint64((1 << low_bits) - 1)
     for key in keys:
-        # splitmix64's finaliser (Steele, Lea and Flood, 2014) as the round function
+        # The upper bits of a product depend on all of its factor's; xor-shifted between two, as splitmix64 does it.
         mixed = (low + np.uint64(key)) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0x94D049BB133111EB)
-        mixed = (mixed ^ (mixed >> np.uint64(32))) & np.uint64((1 << high_bits) - 1)
+        mixed ^= mixed >> np.uint64(32)
+        mixed *= np.uint64(0x94D049BB133111EB)
+        mixed >>= np.uint64(64 - high_bits)
         high, low = low, high ^ mixed
         high_bits, low_bits = low_bits, high_bits
     return (high << np.uint64(low_bits)) | low

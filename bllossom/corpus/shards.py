@@ -203,21 +203,23 @@ class TokenStream:
     def documents(self) -> int:
         return self._first_documents[-1]
 
-    def read_into(self, start: int, out: Ids) -> None:
-        """Copy `len(out)` tokens from offset `start` on, widened to int64."""
-        at, filled = bisect.bisect_right(self._starts, start) - 1, 0
-        while filled < len(out):
-            tokens = self._shards[at].tokens
-            offset = start + filled - self._starts[at]
-            part = tokens[offset : offset + len(out) - filled]
-            out[filled : filled + len(part)] = part
-            filled += len(part)
-            at += 1
+    def view(self, start: int, length: int) -> NDArray[np.integer]:
+        """`length` tokens from offset `start` on, as they lie in the file; copied only where they run over its end."""
+        at = bisect.bisect_right(self._starts, start) - 1
+        offset = start - self._starts[at]
+        part = self._shards[at].tokens[offset : offset + length]
+        return part if len(part) == length else self.read(start, start + length)
 
     def read(self, start: int, stop: int) -> Ids:
         """The tokens from offset `start` up to `stop`, int64 [stop - start]."""
         out = np.empty(stop - start, np.int64)
-        self.read_into(start, out)
+        at, filled = bisect.bisect_right(self._starts, start) - 1, 0
+        while filled < len(out):
+            offset = start + filled - self._starts[at]
+            part = self._shards[at].tokens[offset : offset + len(out) - filled]
+            out[filled : filled + len(part)] = part
+            filled += len(part)
+            at += 1
         return out
 
     def document_ends(self, start: int, stop: int) -> tuple[int, Ids]:

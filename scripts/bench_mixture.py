@@ -1,0 +1,148 @@
+"""Measure reading random blocks of a mixture, beside datasets.interleave_datasets, on the same tokens.
+
+    python scripts/bench_mixture.py
+
+Korean and English below BLLOSSOM_SHARED (default ../shared) are prepared with Llama 2's tokenizer; the blocks of 2,048
+tokens, 7:3, are then written as a data set per language, and interleaved and shuffled. Every side gives int64 arrays
+of its own (a view into a file would have read nothing yet). `row by row` takes rows of the interleaved set, in the
+faster of its two formats; `materialised` has it written out in order first (flatten_indices, not timed) and reads
+Arrow batches, its fastest way. All sides read the same number of blocks, taking turns; the files are in the page cache.
+Results go to docs/results/mixture.md and .json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, Sequence, Value, interleave_datasets
+
+from bllossom.corpus.mixture import Mixture, MixtureConfig
+from bllossom.corpus.prepare import PrepareConfig, prepare
+
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("BLLOSSOM_SHARED", ROOT.parent / "shared"))
+BLOCK = 2048
+WEIGHTS = {"ko": 7.0, "en": 3.0}
+BATCH = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--blocks", type=int, default=8192, help="blocks read by each side and repeat")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--work", type=Path, default=None, help="an empty folder for tokens and data sets")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "mixture")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        results = measure(arguments.work or Path(temporary), arguments.blocks, arguments.repeats)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+    arguments.out.with_suffix(".md").write_text(render(results))
+    print(render(results))
+
+
+def measure(work: Path, blocks: int, repeats: int) -> dict[str, Any]:
+    config = PrepareConfig.model_validate(
+        {
+            "tokenizer": str(SHARED / "tokenizers/llama2/tokenizer.model"),
+            "sources": {language: [str(SHARED / "corpus" / language)] for language in WEIGHTS},
+            "output": work / "tokens",
+        }
+    )
+    prepare(config)
+    mixture = Mixture.open(config.output, MixtureConfig(weights=WEIGHTS), BLOCK, seed=0)
+    blocks = min(blocks, mixture.longest())
+    interleaved = make_datasets(work, mixture, blocks)
+    flat = interleaved.flatten_indices().with_format("arrow")
+    python, numpy = interleaved.with_format(None), interleaved.with_format("numpy")
+    sides: dict[str, Callable[[], Iterator[np.ndarray]]] = {
+        "mixture.ids, batches of 64": lambda: read_ids(mixture, blocks),
+        "mixture.block, one by one, with positions": lambda: (mixture.block(at).ids for at in range(blocks)),
+        "interleave_datasets, row by row (python)": lambda: (np.asarray(python[at]["ids"]) for at in range(blocks)),
+        "interleave_datasets, row by row (numpy)": lambda: (
+            numpy[at]["ids"].astype(np.int64, copy=False) for at in range(blocks)
+        ),
+        "interleave_datasets, materialised, Arrow batches of 64": lambda: read_arrow(flat),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for repeat in range(repeats + 1):
+        for name, side in sides.items():
+            started = time.perf_counter()
+            read = sum(part.size for part in side())
+            if repeat:  # the first one warms the caches
+                seconds[name].append((time.perf_counter() - started) / blocks)
+            assert read == blocks * BLOCK
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {cpu_name()}",
+        "commit": commit(),
+        "blocks": blocks,
+        "seconds_per_block": seconds,
+        "plan": mixture.plan(blocks).lines(),
+    }
+
+
+def make_datasets(work: Path, mixture: Mixture, blocks: int) -> Dataset:
+    """The mixture's own blocks as a data set per language, mixed and shuffled the datasets way."""
+    rows: dict[str, list[np.ndarray]] = {language: [] for language in WEIGHTS}
+    for at in range(blocks):
+        block = mixture.block(at)
+        rows[block.language].append(block.ids.astype(np.int32))
+    features = Features({"ids": Sequence(Value("int32"), length=BLOCK)})
+    parts = []
+    for language, ids in rows.items():
+        Dataset.from_dict({"ids": ids}, features=features).save_to_disk(str(work / language))
+        parts.append(Dataset.load_from_disk(str(work / language)))
+    shares = [len(ids) / blocks for ids in rows.values()]
+    mixed = interleave_datasets(parts, probabilities=shares, seed=0, stopping_strategy="all_exhausted")
+    return mixed.shuffle(seed=0).select(range(blocks))
+
+
+def read_ids(mixture: Mixture, blocks: int) -> Iterator[np.ndarray]:
+    for at in range(0, blocks, BATCH):
+        yield mixture.ids(range(at, min(at + BATCH, blocks)))
+
+
+def read_arrow(flat: Dataset) -> Iterator[np.ndarray]:
+    for batch in flat.iter(BATCH):
+        # astype copies, as int32 becomes int64
+        yield batch["ids"].combine_chunks().flatten().to_numpy().reshape(-1, BLOCK).astype(np.int64)
+
+
+def cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+
+
+def commit() -> str:
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
+    ).stdout.strip()
+
+
+def render(results: dict[str, Any]) -> str:
+    medians = {name: statistics.median(times) for name, times in results["seconds_per_block"].items()}
+    ours = medians["mixture.ids, batches of 64"]
+    lines = [
+        "# Reading random blocks of a mixture",
+        "",
+        f"{results['machine']}; commit {results['commit']}; `python scripts/bench_mixture.py`.",
+        f"{results['blocks']:,} blocks of {BLOCK:,} tokens as int64; medians.",
+        "",
+        "| way | µs a block | of which mixture.ids takes |",
+        "|---|--:|--:|",
+    ]
+    lines += [f"| {name} | {1e6 * each:.1f} | 1/{each / ours:.1f} |" for name, each in medians.items()]
+    return "\n".join([*lines, "", "```", *results["plan"], "```", ""])
+
+
+if __name__ == "__main__":
+    main()
