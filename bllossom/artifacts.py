@@ -209,7 +209,8 @@ def _already_published(
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     keys = sorted((old.keys() | new.keys()) - {"output"})
-    return [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys if old.get(key) != new.get(key)]
+    pairs = [(key, old.get(key, "nothing"), new.get(key, "nothing")) for key in keys]
+    return [f"{key}: {before} there, {now} here" for key, before, now in pairs if before != now]
 
 
 def _make(folder: Path) -> None:
