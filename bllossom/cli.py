@@ -35,6 +35,7 @@ def make_app() -> typer.Typer:
     for name, stage in pipeline.STAGES.items():
         app.command(name, help=stage.summary)(_stage_command(stage))
     app.command("run")(run)
+    app.command("plan")(plan)
     app.command("verify")(verify)
     return app
 
@@ -82,6 +83,26 @@ def run(
         if table:
             typer.echo(table)
         typer.echo(steps[-1].loaded.config.output)
+
+
+def plan(
+    config: Annotated[Path, typer.Option("--config", help="A pretrain YAML file.", show_default=False)],
+    overrides: Overrides = None,
+    gpus: Annotated[int, typer.Option(help="How many GPUs; above 8, nodes of 8.")] = 8,
+    gpu: Annotated[str, typer.Option(help="Which: a100-40g, a100-80g, h100-80g or h200-141g.")] = "h100-80g",
+    utilisation: Annotated[
+        float | None, typer.Option(help="Model FLOP utilisation, 0 to 1; else what such GPUs have reached.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Say what a pretraining run will take: memory, time, disk. No weights or data needed."""
+    with _expected_errors(debug):
+        loaded = load_config(pipeline.STAGES["pretrain"].config(), config, overrides or (), allow_missing=True)
+        from bllossom.training.plan import describe, make_plan
+
+        found = make_plan(loaded.config, config.parent, gpus=gpus, gpu=gpu, utilisation=utilisation)
+        for line in describe(found):
+            typer.echo(line)
 
 
 def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], debug: Debug = False) -> None:

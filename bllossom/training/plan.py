@@ -1,0 +1,283 @@
+"""plan: what a pretraining run will take, before anything is paid: memory on each GPU, time, disk. No weights needed.
+
+Time is tokens × FLOPs a token / (GPUs × peak FLOP/s × utilisation). FLOPs and model FLOP utilisation are counted as
+PaLM does (arXiv 2204.02311, appendix B): 6 for each parameter that is multiplied, 12 × layers × width × block for
+attention; what gradient checkpointing computes again does not count, so it shows as a lower utilisation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PretrainedConfig
+
+from bllossom.config import is_hub_id
+from bllossom.corpus.shards import INDEX, read_index
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.training.footprint import (
+    STRATEGIES,
+    Activations,
+    Footprint,
+    ModelSize,
+    Step,
+    Strategy,
+    count_activations,
+    footprint,
+    model_size,
+)
+from bllossom.training.models import InitModel, llama_config
+from bllossom.training.pretrain import PretrainConfig
+
+CONTEXT_BYTES = 2e9  # CUDA's context, cuBLAS' and NCCL's own buffers
+USABLE = 0.95  # of what is left: the caching allocator's gaps
+CHECKPOINTS_AT_ONCE = 3  # the newest, the best, and the one being written
+PINNED = 1.5  # DeepSpeed's factor for CPU buffers beside offloaded states (estimate_zero3_model_states_mem_needs)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU's memory as the driver shows it, dense tensor-core peaks of its data sheet, and a usual utilisation."""
+
+    memory: float  # bytes
+    bf16: float  # FLOP/s
+    fp32: float  # FLOP/s, without TF32, which torch leaves off
+    utilisation: float  # model FLOP utilisation, where nobody says otherwise
+    source: str  # of the utilisation
+
+
+LLAMA_2 = "what Llama 2's own 13B run reached: 368,640 A100 hours for 2 T tokens (arXiv 2307.09288, table 2)"
+MOSAIC = "13B on 8 to 64 H100, 39.6–41.6 % in llm-foundry's benchmarks (scripts/train/benchmarking)"
+GPUS = {
+    "a100-40g": Gpu(42.3e9, 312e12, 19.5e12, 0.43, LLAMA_2),
+    "a100-80g": Gpu(85.0e9, 312e12, 19.5e12, 0.43, LLAMA_2),
+    "h100-80g": Gpu(85.0e9, 989e12, 67e12, 0.40, MOSAIC),
+    "h200-141g": Gpu(150.1e9, 989e12, 67e12, 0.40, "as the H100, which has the same cores"),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A way to run: a ZeRO strategy, with or without gradient checkpointing, and what fits on the GPU with it."""
+
+    strategy: Strategy
+    checkpointing: bool
+    memory: Footprint  # at `micro_batch`, or at 1 where nothing fits
+    micro_batch: int  # the largest that fits and divides the global batch; 0 where not even one block does
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What `make_plan` found; sizes in bytes, times in hours."""
+
+    size: ModelSize
+    gpus: int
+    gpu: str
+    utilisation: float
+    utilisation_source: str
+    arithmetic: list[str]
+    block_size: int
+    tokens: int
+    steps: int
+    usable: float
+    choices: list[Choice]
+    flops_per_token: float
+    tokens_per_second: float
+    hours: float
+    checkpoint: float
+    published: float
+
+    @property
+    def recommended(self) -> Choice | None:
+        """The fastest that fits: offloading waits for the bus at every step, ZeRO 3 gathers the weights twice for each
+        micro-batch, recomputation adds a third of the arithmetic; less sharding is simpler."""
+        order = {"zero3": 1, "zero3-offload": 2}
+        fitting = [choice for choice in self.choices if choice.micro_batch]
+        return min(fitting, key=lambda c: (order.get(c.strategy, 0), c.checkpointing), default=None)
+
+
+def make_plan(
+    config: PretrainConfig, beside: Path, *, gpus: int, gpu: str, utilisation: float | None = None
+) -> RunPlan:
+    """Plan the run of `config` on `gpus` GPUs. `beside` is the config file's folder, see `shape_of`.
+
+    Raises:
+        ConfigError: the GPU is unknown, the utilisation is no share, or the GPUs do not divide the global batch.
+        BllossomError: the model's shape cannot be had.
+    """
+    if gpu not in GPUS:
+        raise ConfigError(f"--gpu: {gpu!r} is not known; choose one of {', '.join(GPUS)}")
+    if gpus < 1 or not (utilisation is None or 0 < utilisation <= 1):
+        raise ConfigError("--gpus should be at least 1, and --utilisation above 0 and at most 1, as 0.4")
+    blocks = config.blocks_per_step()
+    if blocks % gpus:
+        nearest = max(1, round(blocks / gpus)) * gpus * config.block_size
+        raise ConfigError(
+            f"global_batch: {blocks:,} blocks cannot be shared among {gpus} GPUs; the nearest that fits is "
+            f"global_batch={nearest}"
+        )
+    shape, hardware = shape_of(config, beside), GPUS[gpu]
+    size = model_size(shape)
+    tokens = config.total_steps() * config.global_batch
+    flops = flops_per_token(size, config.block_size)
+    used = hardware.utilisation if utilisation is None else utilisation
+    speed = gpus * (hardware.bf16 if config.precision == "bf16" else hardware.fp32) * used / flops
+    usable = (hardware.memory - CONTEXT_BYTES) * USABLE
+    return RunPlan(
+        size=size,
+        gpus=gpus,
+        gpu=gpu,
+        utilisation=used,
+        utilisation_source=hardware.source if utilisation is None else "as asked",
+        arithmetic=[f"{blocks:,} blocks × {config.block_size:,} tokens = {config.global_batch:,} tokens a step"],
+        block_size=config.block_size,
+        tokens=tokens,
+        steps=config.total_steps(),
+        usable=usable,
+        choices=list(_choices(config, shape, size, gpus, usable)),
+        flops_per_token=flops,
+        tokens_per_second=speed,
+        hours=tokens / speed / 3600,
+        checkpoint=size.parameters * (14.0 if config.precision == "bf16" else 16.0),
+        published=size.parameters * 4.0,
+    )
+
+
+def shape_of(config: PretrainConfig, beside: Path) -> PretrainedConfig:
+    """The model's config: from `init`, a folder's config.json, or the hub.
+
+    A model that is not here yet, because an earlier step makes it or the hub is out of reach, is planned from a
+    config.json beside the stage's YAML. Where the tokens are there, they say how many rows the model will have.
+    """
+    rows = read_index(config.tokens).pieces if (config.tokens / INDEX).is_file() else None
+    spare = beside / "config.json"
+    if isinstance(config.model, InitModel):
+        if rows is None and not spare.is_file():
+            raise BllossomError(
+                f"how many rows the model gets follows from {config.tokens}, which is not here yet; run bllossom "
+                f"prepare first, or put a config.json with vocab_size at {spare}"
+            )
+        return llama_config(config.model.init, rows or AutoConfig.from_pretrained(spare).vocab_size)
+    shape = _read_shape(config.model, spare)
+    if rows is not None:
+        shape.vocab_size = rows
+    return shape
+
+
+def _read_shape(source: str, spare: Path) -> PretrainedConfig:
+    if (Path(source) / "config.json").is_file():
+        return AutoConfig.from_pretrained(source)
+    reason = "is not here yet"
+    if is_hub_id(source):
+        try:
+            return AutoConfig.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            reason = f"cannot be had from the hub ({str(error).splitlines()[0]})"
+    if spare.is_file():
+        return AutoConfig.from_pretrained(spare)
+    raise BllossomError(
+        f"model: {source} {reason}; set model=FOLDER, a folder with its config.json (no weights are needed), or put "
+        f"that file at {spare}"
+    )
+
+
+def flops_per_token(size: ModelSize, block_size: int) -> float:
+    """Floating-point operations of one token's forward and backward pass (PaLM, appendix B)."""
+    return 6.0 * (size.parameters - size.input_only) + 12.0 * size.layers * size.attention_width * block_size
+
+
+def _choices(
+    config: PretrainConfig, shape: PretrainedConfig, size: ModelSize, gpus: int, usable: float
+) -> Iterator[Choice]:
+    bf16 = config.precision == "bf16"
+
+    def activations(strategy: Strategy) -> Activations:
+        plain = strategy == "replicas"
+        return count_activations(
+            shape,
+            block_size=config.block_size,
+            document_mask=config.document_mask,
+            weights=torch.float32 if plain or not bf16 else torch.bfloat16,
+            autocast=plain and bf16,
+        )
+
+    counted = {strategy: activations(strategy) for strategy in ("replicas", "zero1")}
+    for strategy in STRATEGIES:
+        for checkpointing in (False, True):
+
+            def memory(
+                micro_batch: int, strategy: Strategy = strategy, checkpointing: bool = checkpointing
+            ) -> Footprint:
+                accumulation = config.blocks_per_step() // gpus // micro_batch
+                languages = len(config.mixture.weights)
+                step = Step(
+                    config.block_size, micro_batch, accumulation, languages, config.loss_chunk, checkpointing, bf16
+                )
+                kept = counted["replicas" if strategy == "replicas" else "zero1"]
+                return footprint(size, kept, step, strategy, gpus)
+
+            each = config.blocks_per_step() // gpus
+            fitting = [n for n in range(1, each + 1) if each % n == 0 and memory(n).peak <= usable]
+            best = max(fitting, default=0)
+            yield Choice(strategy, checkpointing, memory(best or 1), best)
+
+
+def describe(plan: RunPlan) -> list[str]:
+    """The plan as lines of text."""
+    size = plan.size
+    lines = [
+        f"model      {size.parameters:,} parameters, of which {size.embedding:,} in each embedding matrix of "
+        f"{size.rows:,} rows",
+        f"run        {plan.tokens:,} tokens = {plan.steps:,} steps; {plan.arithmetic[0]}",
+        f"time       {plan.hours:,.1f} h = {plan.hours / 24:,.1f} days, {plan.hours * plan.gpus:,.0f} GPU-hours on "
+        f"{plan.gpus} × {plan.gpu}: {plan.tokens_per_second:,.0f} tokens/s at {plan.utilisation:.0%} model FLOP "
+        "utilisation",
+        f"           ({plan.utilisation_source})",
+        f"disk       {_gb(plan.checkpoint)} GB a checkpoint, {_gb(plan.checkpoint * CHECKPOINTS_AT_ONCE)} GB at once "
+        f"(newest, best, one being written); {_gb(plan.published)} GB the model in fp32",
+        f"memory     GB on each of {plan.gpus} GPUs; {_gb(plan.usable)} GB of a {plan.gpu} can be used",
+        "",
+        *(" ".join(cell.rjust(width) for cell, width in zip(row, WIDTHS, strict=True)) for row in memory_table(plan)),
+        "",
+    ]
+    best = plan.recommended
+    if best is None:
+        return [*lines, "nothing fits: take more GPUs, larger ones, or a shorter block_size"]
+    deepspeed = "null" if best.strategy == "replicas" else best.strategy
+    return [
+        *lines,
+        f"recommended: deepspeed={deepspeed} gradient_checkpointing={str(best.checkpointing).lower()} "
+        f"micro_batch={best.micro_batch}",
+    ]
+
+
+WIDTHS = (13, 13, 8, 9, 9, 11, 6, 7, 7, 4, 11, 9)
+
+
+def memory_table(plan: RunPlan) -> list[tuple[str, ...]]:
+    """A header, then a row for each choice: GB by component at the largest micro-batch that fits (or one block)."""
+    rows: list[tuple[str, ...]] = [
+        (
+            *("strategy", "checkpointing", "weights", "gradients", "optimizer", "activations", "loss", "buffers"),
+            *("peak", "fits", "micro-batch", "CPU/node"),
+        )
+    ]
+    for choice in plan.choices:
+        memory = choice.memory
+        parts: tuple[Any, ...] = (memory.weights, memory.gradients, memory.optimizer, memory.activations, memory.loss)
+        rows.append(
+            (
+                choice.strategy,
+                "yes" if choice.checkpointing else "no",
+                *map(_gb, (*parts, memory.buffers, memory.peak)),
+                "yes" if choice.micro_batch else "no",
+                str(choice.micro_batch or "–"),
+                _gb(memory.cpu * min(plan.gpus, 8) * PINNED),
+            )
+        )
+    return rows
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:,.1f}"
