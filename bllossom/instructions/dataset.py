@@ -1,4 +1,4 @@
-"""Instruction files to padded batches: LIMA's shape in, ids and labels out.
+"""Instruction files to examples: LIMA's shape in, ids and labels out.
 
 A file is a JSON array, or JSONL, of `{"instruction", "input", "output", "history"}`; `input` (more of the question) and
 `history` (earlier [question, answer] pairs) may be left out.
@@ -11,16 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
 from bllossom.instructions.template import check_tokenizer, encode_conversation
-
-IGNORED_LABEL = -100  # torch's cross_entropy leaves these positions out
-FILLER_ID = 0  # any id of the vocabulary: what is padding is known by position, never by id
 
 
 class Record(BaseModel):
@@ -112,27 +108,6 @@ def load_examples(
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of `count` examples in one epoch: int64 [count], a pure function of its arguments."""
     return np.random.default_rng([seed, epoch]).permutation(count)
-
-
-def collate(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """Pad on the right into `input_ids`, `labels`, `position_ids`, each int64 [examples, longest].
-
-    Labels stand at their token's own position (Hugging Face models shift them) and are -100 where nothing is
-    supervised. There is no attention mask: to the right of a causal model's tokens padding changes nothing, and
-    without a mask attention takes its fast path. Positions run on through the padding for the same reason.
-    """
-    shape = (len(examples), max(len(example.ids) for example in examples))
-    input_ids = np.full(shape, FILLER_ID, np.int64)
-    labels = np.full(shape, IGNORED_LABEL, np.int64)
-    for row, example in enumerate(examples):
-        length = len(example.ids)
-        input_ids[row, :length] = example.ids
-        labels[row, :length] = np.where(example.supervised, example.ids, IGNORED_LABEL)
-    return {
-        "input_ids": torch.from_numpy(input_ids),
-        "labels": torch.from_numpy(labels),
-        "position_ids": torch.arange(shape[1]).repeat(shape[0], 1),
-    }
 
 
 def _read(path: Path) -> Iterator[Record]:

@@ -1,19 +1,15 @@
-"""Reading instruction files, what is kept of them, and the batches they become."""
+"""Reading instruction files, and what is kept of them."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
-from bllossom.instructions.dataset import Example, collate, epoch_order, load_examples
+from bllossom.instructions.dataset import epoch_order, load_examples
 
 RECORDS: list[dict[str, Any]] = [
     {"instruction": "한국의 수도는?", "input": "", "output": "서울입니다.", "history": []},
@@ -115,41 +111,6 @@ def test_every_answer_of_lima_is_supervised(
             for start, end in zip(starts, ends, strict=False)
         ]
         assert spelled == answers
-
-
-LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=6)
-
-
-@given(lengths=LENGTHS, seed=st.integers(0, 1000))
-def test_a_batch_holds_every_token_once_and_labels_only_what_is_supervised(lengths: list[int], seed: int) -> None:
-    random = np.random.default_rng(seed)
-    # Ids from 0 on: a real token may be 0, the id that fills the padding.
-    examples = [Example(random.integers(0, 4, n), random.random(n) < 0.5) for n in lengths]
-    batch = collate(examples)
-    assert {tuple(tensor.shape) for tensor in batch.values()} == {(len(lengths), max(lengths))}
-    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
-    for row, example in enumerate(examples):
-        length = len(example.ids)
-        assert batch["input_ids"][row, :length].tolist() == example.ids.tolist()
-        kept = batch["labels"][row] != -100
-        assert kept[:length].tolist() == example.supervised.tolist()
-        assert not kept[length:].any()
-        assert batch["labels"][row][kept].tolist() == example.ids[example.supervised].tolist()
-        assert batch["position_ids"][row].tolist() == list(range(max(lengths)))
-
-
-def test_padding_does_not_move_the_logits_of_a_causal_model() -> None:
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=4, max_position_embeddings=64)).eval()
-    random = np.random.default_rng(0)
-    examples = [Example(random.integers(0, 50, n), np.ones(n, np.bool_)) for n in (5, 33, 12)]
-    batch = collate(examples)
-    with torch.no_grad():
-        together = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"]).logits
-        for row, example in enumerate(examples):
-            alone = model(input_ids=torch.from_numpy(example.ids)[None]).logits[0]
-            torch.testing.assert_close(together[row, : len(example.ids)], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_the_order_is_a_permutation_that_seed_and_epoch_decide() -> None:
