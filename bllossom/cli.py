@@ -97,9 +97,11 @@ def plan(
 ) -> None:
     """Say what a pretraining run will take: memory, time, disk. No weights or data needed."""
     with _expected_errors(debug):
-        loaded = load_config(pipeline.STAGES["pretrain"].config(), config, overrides or (), allow_missing=True)
+        # Here, not above: `bllossom --help` imports neither torch nor transformers.
         from bllossom.training.plan import describe, make_plan
+        from bllossom.training.pretrain import PretrainConfig
 
+        loaded = load_config(PretrainConfig, config, overrides or (), allow_missing=True)
         found = make_plan(loaded.config, config.parent, gpus=gpus, gpu=gpu, utilisation=utilisation)
         for line in describe(found):
             typer.echo(line)

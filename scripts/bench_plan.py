@@ -29,6 +29,7 @@ from bllossom.training.footprint import count_activations, footprint, model_size
 from bllossom.training.models import InitModel, LlamaShape, llama_config
 from bllossom.training.plan import RunPlan, make_plan, memory_table
 from bllossom.training.pretrain import PretrainConfig, pretrain
+from bllossom.training.settings import LearningRate
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
 
 ROOT = Path(__file__).parent.parent
@@ -80,7 +81,7 @@ def config_of(case: dict[str, Any], tokens: Path, output: Path, accumulation: in
         global_batch=case["block"] * case["micro"] * accumulation,
         gradient_checkpointing=case.get("checkpointing", False),
         steps=3,
-        learning_rate={"peak": 1e-4},  # type: ignore[arg-type]  # pydantic makes it a LearningRate
+        learning_rate=LearningRate(peak=1e-4),
     )
 
 
