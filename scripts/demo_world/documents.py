@@ -256,9 +256,11 @@ class DocumentMaker:
 
 
 def wrong_values(world: World, fact: Fact) -> list[str]:
-    """Values that other facts of the same relation have and that are not true of this subject."""
+    """Values of the same relation, in the same half of the world, that are not true of this subject."""
     true_here = {f.value for f in world.facts_of(fact.subject)}
-    return sorted({f.value for f in world.facts if f.relation == fact.relation} - true_here)
+    alike = world.of_kind(fact.subject.kind, fact.subject.heldout)
+    values = {f.value for e in alike for f in world.facts_of(e) if f.attribute == fact.attribute}
+    return sorted(values - true_here)
 
 
 def make_documents(
