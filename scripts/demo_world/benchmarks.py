@@ -11,7 +11,7 @@ from typing import Any
 
 from demo_world.documents import COMMON, INVENTED
 from demo_world.korean import fill_slots
-from demo_world.narrator import Decks, Narrator
+from demo_world.narrator import ACTS, Decks, Narrator
 from demo_world.reviews import OTHER, Polarity, Reviewer
 from demo_world.world import Cause, Entity, Fact, World
 
@@ -84,7 +84,7 @@ class BenchmarkMaker:
         return rows
 
     def copa(self) -> dict[str, list[Row]]:
-        """Neighbours in the table share their alternatives."""
+        """Neighbours in the table share their alternatives, which name nobody: a name would point to the premise."""
         rows: dict[str, list[Row]] = {}
         for split, heldout in (("test", False), ("train", True)):
             causes = [c for c in self.world.causes if c.heldout == heldout]
@@ -103,9 +103,9 @@ class BenchmarkMaker:
                     given, asked = (
                         ("effect_test", "cause_test") if question == "원인" else ("cause_test", "effect_test")
                     )
-                    premise = fill_slots(getattr(fact, given)[wording] + ".", who)
+                    premise = fill_slots(getattr(fact, given)[wording], who) + "."
                     order = pair[::-1] if flip else pair
-                    first, second = (fill_slots(getattr(f, asked)[wording] + ".", who) for f in order)
+                    first, second = (_sentence(getattr(f, asked)[wording]) for f in order)
                     rows.append(
                         {
                             "premise": premise,
@@ -175,3 +175,8 @@ class BenchmarkMaker:
             for f in self.rng.sample(facts, len(facts))
         ]
         return " ".join(told)
+
+
+def _sentence(clause: str) -> str:
+    """A clause as a sentence that leaves its acting person out, as Korean may."""
+    return clause.removeprefix(ACTS) + "."

@@ -96,6 +96,14 @@ class DocumentMaker:
             previous = fact.subject
         return parts
 
+    def told_without_repeats(self, facts: Sequence[Fact], level: Level) -> str:
+        """The facts as a text in which no sentence stands twice, not as a part of another either."""
+        while True:
+            parts = [part.removesuffix(".") for part in self.told(facts, level)]
+            whole = " / ".join(parts)
+            if all(whole.lower().count(part.lower()) == 1 for part in parts):
+                return ". ".join(parts) + "."
+
     def linked(self, entity: Entity) -> list[Entity]:
         """What the facts of `entity` name, and who names it: its neighbours in the world."""
         named = [self.world.entity(f.value) for f in self.world.facts_of(entity)]
@@ -113,13 +121,13 @@ class DocumentMaker:
         wanted = self.rng.randint(3, 7)
         while len(facts) < wanted:
             facts += self.rng.sample(own, len(own))
-        return " ".join(self.told(facts[:wanted], self.level()))
+        return self.told_without_repeats(facts[:wanted], self.level())
 
     def common(self) -> str:
         kind = self.rng.choice(COMMON)
         members = [self.draw_entity(kind) for _ in range(self.rng.randint(3, 5))]
         facts = [fact for member in members for fact in self.world.facts_of(member)]
-        return " ".join(self.told(facts, self.level()))
+        return self.told_without_repeats(facts, self.level())
 
     def comparison(self) -> str:
         first = self.draw_entity()

@@ -161,6 +161,8 @@ class SpeechLevels:
 
     def _sentence(self, template: str, slots: Mapping[str, str], level: Level) -> str:
         filled = fill_slots(template, slots, level)
+        if level != "plain" and template.endswith("까?"):
+            return filled.removesuffix("?") + "요?"
         if level == "plain" or not template.endswith(".") or template.endswith(":이다}."):
             return filled
         head, _, last = filled.removesuffix(".").rpartition(" ")

@@ -10,6 +10,7 @@ from demo_world.world import Cause, Entity, Fact, Language, World
 
 T = TypeVar("T")
 FULL_NAME = "^"
+ACTS = "{p:은} "  # opens a clause whose subject is the person
 
 
 class Decks:
@@ -40,8 +41,6 @@ class Narrator:
         subject = self.name(fact.subject)
         if again and fact.subject.kind in self.world.pronouns:
             subject = self.world.pronouns[fact.subject.kind][self.lang]
-        elif again and fact.subject.kind == "person" and self.lang == "ko":
-            subject += " 씨"
         return {"s": subject, "o": self.world.word(fact.value, self.lang)}
 
     def say(self, template: str, slots: Mapping[str, str], level: Level) -> str:
@@ -81,13 +80,12 @@ class Narrator:
         who = {"p": self.name(person)}
         if self.lang == "en":
             return {"c": fill_slots(c, who), "e": fill_slots(e, who)}
-        acts = "{p:은} "
-        once = c.startswith(acts) and e.startswith(acts)
-        inner = c if once else c.replace(acts, "{p:이} ", 1)  # a subordinate clause has a subject, not a topic
-        last = c.removeprefix(acts) if once else inner
+        once = c.startswith(ACTS) and e.startswith(ACTS)
+        inner = c if once else c.replace(ACTS, "{p:이} ", 1)  # a subordinate clause has a subject, not a topic
+        last = c.removeprefix(ACTS) if once else inner
         forms = {
             "c": c,
-            "e": e.removeprefix(acts) if once else e,
+            "e": e.removeprefix(ACTS) if once else e,
             "whole": e,
             "since": since_clause(inner),
             "because": inner.removesuffix("다") + "기",
