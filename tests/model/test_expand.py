@@ -1,0 +1,351 @@
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from bllossom.artifacts import verify
+from bllossom.errors import BllossomError
+from bllossom.model.checkpoint import fetch
+from bllossom.model.expand import ExpandConfig, dry_run, expand
+from bllossom.vocab.tokenizer import encode_text, load_tokenizer
+
+BASE = 330
+ENGLISH = "The baker sells 12 loaves on the market square."
+
+
+@pytest.fixture
+def config(tmp_path: Path, vocabularies: tuple[Path, Path]) -> Callable[..., ExpandConfig]:
+    def make(model: Path | str, **keys: object) -> ExpandConfig:
+        values = {"model": str(model), "tokenizer": vocabularies[1], "output": tmp_path / "out"} | keys
+        return ExpandConfig.model_validate(values)
+
+    return make
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {k: v for path in sorted(folder.glob("*.safetensors")) for k, v in load_file(path).items()}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("shard_size", ["5GB", "30KB"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_model_computes_what_the_base_computes(
+    make_model: Callable[..., Path],
+    config: Callable[..., ExpandConfig],
+    tied: bool,
+    shard_size: str,
+    dtype: torch.dtype,
+) -> None:
+    base = make_model(tied=tied, dtype=dtype, shard_size=shard_size)
+    cfg = config(base)
+    figures = expand(cfg).figures
+    before = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+    after, told = AutoModelForCausalLM.from_pretrained(cfg.output, dtype=dtype, output_loading_info=True)
+    assert not any(told.values())
+    assert after.config.vocab_size == figures["rows"] == after.get_input_embeddings().num_embeddings
+    assert after.dtype == dtype
+    old, new = before.state_dict(), after.state_dict()
+    for name, tensor in old.items():
+        assert torch.equal(new[name][: len(tensor)], tensor), name
+    ids = torch.tensor([[1, *encode_text(load_tokenizer(base), ENGLISH)]])
+    with torch.no_grad():
+        mine, theirs = after(ids, output_hidden_states=True), before(ids, output_hidden_states=True)
+    for one, other in zip(mine.hidden_states, theirs.hidden_states, strict=True):
+        assert torch.equal(one, other)
+    # In float32 a matrix product may differ in the last bits when the matrix grows.
+    difference = (mine.logits[..., :BASE].float() - theirs.logits.float()).norm()
+    assert difference <= (1e-6 if dtype == torch.float32 else 4e-3) * theirs.logits.float().norm()
+
+
+def test_only_the_shards_with_a_matrix_are_written(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model(shard_size="30KB")
+    cfg = config(base)
+    figures = expand(cfg).figures
+    names = {path.name for path in base.glob("*.safetensors")}
+    assert {path.name for path in cfg.output.glob("*.safetensors")} == names
+    linked = {name for name in names if (base / name).samefile(cfg.output / name)}
+    matrices = {"model.embed_tokens.weight", "lm_head.weight"}
+    assert linked == {name for name in names if not matrices & load_file(base / name).keys()}
+    assert figures["shards"] == {"rewritten": 2, "linked": len(names) - 2, "copied": 0}
+    assert verify(cfg.output) == []
+    index = json.loads((cfg.output / "model.safetensors.index.json").read_text())
+    after = weights(cfg.output)
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in after.values())
+    assert index["metadata"]["total_parameters"] == sum(tensor.numel() for tensor in after.values())
+    for tensor, name in index["weight_map"].items():
+        assert tensor in load_file(cfg.output / name)
+
+
+def test_without_links_the_payload_is_the_same(
+    tmp_path: Path, make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model(shard_size="30KB")
+    linked = expand(config(base))
+    copied = expand(config(base, link=False, output=tmp_path / "copied"))
+    assert copied.figures["shards"]["linked"] == 0
+    assert copied.figures["shards"]["copied"] == linked.figures["shards"]["linked"] > 0
+    assert all(path.stat().st_nlink == 1 for path in (tmp_path / "copied").glob("*.safetensors"))
+    assert copied.fingerprint == linked.fingerprint
+
+
+def test_the_tokenizer_is_the_new_one_and_the_special_ids_stay(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig], vocabularies: tuple[Path, Path]
+) -> None:
+    base = make_model()
+    (base / "added_tokens.json").write_text("{}")  # would contradict the new tokenizer
+    (base / "LICENSE.txt").write_text("Community License")
+    cfg = config(base)
+    expand(cfg)
+    assert not (cfg.output / "added_tokens.json").exists()
+    assert (cfg.output / "LICENSE.txt").read_text() == "Community License"
+    text = "빵집 주인은 대통령을 기다린다."
+    assert AutoTokenizer.from_pretrained(cfg.output)(text) == AutoTokenizer.from_pretrained(vocabularies[1])(text)
+    old, new = (json.loads((folder / "config.json").read_text()) for folder in (base, cfg.output))
+    assert {key for key in old if old[key] != new[key]} == {"vocab_size"}
+    generation = "generation_config.json"
+    assert (cfg.output / generation).read_bytes() == (base / generation).read_bytes()
+
+
+def test_padding_rows_are_the_mean_and_new_rows_differ(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model()
+    cfg = config(base, input_init="random", output_init="subword-mean")
+    figures = expand(cfg).figures
+    after, end = weights(cfg.output), BASE + figures["new_pieces"]
+    assert figures["padding_rows"] > 0
+    assert figures["init"] == {
+        "model.embed_tokens.weight": "random",
+        "lm_head.weight": "subword-mean",
+        "padding": "mean",
+    }
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        padding, mean = after[name][end:], after[name][:BASE].mean(0)
+        assert torch.allclose(padding, mean.expand(len(padding), -1), atol=1e-7)
+        assert len(after[name][BASE:end].unique(dim=0)) == end - BASE
+
+
+def test_the_bases_own_padding_rows_become_new_rows(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model(rows=336)
+    before = weights(base)
+    before["model.embed_tokens.weight"][BASE:] = 99.0
+    save_file(before, base / "model.safetensors", metadata={"format": "pt"})
+    cfg = config(base)
+    expand(cfg)
+    after = weights(cfg.output)["model.embed_tokens.weight"]
+    assert torch.equal(after[:BASE], before["model.embed_tokens.weight"][:BASE])
+    assert after[BASE:].abs().max() < 1
+
+
+def test_a_tied_model_that_stores_both_matrices_keeps_them_equal(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model(tied=True)
+    both = weights(base)
+    both["lm_head.weight"] = both["model.embed_tokens.weight"].clone()
+    save_file(both, base / "model.safetensors", metadata={"format": "pt"})
+    cfg = config(base, output_init="random")
+    expand(cfg)
+    after = weights(cfg.output)
+    assert torch.equal(after["lm_head.weight"], after["model.embed_tokens.weight"])
+
+
+def test_dtype_converts_every_weight(make_model: Callable[..., Path], config: Callable[..., ExpandConfig]) -> None:
+    base = make_model(shard_size="30KB")
+    cfg = config(base, dtype="bfloat16")
+    expand(cfg)
+    before, after = weights(base), weights(cfg.output)
+    for name, tensor in before.items():
+        assert torch.equal(after[name][: len(tensor)], tensor.bfloat16()), name
+    assert AutoModelForCausalLM.from_pretrained(cfg.output).dtype == torch.bfloat16
+
+
+def test_same_seed_same_bytes_and_what_a_kill_left_is_made_anew(
+    tmp_path: Path, make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model(shard_size="30KB")
+    first = expand(config(base))
+    shutil.rmtree(tmp_path / "out")
+    partial = tmp_path / f"out.partial-{first.id}"
+    partial.mkdir()
+    for path in base.glob("*.safetensors"):
+        (partial / path.name).write_bytes(path.read_bytes()[:1000])
+    (partial / "tokenizer.json").write_text("half")
+    second = expand(config(base))
+    assert second.fingerprint == first.fingerprint
+    assert verify(tmp_path / "out") == []
+    assert expand(config(base, seed=1, output=tmp_path / "other")).fingerprint != first.fingerprint
+
+
+@pytest.mark.real_data
+def test_the_real_vocabulary(
+    tmp_path: Path, real_vocabularies: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base"
+    shape = LlamaConfig(
+        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=32000
+    )
+    LlamaForCausalLM(shape).bfloat16().save_pretrained(base)
+    shutil.copyfile(real_vocabularies[0] / "tokenizer.model", base / "tokenizer.model")  # as Llama 2 itself comes
+    output = tmp_path / "out"
+    expand(ExpandConfig(model=str(base), tokenizer=real_vocabularies[1], output_init="subword-first", output=output))
+    after = weights(output)
+    assert {len(after[name]) for name in ("model.embed_tokens.weight", "lm_head.weight")} == {39_488}
+    assert len(after["model.embed_tokens.weight"][32_000:39_478].unique(dim=0)) == 7_478
+    said = capsys.readouterr().err
+    assert (
+        "output: the base's id 29871 begins 62% of the new pieces, and subword-first gives all of them its row" in said
+    )
+
+
+def test_dry_run_says_what_would_be_written(
+    tmp_path: Path, make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model(shard_size="30KB")
+    lines = dry_run(config(base))
+    assert lines[0].startswith("330 pieces + ")
+    assert any(line.endswith("hard links, where the file system allows it") for line in lines)
+    assert dry_run(config("meta-llama/Llama-2-13b-hf")) == dry_run(config(base, tokenizer=tmp_path / "not-yet"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_models_are_refused_with_what_to_do(
+    tmp_path: Path, make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model(shard_size="30KB")
+    shard = sorted(base.glob("*.safetensors"))[1]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    with pytest.raises(BllossomError, match=rf"{shard.name} .*cut short or damaged; download or copy it again"):
+        expand(config(base))
+    shard.unlink()
+    with pytest.raises(BllossomError, match=rf"{shard.name} is missing; download or copy it again"):
+        expand(config(base))
+    save_file({"other": torch.ones(2)}, shard)
+    with pytest.raises(BllossomError, match=rf"{shard.name} lacks .*index.json says it holds; download both again"):
+        expand(config(base))
+    for path in base.glob("model*"):
+        path.unlink()
+    (base / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(BllossomError, match=r"only pytorch_model.*save_pretrained"):
+        expand(config(base))
+    with pytest.raises(BllossomError, match=r"there is no folder .*nowhere; name a model's folder"):
+        expand(config(tmp_path / "nowhere"))
+    assert list(tmp_path.glob("out*")) == []
+
+
+def test_models_without_the_two_matrices_are_refused(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model()
+    whole = weights(base)
+    missing = {name: tensor for name, tensor in whole.items() if name != "lm_head.weight"}
+    save_file(missing, base / "model.safetensors")
+    with pytest.raises(BllossomError, match=r"LlamaForCausalLM.*found 0 × lm_head.weight.*choose a Llama-like"):
+        expand(config(base))
+    save_file(whole | {"lm_head.weight": whole["lm_head.weight"].to(torch.int8)}, base / "model.safetensors")
+    with pytest.raises(BllossomError, match=r"lm_head.weight is I8 .*expand the model before it is quantised"):
+        expand(config(base))
+
+
+def test_row_counts_that_do_not_fit_are_refused(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    with pytest.raises(
+        BllossomError, match=r"has [345][0-9]{2} rows, the model 2,048: none may be lost; set merge-vocab's"
+    ):
+        expand(config(make_model(rows=2048)))
+    with pytest.raises(BllossomError, match=r"its tokenizer has 330 pieces, .* only 300 rows; put the tokenizer"):
+        expand(config(make_model(rows=300)))
+    base = make_model()
+    (base / "config.json").write_text((base / "config.json").read_text().replace(": 330", ": 331"))
+    with pytest.raises(BllossomError, match=r"has 330 rows, config.json's vocab_size is 331; correct"):
+        expand(config(base))
+
+
+def test_a_disk_without_room_is_met_before_writing(
+    tmp_path: Path,
+    make_model: Callable[..., Path],
+    config: Callable[..., ExpandConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = make_model()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(BllossomError, match=r"has 0\.00 GB free, the expanded model needs 0\.00 GB; free some room"):
+        expand(config(base))
+    assert [path for path in tmp_path.rglob("*") if "out" in path.name and path.is_file()] == []
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Answers as the hub does for a gated model and for one that is not there."""
+
+    def do_GET(self) -> None:
+        gated = "gated" in self.path
+        self.send_response(403 if gated else 404)
+        self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_hub_ids_that_are_gated_unknown_or_unreachable(tmp_path: Path, hub: str) -> None:
+    program = """
+import sys
+from bllossom.model.checkpoint import fetch
+for name in sys.argv[1:]:
+    try:
+        fetch(name)
+    except Exception as error:
+        print(error)
+"""
+    environment = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", program, "owner/gated", "owner/nothing"]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
+    gated, unknown = done.stdout.splitlines()
+    assert "owner/gated is gated: accept its licence at https://huggingface.co/owner/gated, then run hf auth" in gated
+    assert "the hub has no owner/nothing" in unknown
+    # The tests' own process is offline.
+    with pytest.raises(
+        BllossomError, match=r"owner/away cannot be fetched .*download it elsewhere and name its folder"
+    ):
+        fetch("owner/away")
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_a_13b_shape_takes_little_memory(tmp_path: Path, shared: Callable[[str], Path]) -> None:
+    shared("tokenizers/llama2")
+    script = Path(__file__).parents[2] / "scripts/bench_expand.py"
+    command = [sys.executable, str(script), "--work", str(tmp_path / "work"), "--repeats", "1", "--resize-layers", "0"]
+    done = subprocess.run([*command, "--results", str(tmp_path / "figures")], check=True, capture_output=True)
+    assert done.returncode == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["13b-sparse"]["expand"]["peak_rss_gb"] < 2
+    assert figures["13b-values"]["expand, normal"]["peak_rss_gb"] < 2
