@@ -200,7 +200,7 @@ def _figures(plan: Plan, *, linked: int, copied: int) -> dict[str, Any]:
     pieces, shards = plan.pieces, plan.checkpoint.shards
     return {
         "rows": pieces.rows,
-        "base_pieces": pieces.base,
+        "old_rows": pieces.base,
         "new_pieces": pieces.new,
         "padding_rows": pieces.padding,
         "tied": plan.checkpoint.tied,
