@@ -28,6 +28,7 @@ class Estimate:
     seconds: float | None
     disk_bytes: int | None
     exact: bool  # the sample was all of it
+    broken: str = ""  # the first record of the sample that cannot be read
 
 
 def estimate_reading(reading: Reading, encoder: Encoder | None, itemsize: int) -> Estimate:
@@ -37,9 +38,11 @@ def estimate_reading(reading: Reading, encoder: Encoder | None, itemsize: int) -
     started = time.monotonic()
     texts: list[bytes] = []
     consumed = text_bytes = 0
+    broken = ""
     clean = make_cleaner(reading.clean)
     for file in sampled:
-        got, read = _sample_file(file, reading, SAMPLE_BYTES // len(sampled))
+        got, read, error = _sample_file(file, reading, SAMPLE_BYTES // len(sampled))
+        broken = broken or error
         consumed += read
         text_bytes += sum(len(text.encode()) for text in got)
         texts += [clean(text)[0].encode() for text in got]
@@ -58,23 +61,27 @@ def estimate_reading(reading: Reading, encoder: Encoder | None, itemsize: int) -
         seconds=seconds * scale if tokens is not None else None,
         disk_bytes=all_tokens * itemsize + round(len(texts) * scale) * INDEX_BYTES if all_tokens is not None else None,
         exact=consumed == file_bytes,
+        broken=broken,
     )
 
 
-def _sample_file(file: Path, reading: Reading, limit: int) -> tuple[list[str], int]:
-    """The first texts of a file, and how many of its bytes they took."""
+def _sample_file(file: Path, reading: Reading, limit: int) -> tuple[list[str], int, str]:
+    """The first texts of a file, how many of its bytes they took, and what is wrong with the first broken record."""
     texts: list[str] = []
+    broken = ""
     size, rows = 0, 0
     with file.open("rb") as raw:
         for record in read_records(file, reading.field, split=reading.split, raw=raw):
             texts += record.texts
+            if record.error:
+                broken = broken or f"{file}:{record.number}: {record.error}"
             size += sum(len(text.encode()) for text in record.texts)
             rows = record.number
             if size >= limit:
                 if file_format(file) == "parquet":
-                    return texts, file.stat().st_size * rows // _parquet_rows(file)
-                return texts, raw.tell()
-    return texts, file.stat().st_size
+                    return texts, file.stat().st_size * rows // _parquet_rows(file), broken
+                return texts, raw.tell(), broken
+    return texts, file.stat().st_size, broken
 
 
 def _parquet_rows(file: Path) -> int:
@@ -95,7 +102,7 @@ def table(estimates: Sequence[Estimate]) -> list[str]:
         lines.append(_line(_sum(estimates)))
     if not all(estimate.exact for estimate in estimates):
         lines.append("~ is scaled up from a sample of the files")
-    return lines
+    return lines + [f"broken: {estimate.broken}" for estimate in estimates if estimate.broken]
 
 
 def _sum(estimates: Sequence[Estimate]) -> Estimate:

@@ -124,13 +124,15 @@ def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
             small.
     """
     readings = make_readings(config)
-    inputs = {
-        f"{reading.language}/{reading.source}/{'heldout/' if reading.heldout_share == 1 else ''}{number:05d}": path
-        for reading in readings
-        for number, path in enumerate(reading.files)
-    }
+    inputs = {}
+    for reading in readings:
+        part = "heldout/" if reading.heldout_share == 1 else ""
+        for number, path in enumerate(reading.files):
+            # The names count: files are read in their order, and dropped.jsonl tells them.
+            inputs[f"{reading.language}/{reading.source}/{part}{number:05d} {path.name}"] = path
     if config.decontaminate:
-        inputs |= {f"decontaminate/{number:05d}": path for number, path in enumerate(test_files(config.decontaminate))}
+        tests = test_files(config.decontaminate)
+        inputs |= {f"decontaminate/{number:05d} {path.name}": path for number, path in enumerate(tests)}
     return publish(
         config,
         stage="prepare",
@@ -204,11 +206,18 @@ def _readings_of(config: PrepareConfig, language: str, name: str, source: Source
 
 
 def _named(config: PrepareConfig) -> list[tuple[str, str, SourceConfig]]:
-    """Every source with its language and a name that is its own there: as given, or from the path."""
+    """Every source with its language and a name that is its own there: as given, or from the path.
+
+    Raises:
+        ConfigError: two sources were given the same name.
+    """
     found = []
     for language, sources in config.sources.items():
         names = [source.name or _name_from(source.path) for source in sources]
         counts, given = Counter(names), Counter[str]()
+        twice = [source.name for source in sources if counts[source.name] > 1]
+        if twice:
+            raise ConfigError(f"sources.{language}: two sources are called {twice[0]}; give each a name of its own")
         for name, source in zip(names, sources, strict=True):
             given[name] += 1
             found.append((language, name if counts[name] == 1 else f"{name}-{given[name]}", source))

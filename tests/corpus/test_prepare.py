@@ -323,6 +323,20 @@ def test_names_that_collide_are_numbered(make, tmp_path: Path, write_jsonl) -> N
     assert set(prepare(config).figures["sources"]) == {"ko/text-1", "ko/text-2"}
 
 
+def test_two_sources_of_one_name_are_refused(make, corpus: dict[str, Path]) -> None:  # type: ignore[no-untyped-def]
+    sources = {"ko": [{"path": str(corpus["news"]), "name": "wiki"}, str(corpus["wiki"])]}
+    with pytest.raises(ConfigError, match=r"sources\.ko: two sources are called wiki; give each a name of its own"):
+        prepare(make(sources=sources))
+
+
+def test_a_dry_run_tells_a_field_that_is_not_there(make) -> None:  # type: ignore[no-untyped-def]
+    config = make()
+    sources = {"ko": [{"path": config.sources["ko"][0].path, "field": "body"}]}
+    assert dry_run(make(sources=sources))[-1] == (
+        f"broken: {config.sources['ko'][0].path}:1: no field 'body'; there are: text; set field to one of them"
+    )
+
+
 def test_a_dry_run_estimates_what_comes(make, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     config = make()
     lines = dry_run(config)
