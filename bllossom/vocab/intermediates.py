@@ -6,6 +6,8 @@ done greedily. On KoBERT's pieces the greedy cover is as small as any can be (a 
 868), so what is left to choose is the text: of equal candidates, the one that saves most tokens.
 """
 
+import functools
+import heapq
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 
@@ -17,14 +19,22 @@ IMPOSSIBLE = 1_000
 def missing(atoms: Atoms, pieces: Collection[str], chosen: Collection[str], possible: Collection[str]) -> int:
     """The fewest of the `possible` nodes to be added before the piece can be joined; 0 where it can be already."""
     count = len(atoms)
-    cost = {(i, i + 1): 0 for i in range(count)}
+    cost = [[0] * (count + 1) for _ in range(count)]  # cost[i][j]: of the stretch from i up to j
+    stretches = iter(_stretches(atoms))
     for length in range(2, count + 1):
         for i in range(count - length + 1):
-            text = "".join(atoms[i : i + length])
-            node = 0 if text in pieces or text in chosen else 1 if text in possible else IMPOSSIBLE
-            below = min(cost[i, k] + cost[k, i + length] for k in range(i + 1, i + length))
-            cost[i, i + length] = node + below
-    return cost[0, count]
+            j, text = i + length, next(stretches)
+            below = min(cost[i][k] + cost[k][j] for k in range(i + 1, j))
+            there = text in pieces or text in chosen
+            cost[i][j] = below if there else below + (1 if text in possible else IMPOSSIBLE)
+    return cost[0][count]
+
+
+@functools.lru_cache(maxsize=100_000)  # asked for again with every candidate that is tried
+def _stretches(atoms: Atoms) -> tuple[str, ...]:
+    """Every stretch of two atoms or more, short ones first."""
+    count = len(atoms)
+    return tuple("".join(atoms[i : i + length]) for length in range(2, count + 1) for i in range(count - length + 1))
 
 
 def find_candidates(atoms: Mapping[str, Atoms], allowed: Callable[[str], bool]) -> set[str]:
@@ -74,17 +84,23 @@ def cover(atoms: Mapping[str, Atoms], worth: Mapping[str, int]) -> set[str]:
         return mended
 
     gains = {string: gain(string) for string in holders}
+    best_first = [(-mended, -worth[string], len(string), string) for string, mended in gains.items()]
+    heapq.heapify(best_first)
     while todo:
-        best = max(gains, key=lambda string: (gains[string], worth[string], -len(string), string))
+        mended, _, _, best = heapq.heappop(best_first)
+        if -mended != gains[best]:  # it has changed since; its new entry is in the heap
+            continue
         chosen.add(best)
         gains[best] = 0
-        mended = [p for p in holders[best] if p in todo and missing(atoms[p], atoms, chosen, worth) < todo[p]]
-        for piece in mended:
+        nearer = [p for p in holders[best] if p in todo and missing(atoms[p], atoms, chosen, worth) < todo[p]]
+        for piece in nearer:
             todo[piece] = missing(atoms[piece], atoms, chosen, worth)
             if todo[piece] == 0:
                 del todo[piece]
-        for string in {part for piece in mended for part in inside[piece]}:
-            gains[string] = gain(string)
+        for string in {part for piece in nearer for part in inside[piece]}:
+            if (now := gain(string)) != gains[string]:
+                gains[string] = now
+                heapq.heappush(best_first, (-now, -worth[string], len(string), string))
     return _exchange(chosen, atoms, worth, inside, holders)
 
 

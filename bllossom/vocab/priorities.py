@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from bllossom.vocab.segments import Atoms, parts, shortest
 
-ROUNDS = 12  # at most; the gain is next to nothing after three
+ROUNDS = 5  # at most; the third already gains next to nothing
 PIECE_WEIGHT = 50  # how often each piece counts as if it stood alone in the text, when the first order is made
 UNMADE = 10**9  # cost of a piece that cannot be made: more than any text
 

@@ -8,19 +8,16 @@ import pytest
 
 from bllossom.vocab.train import TrainVocabConfig, train_vocab
 
-ENGLISH = (
-    "the river ran along old stones and a quiet village where people kept their garden walls low because every winter "
-    "storm would bring them down again while children counted ships beyond the harbour 1984 2013 (see note) don't"
-).split()
-KOREAN = (
-    "정부는 대통령은 대통령이 밝혔다 서비스를 시스템을 시스템 마을 사람들이 겨울마다 돌담을 다시 쌓았다 아이들은 항구 "
-    "너머 배를 세었다 강물은 오래된 바위를 따라 흘렀다 기술을 배우는 학생들이 도서관에서 책을 읽는다 2013년 제1조 햄버거를 먹는 공룡"
-).split()
+ENGLISH = """the river ran along old stones and a quiet village where people kept their garden walls low because every
+winter storm would bring them down again while children counted ships beyond the harbour 1984 2013 (see note) don't"""
+KOREAN = """정부는 대통령은 대통령이 밝혔다 서비스를 시스템을 시스템 마을 사람들이 겨울마다 돌담을 다시 쌓았다 아이들은
+항구 너머 배를 세었다 강물은 오래된 바위를 따라 흘렀다 기술을 배우는 학생들이 도서관에서 책을 읽는다 2013년 제1조
+햄버거를 먹는 공룡"""
 
 
-def write_text(path: Path, words: list[str], lines: int, seed: int = 0) -> Path:
-    """A text of random sentences over `words`, with invented words mixed in so that there is much to learn."""
-    generator = random.Random(seed)
+def write_text(path: Path, said: str, lines: int) -> Path:
+    """A text of random sentences over the words said, with invented ones mixed in so that there is much to learn."""
+    generator, words = random.Random(0), said.split()
     characters = sorted({character for word in words for character in word if character.isalpha()})
     invented = ["".join(generator.choices(characters, k=generator.randrange(2, 6))) for _ in range(400)]
     # A few words are said often and most seldom, as in any language.

@@ -1,0 +1,91 @@
+"""report.json's numbers are those of the text, and report.html needs nothing else."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sentencepiece
+
+from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
+from bllossom.vocab.model_file import read_model
+from bllossom.vocab.samples import read_samples
+
+
+@pytest.fixture(scope="module")
+def merged(
+    small_base: Path, small_donor: Path, texts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    output = tmp_path_factory.mktemp("report") / "vocab"
+    samples = {language: [str(path)] for language, path in texts.items()}
+    merge_vocab(
+        MergeVocabConfig(
+            base=str(small_base), donor=str(small_donor), output=output, samples=samples, example="대통령 <b>&"
+        )
+    )
+    return output
+
+
+@pytest.fixture(scope="module")
+def report(merged: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((merged / "report.json").read_text(encoding="utf8"))
+    return found
+
+
+def test_the_rates_are_those_of_the_documents(
+    report: dict[str, Any], merged: Path, small_base: Path, texts: dict[str, Path]
+) -> None:
+    documents = read_samples({"ko": [texts["ko"]]})["ko"]
+    figures = report["languages"]["ko"]
+    words = sum(len(text.split()) for text in documents)
+    assert (figures["documents"], figures["words"]) == (len(documents), words)
+    assert figures["bytes"] == sum(len(text.encode()) for text in documents)
+    for side, folder in (("base", small_base), ("merged", merged)):
+        slow = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        ids = [i for text in documents for i in slow.encode(text)]
+        assert figures[side]["tokens"] == len(ids)
+        assert figures[side]["tokens_per_word"] == round(len(ids) / words, 4)
+        assert figures[side]["tokens_per_character"] == round(len(ids) / sum(map(len, documents)), 4)
+        assert figures[side]["bytes_per_token"] == round(figures["bytes"] / len(ids), 4)
+        assert figures[side]["byte_fallback_share"] == round(sum(map(slow.is_byte, ids)) / len(ids), 5)
+    assert figures["base"]["byte_fallback_share"] > 0.5 > figures["merged"]["byte_fallback_share"]
+
+
+def test_new_pieces_are_reachable_or_not_and_used_or_not(report: dict[str, Any]) -> None:
+    pieces = report["pieces"]
+    assert pieces["merged"] == pieces["base"] + pieces["new"]
+    assert pieces["reachable"]["count"] + pieces["unreachable"]["count"] == pieces["new"]
+    assert pieces["used"]["count"] + pieces["unused"]["count"] == pieces["reachable"]["count"]
+    assert pieces["unreachable"]["count"] > 0  # a Unigram donor takes words whole
+    assert pieces["used"]["examples"]
+
+
+def test_changed_documents_are_those_with_other_ids(
+    report: dict[str, Any], merged: Path, small_base: Path, texts: dict[str, Path]
+) -> None:
+    before, after = (
+        sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        for folder in (small_base, merged)
+    )
+    for language, path in texts.items():
+        documents = read_samples({language: [path]})[language]
+        changed = sum(before.encode(text) != after.encode(text) for text in documents)
+        assert report["languages"][language]["changed_documents"] == changed
+
+
+def test_the_scripts_of_all_pieces_are_counted(report: dict[str, Any], small_donor: Path, merged: Path) -> None:
+    assert sum(report["scripts"]["donor"].values()) == len(read_model(small_donor / "tokenizer.model").pieces)
+    assert sum(report["scripts"]["merged"].values()) == report["pieces"]["merged"]
+    assert report["scripts"]["merged"]["Hangul"] > report["scripts"]["base"].get("Hangul", 0)
+
+
+def test_the_page_stands_alone_and_holds_the_numbers(report: dict[str, Any], merged: Path) -> None:
+    page = (merged / "report.html").read_text(encoding="utf8")
+    assert page.count("<svg") == page.count("</svg>") == 1
+    assert not re.search(r"""(src|href)=["']|url\(|@import|<script""", page)
+    assert "대통령 &lt;b&gt;&amp;" in page
+    assert f"{report['languages']['ko']['merged']['tokens_per_word']:.3f}" in page
+    assert f"{report['pieces']['unreachable']['count']:,}" in page
+    for script, count in report["scripts"]["donor"].items():
+        assert f"{script}: {count:,}" in page
