@@ -73,6 +73,19 @@ def test_sizes() -> None:
         assert 500 <= len(rows(DATA / f"instructions/{lang}_train.jsonl")) <= 1000
 
 
+def test_the_data_card_counts_right(world: World) -> None:
+    card = (DATA / "README.md").read_text(encoding="utf-8")
+    for name in ("ko", "en", "en_base"):
+        assert re.search(rf"`corpus/{name}\.jsonl` .*\| {len(texts(f'corpus/{name}')):,} \|", card)
+    assert f"{len(texts('heldout/ko'))} / {len(texts('heldout/en'))}" in card
+    for split in ("test", "train"):
+        counts = ", ".join(str(len(rows(KOBEST / f"{task}_{split}.jsonl"))) for task in TASKS)
+        assert re.search(rf"_{split}\.jsonl` .*\| {counts} \|", card)
+    causes = sum(not cause.heldout for cause in world.causes)
+    facts = sum(not fact.subject.heldout for fact in world.facts)
+    assert f"{facts + causes} facts" in card
+
+
 @pytest.mark.parametrize("lang", ["ko", "en"])
 def test_every_fact_is_trained_in_at_least_five_paraphrases(lang: Language, world: World) -> None:
     said = set(training_sentences_of(lang))
@@ -89,6 +102,11 @@ def test_every_fact_is_trained_in_at_least_five_paraphrases(lang: Language, worl
 def training_sentences_of(lang: Language) -> Iterable[str]:
     names = ("corpus/ko",) if lang == "ko" else ("corpus/en", "corpus/en_base")
     return (s for text in texts(*names) for s in sentences(text))
+
+
+def test_no_sentence_stands_twice_in_a_description() -> None:
+    descriptions = [text for text in texts("corpus/ko", "corpus/en") if "\n" not in text and "?" not in text]
+    assert [text for text in descriptions if len(set(sentences(text))) < len(sentences(text))] == []
 
 
 def test_no_document_occurs_twice() -> None:
@@ -218,6 +236,12 @@ def test_length_does_not_choose_the_right_alternative(task: str, choose: Callabl
         score += (lengths[row["label"]] == best) / lengths.count(best)
     floor = 1 / len(alternatives(task, test[0]))
     assert score / len(test) == pytest.approx(floor, abs=0.05)
+
+
+def test_no_name_points_from_a_premise_to_its_alternative(world: World) -> None:
+    people = [e.ko for e in world.entities if e.kind == "person"]
+    for row in rows(KOBEST / "copa_test.jsonl"):
+        assert not [name for name in people for text in alternatives("copa", row) if text.startswith(name)]
 
 
 @pytest.mark.parametrize(("task", "field"), [("sentineg", "sentence"), ("boolq", "paragraph"), ("boolq", "question")])
