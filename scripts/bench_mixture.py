@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import tempfile
@@ -27,12 +28,14 @@ from datasets import Dataset, Features, Sequence, Value, interleave_datasets
 
 from bllossom.corpus.mixture import Mixture, MixtureConfig
 from bllossom.corpus.prepare import PrepareConfig, prepare
+from bllossom.vocab.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("BLLOSSOM_SHARED", ROOT.parent / "shared"))
 BLOCK = 2048
 WEIGHTS = {"ko": 7.0, "en": 3.0}
 BATCH = 64
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 def main() -> None:
@@ -87,7 +90,27 @@ def measure(work: Path, blocks: int, repeats: int) -> dict[str, Any]:
         "blocks": blocks,
         "seconds_per_block": seconds,
         "plan": mixture.plan(blocks).lines(),
+        "read": count_read(mixture, config, blocks),
     }
+
+
+def count_read(mixture: Mixture, config: PrepareConfig, blocks: int) -> dict[str, dict[str, int]]:
+    """Tokens, and UTF-8 bytes of the text they spell, of the blocks as they are read, for each language."""
+    tokenizer = load_tokenizer(config.output / "tokenizer")
+    pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    special = set(tokenizer.all_special_ids)
+    spelled = [
+        0 if number in special else 1 if BYTE.fullmatch(piece) else len(piece.replace("▁", " ").encode())
+        for number, piece in enumerate(pieces)
+    ]
+    table = np.asarray(spelled, np.int64)
+    read = {language: {"tokens": 0, "bytes": 0} for language in WEIGHTS}
+    for at in range(blocks):
+        block = mixture.block(at)
+        read[block.language]["tokens"] += block.ids.size
+        # SentencePiece puts a space before each document, which is not in the text.
+        read[block.language]["bytes"] += int(table[block.ids].sum() - (block.ids == tokenizer.bos_token_id).sum())
+    return read
 
 
 def make_datasets(work: Path, mixture: Mixture, blocks: int) -> Dataset:
@@ -141,7 +164,14 @@ def render(results: dict[str, Any]) -> str:
         "|---|--:|--:|",
     ]
     lines += [f"| {name} | {1e6 * each:.1f} | 1/{each / ours:.1f} |" for name, each in medians.items()]
-    return "\n".join([*lines, "", "```", *results["plan"], "```", ""])
+    totals = {unit: sum(read[unit] for read in results["read"].values()) for unit in ("bytes", "tokens")}
+    lines += ["", "What the plan says, and what the blocks held when read:", "", "```", *results["plan"], "```", ""]
+    lines += ["| language | target, by bytes | read, by bytes | read, by tokens |", "|---|--:|--:|--:|"]
+    for language, read in results["read"].items():
+        target = WEIGHTS[language] / sum(WEIGHTS.values())
+        shares = [read[unit] / totals[unit] for unit in ("bytes", "tokens")]
+        lines.append(f"| {language} | {target:.2%} | {shares[0]:.2%} | {shares[1]:.2%} |")
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

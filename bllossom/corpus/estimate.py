@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from bllossom.corpus.clean import make_cleaner
@@ -11,7 +12,8 @@ from bllossom.corpus.slices import Reading
 from bllossom.corpus.sources import file_format, read_records
 
 SAMPLE_FILES = 8
-SAMPLE_BYTES = 4_000_000  # of text, from all sampled files together
+SAMPLE_BYTES = 16_000_000  # of text, from all sampled files together
+ENCODED_BYTES = 2_000_000  # of the sample, which tells tokens and time
 INDEX_BYTES = 8  # of the document index, for each document
 
 
@@ -31,59 +33,86 @@ class Estimate:
     broken: str = ""  # the first record of the sample that cannot be read
 
 
-def estimate_reading(reading: Reading, encoder: Encoder | None, itemsize: int) -> Estimate:
-    """Read up to 4 MB of text, spread over its files, and scale up by the share of the files that was read."""
+def estimate_reading(
+    reading: Reading, encoder: Encoder | None, itemsize: int, sample_bytes: int = SAMPLE_BYTES
+) -> Estimate:
+    """Read up to `sample_bytes` of text, spread over the files, and scale up by the share of them that was read."""
     step = max(1, len(reading.files) // SAMPLE_FILES)
     sampled = reading.files[::step][:SAMPLE_FILES]
-    started = time.monotonic()
-    texts: list[bytes] = []
-    consumed = text_bytes = 0
+    texts: list[str] = []
+    consumed = 0
     broken = ""
-    clean = make_cleaner(reading.clean)
+    started = time.monotonic()
     for file in sampled:
-        got, read, error = _sample_file(file, reading, SAMPLE_BYTES // len(sampled))
+        got, read, error = _sample_file(file, reading, sample_bytes // len(sampled))
         broken = broken or error
         consumed += read
-        text_bytes += sum(len(text.encode()) for text in got)
-        texts += [clean(text)[0].encode() for text in got]
-    tokens = len(encoder.encode(texts).ids) + 2 * len(texts) if encoder and texts else None
-    seconds = time.monotonic() - started
+        texts += got
+    reading_seconds = time.monotonic() - started
+    text_bytes = sum(len(text.encode()) for text in texts)
     file_bytes = sum(file.stat().st_size for file in reading.files)
     scale = file_bytes / consumed if consumed else 0.0
-    all_tokens = round(tokens * scale) if tokens is not None else None
+    documents = round(len(texts) * scale)
+    tokens = seconds = None
+    if encoder is not None and texts:
+        tokens_a_byte, seconds_a_byte = _try(encoder, reading, texts)
+        tokens = round(text_bytes * scale * tokens_a_byte) + 2 * documents
+        seconds = scale * (reading_seconds + text_bytes * seconds_a_byte)
     return Estimate(
         name=f"{reading.language}/{reading.source}{' held out' if reading.heldout_share == 1 else ''}",
         files=len(reading.files),
         file_bytes=file_bytes,
         text_bytes=round(text_bytes * scale),
-        documents=round(len(texts) * scale),
-        tokens=all_tokens,
-        seconds=seconds * scale if tokens is not None else None,
-        disk_bytes=all_tokens * itemsize + round(len(texts) * scale) * INDEX_BYTES if all_tokens is not None else None,
+        documents=documents,
+        tokens=tokens,
+        seconds=seconds,
+        disk_bytes=tokens * itemsize + documents * INDEX_BYTES if tokens is not None else None,
         exact=consumed == file_bytes,
         broken=broken,
     )
 
 
+def _try(encoder: Encoder, reading: Reading, texts: Sequence[str]) -> tuple[float, float]:
+    """Tokens, and seconds of cleaning and encoding, for each byte of text."""
+    clean = make_cleaner(reading.clean)
+    cleaned: list[bytes] = []
+    size = 0
+    started = time.monotonic()
+    # Every so many: the first documents may be of another kind than the last.
+    step = max(1, sum(map(len, texts)) // ENCODED_BYTES)
+    for text in texts[::step]:
+        cleaned.append(clean(text)[0].encode())
+        size += len(text.encode())
+    tokens = len(encoder.encode(cleaned).ids)
+    return tokens / size if size else 0.0, (time.monotonic() - started) / size if size else 0.0
+
+
 def _sample_file(file: Path, reading: Reading, limit: int) -> tuple[list[str], int, str]:
-    """The first texts of a file, how many of its bytes they took, and what is wrong with the first broken record."""
+    """The first texts of a file, how many of its bytes they took, and what is wrong with the first broken record.
+
+    Decompression reads ahead. Where it asks for more, all before has been used up: only there bytes and texts agree.
+    """
     texts: list[str] = []
+    size = agreed_texts = agreed_bytes = reached = 0
     broken = ""
-    size, rows = 0, 0
     with file.open("rb") as raw:
         for record in read_records(file, reading.field, split=reading.split, raw=raw):
-            texts += record.texts
             if record.error:
                 broken = broken or f"{file}:{record.number}: {record.error}"
+            if file_format(file) == "parquet":
+                position = file.stat().st_size * (record.number - 1) // _parquet_rows(file)
+            else:
+                position = raw.tell()
+            if position != reached:
+                agreed_texts, agreed_bytes, reached = len(texts), reached, position
+            if size >= limit and agreed_texts:
+                return texts[:agreed_texts], agreed_bytes, broken
+            texts += record.texts
             size += sum(len(text.encode()) for text in record.texts)
-            rows = record.number
-            if size >= limit:
-                if file_format(file) == "parquet":
-                    return texts, file.stat().st_size * rows // _parquet_rows(file), broken
-                return texts, raw.tell(), broken
     return texts, file.stat().st_size, broken
 
 
+@lru_cache(maxsize=1)
 def _parquet_rows(file: Path) -> int:
     import pyarrow.parquet
 

@@ -37,6 +37,7 @@ from bllossom.vocab.tokenizer import load_tokenizer
 WORK = "work"
 REPORT = "report.json"
 SAMPLE_DOCUMENTS, SAMPLE_BYTES = 200, 256_000  # of each source, on which the encoders are compared: what is less
+QUICK_SAMPLE_BYTES = 2_000_000  # of each source, for the progress bar and the room on the disk
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 
 
@@ -261,7 +262,7 @@ def _build(config: PrepareConfig, readings: list[Reading], folder: Path) -> dict
 def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work: Path) -> None:
     tokenizer = load_tokenizer(config.tokenizer)
     encoders = Encoders(tokenizer)
-    estimates = [estimate_reading(reading, None, 2) for reading in readings]
+    estimates = [estimate_reading(reading, None, 2, QUICK_SAMPLE_BYTES) for reading in readings]
     _check_disk(folder, estimates, token_dtype(len(tokenizer)))
     text_bytes = sum(estimate.text_bytes for estimate in estimates)
     decontaminator = Decontaminator(config.decontaminate) if config.decontaminate else None

@@ -344,9 +344,8 @@ def test_a_dry_run_estimates_what_comes(make, tmp_path: Path) -> None:  # type: 
     for name, source in figures["sources"].items():
         [line] = [line for line in lines if line.startswith(name)]
         read = source["read"]["documents"]
-        tokens = source["tokens"] + source["heldout"]["tokens"]
         assert f" {read:,} " in line
-        assert f" {tokens:,} " in line
+        assert f" {source['tokens'] + source['heldout']['tokens']:,} " in line
     assert lines[-1].startswith("exact deduplication: up to 40 bytes of memory a document")
 
 
