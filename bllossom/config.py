@@ -70,6 +70,12 @@ def _check_glob(pattern: str, info: ValidationInfo) -> str:
     return pattern
 
 
+def _check_text_source(pattern: str, info: ValidationInfo) -> str:
+    if not glob.glob(pattern, recursive=True):
+        _note_if_missing(pattern, info, hub_allowed=True)
+    return pattern
+
+
 def _check_source(source: str, info: ValidationInfo) -> str:
     _note_if_missing(source, info, hub_allowed=True)
     return source
@@ -83,6 +89,9 @@ Source = Annotated[str, AfterValidator(_check_source)]
 
 InputGlob = Annotated[str, AfterValidator(_check_glob)]
 """A file, a folder or a glob that matches something when the stage runs."""
+
+TextSource = Annotated[str, AfterValidator(_check_text_source)]
+"""A file, a folder or a glob that matches something, or a hub data set `owner/name`."""
 
 Config = TypeVar("Config", bound=Model)
 

@@ -47,9 +47,7 @@ def run(seed: int) -> tuple[dict[str, Any], float]:
 
 def check(summaries: list[dict[str, Any]]) -> list[tuple[str, bool]]:
     """Each claim in words with its figures, and whether it holds."""
-    bits = [
-        {model: found["bits_per_byte"] for model, found in summary["evaluations"].items()} for summary in summaries
-    ]
+    bits = [{model: found["bits_per_byte"] for model, found in summary["evaluations"].items()} for summary in summaries]
     fall = min(1 - seed["adapted"]["ko"] / seed["expanded"]["ko"] for seed in bits)
     unigram = [summary["unigram_bits_per_byte"]["ko"] for summary in summaries]
     below = min(1 - seed["adapted"]["ko"] / floor for seed, floor in zip(bits, unigram, strict=True))
@@ -81,9 +79,7 @@ def margins(summaries: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
     return found
 
 
-def report(
-    summaries: dict[int, dict[str, Any]], seconds: dict[int, float], claims: list[tuple[str, bool]]
-) -> str:
+def report(summaries: dict[int, dict[str, Any]], seconds: dict[int, float], claims: list[tuple[str, bool]]) -> str:
     """The page: claims, wall times, means over the seeds, each seed's own table."""
     manifest = read_manifest(Path(f"runs/demo-{SEEDS[0]}/eval-tuned"))
     commit = manifest.git_commit if manifest else None

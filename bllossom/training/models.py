@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from bllossom.config import Model, Source
 from bllossom.errors import BllossomError
@@ -49,6 +50,7 @@ def load_model(source: str, rows: int | None = None) -> PreTrainedModel:
     Raises:
         BllossomError: the model has another number of rows, or cannot be had.
     """
+    disable_progress_bar()
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     except (OSError, ValueError) as error:
@@ -87,6 +89,7 @@ def llama_config(shape: LlamaShape, rows: int) -> LlamaConfig:
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
     """Write weights and configs as Hugging Face does, and read the safetensors headers back."""
+    disable_progress_bar()
     model.save_pretrained(folder)
     check_headers(folder, len(embedding_matrices(model)[0]))
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import Source, StageConfig
+from bllossom.config import InputGlob, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.vocab.fast import normal_scores, write_tokenizer
@@ -54,7 +54,7 @@ class MergeVocabConfig(StageConfig):
         "햄버거를 먹는 공룡"
     )
     samples: Annotated[
-        dict[str, list[str]],
+        dict[str, list[InputGlob]],
         Field(description="text (files, folders, globs) by language: proof and report read it, swap counts on it"),
     ] = Field(default_factory=dict)
 

@@ -13,7 +13,7 @@ import sentencepiece
 from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import Source, StageConfig
+from bllossom.config import InputGlob, Source, StageConfig
 from bllossom.console import say
 from bllossom.corpus.sources import locate, read_documents
 from bllossom.errors import BllossomError
@@ -38,7 +38,7 @@ class TrainVocabConfig(StageConfig):
     """What `bllossom train-vocab` reads."""
 
     text: Annotated[
-        list[str], Field(min_length=1, description="text files or globs: .jsonl, .parquet or .txt, plain, .gz or .zst")
+        list[InputGlob], Field(min_length=1, description="text files or globs: .jsonl, .parquet or .txt, plain, .gz or .zst")
     ]
     type: Annotated[Literal["bpe", "unigram"], Field(description="bpe as Llama 2 (base or donor), or unigram (donor)")]
     vocab_size: Annotated[int, Field(gt=3, description="pieces, special ones and the 256 bytes of bpe included")]
