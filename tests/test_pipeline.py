@@ -13,7 +13,8 @@ def write(tmp_path: Path):
         path.write_text(text, encoding="utf8")
         return path
 
-    write("vocab.yaml", "output: x\ntype: bpe\nvocab_size: 300\ntext: [a.txt]\n")
+    text = write("a.txt", "text")
+    write("vocab.yaml", f"output: x\ntype: bpe\nvocab_size: 300\ntext: [{text}]\n")
     write("merge.yaml", "output: x\nbase: b/c\ndonor: d/e\n")
     return write
 
