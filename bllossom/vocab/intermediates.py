@@ -17,7 +17,10 @@ IMPOSSIBLE = 1_000
 
 
 def missing(atoms: Atoms, pieces: Collection[str], chosen: Collection[str], possible: Collection[str]) -> int:
-    """The fewest of the `possible` nodes to be added before the piece can be joined; 0 where it can be already."""
+    """The fewest of the `possible` nodes to be added before the piece can be joined; 0 where it can be already.
+
+    A node that would stand twice in one tree counts twice.
+    """
     count = len(atoms)
     cost = [[0] * (count + 1) for _ in range(count)]  # cost[i][j]: of the stretch from i up to j
     stretches = iter(_stretches(atoms))

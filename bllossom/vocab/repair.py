@@ -114,9 +114,10 @@ def _choose(problem: Problem, keep: Sequence[str], places: int) -> set[str]:
         fits = len(single) + middle + len(mend(middle)) <= places
         low, high = (middle, high) if fits else (low, middle - 1)
     chosen = {*single, *best_first[:low], *mend(low)}
-    for piece in best_first[low:]:
-        if len(chosen) < places and piece not in chosen and not missing(multi[piece], chosen, (), {piece}) > 1:
-            chosen.add(piece)
+    # The last places, too few for the next piece and its parts, go to what can be made as it is: pieces, then any part.
+    for text in [*best_first[low:], *sorted(problem.candidates, key=lambda text: (-saved[text], text))]:
+        if len(chosen) < places and text not in chosen and missing(problem.atoms_of(text), chosen, (), {text}) == 1:
+            chosen.add(text)
     if len(chosen) != places:
         raise BllossomError(
             f"repair: swap finds {len(chosen):,} pieces for {places:,} places; lower expected_size, or use repair: add"

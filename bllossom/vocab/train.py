@@ -38,7 +38,8 @@ class TrainVocabConfig(StageConfig):
     """What `bllossom train-vocab` reads."""
 
     text: Annotated[
-        list[InputGlob], Field(min_length=1, description="text files or globs: .jsonl, .parquet or .txt, plain, .gz or .zst")
+        list[InputGlob],
+        Field(min_length=1, description="text files or globs: .jsonl, .parquet or .txt, plain, .gz or .zst"),
     ]
     type: Annotated[Literal["bpe", "unigram"], Field(description="bpe as Llama 2 (base or donor), or unigram (donor)")]
     vocab_size: Annotated[int, Field(gt=3, description="pieces, special ones and the 256 bytes of bpe included")]

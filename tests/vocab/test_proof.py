@@ -70,8 +70,10 @@ def test_generated_strings_hold_what_text_seldom_does(small_base: Path) -> None:
     assert strings == list(generate_strings(model, 20_000))
     everything = "".join(strings)
     assert {chr(i) for i in range(256)} <= set(everything)
-    for held in ("</s>", "<s>", "<0x0A>", "   ", "\t", "\u1112", "漢"):
+    for held in ("</s>", "<s>", "<0x0A>", "   ", "\t\t", "\u3000"):
         assert held in everything, held
+    for low, high in ((0x1100, 0x1200), (0x3130, 0x3190), (0x4E00, 0xA000), (0x300, 0x370)):  # jamo, Hanja, marks
+        assert any(low <= ord(character) < high for character in everything)
     assert any(0x1F600 <= ord(character) < 0x1F650 for character in everything)
 
 

@@ -61,7 +61,7 @@ def test_text_that_is_not_there_or_empty(tmp_path: Path) -> None:
     with pytest.raises(BllossomError, match="no such file"):
         train_vocab(config)
     (tmp_path / "empty.txt").touch()
-    with pytest.raises(BllossomError, match="holds no text|could not train"):
+    with pytest.raises(BllossomError, match=r"holds no text|could not train"):
         train_vocab(config)
 
 
