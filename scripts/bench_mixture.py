@@ -97,7 +97,7 @@ def measure(work: Path, blocks: int, repeats: int) -> dict[str, Any]:
 def count_read(mixture: Mixture, config: PrepareConfig, blocks: int) -> dict[str, dict[str, int]]:
     """Tokens, and UTF-8 bytes of the text they spell, of the blocks as they are read, for each language."""
     tokenizer = load_tokenizer(config.output / "tokenizer")
-    pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     special = set(tokenizer.all_special_ids)
     spelled = [
         0 if number in special else 1 if BYTE.fullmatch(piece) else len(piece.replace("▁", " ").encode())

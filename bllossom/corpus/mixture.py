@@ -187,9 +187,17 @@ class Mixture:
         Raises:
             BllossomError: a source would be read more often than `max_epochs` allows.
         """
-        out = np.empty((len(indices), self.block_size), np.int64)
-        if len(indices):
-            np.concatenate([self._tokens(index) for index in indices], out=out.reshape(-1))
+        rows: list[NDArray[np.integer]] = []
+        number, window = -1, None
+        for index in indices:
+            if window is None or index // WINDOW != number:
+                number = index // WINDOW
+                window = self._window(number)
+            tokens = window.tokens[index % WINDOW]
+            rows.append(self._tokens(index) if tokens is None else tokens)
+        out = np.empty((len(rows), self.block_size), np.int64)
+        if rows:
+            np.concatenate(rows, out=out.reshape(-1))
         return out
 
     def _tokens(self, index: int) -> NDArray[np.integer]:
@@ -217,16 +225,17 @@ class Mixture:
                 split.locate(within[mine], leaves, ordinals, mine)
         starts = np.empty(len(indices), np.int64)
         tokens: list[NDArray[np.integer] | None] = [None] * len(indices)
-        for leaf in np.unique(leaves).tolist():
+        for leaf in np.flatnonzero(np.bincount(leaves)).tolist():
             stream, mine = self._streams[leaf], np.flatnonzero(leaves == leaf)
             epochs, places = np.divmod(ordinals[mine], stream.blocks)
-            for epoch in np.unique(epochs).tolist():
+            for epoch in range(int(epochs.min()), int(epochs.max()) + 1):
                 key = f"{self.seed}/{stream.language}/{stream.name}/{epoch}"
                 now = epochs == epoch
                 places[now] = shuffled(stream.blocks, key, places[now])
             starts[mine] = np.minimum(places * self.block_size, stream.tokens.tokens - self.block_size)
-            for at in mine[ordinals[mine] < self._allowed(stream)].tolist():
-                tokens[at] = stream.tokens.view(int(starts[at]), self.block_size)
+            mine = mine[ordinals[mine] < self._allowed(stream)]
+            for at, view in zip(mine.tolist(), stream.tokens.views(starts[mine], self.block_size), strict=True):
+                tokens[at] = view
         return _Window(leaves.tolist(), starts.tolist(), tokens)
 
     def _allowed(self, stream: _Stream) -> int:

@@ -203,12 +203,17 @@ class TokenStream:
     def documents(self) -> int:
         return self._first_documents[-1]
 
-    def view(self, start: int, length: int) -> NDArray[np.integer]:
-        """`length` tokens from offset `start` on, as they lie in the file; copied only where they run over its end."""
-        at = bisect.bisect_right(self._starts, start) - 1
-        offset = start - self._starts[at]
-        part = self._shards[at].tokens[offset : offset + length]
-        return part if len(part) == length else self.read(start, start + length)
+    def views(self, starts: Ids, length: int) -> list[NDArray[np.integer]]:
+        """`length` tokens from each of these offsets on, as they lie in the files; a copy across two files."""
+        at = np.searchsorted(self._starts, starts, side="right") - 1
+        offsets = starts - np.asarray(self._starts)[at]
+        found = [
+            self._shards[shard].tokens[offset : offset + length]
+            for shard, offset in zip(at.tolist(), offsets.tolist(), strict=True)
+        ]
+        for place in np.flatnonzero(starts + length > np.asarray(self._starts)[at + 1]).tolist():
+            found[place] = self.read(int(starts[place]), int(starts[place]) + length)
+        return found
 
     def read(self, start: int, stop: int) -> Ids:
         """The tokens from offset `start` up to `stop`, int64 [stop - start]."""
