@@ -69,7 +69,7 @@ def recipe(tmp_path: Path) -> Path:
             "pretrain",
             {**TRAINING, "model": {"init": init}, "tokens": "${steps.base-tokens.output}", "steps": 8},
         ),
-        ("donor-vocab", "train-vocab", {"type": "unigram", "vocab_size": 400, "text": [text["ko"]]}),
+        ("donor-vocab", "train-vocab", {"type": "unigram", "vocab_size": 900, "text": [text["ko"]]}),
         (
             "vocab",
             "merge-vocab",
