@@ -147,7 +147,8 @@ def _growth(plan: Plan, name: str, method: Method) -> Growth:
     old = OldMatrix(Rows(shard.path, tensor, pieces.base), plan.checkpoint.config.get("initializer_range", 0.02))
 
     def new() -> Iterator[Tensor]:
-        yield from initialize(method, old, pieces.spellings, seed=plan.seed, side=side)
+        if pieces.new:
+            yield from initialize(method, old, pieces.spellings, seed=plan.seed, side=side)
         # No id leads to a padding row; as an output the mean takes no more probability than an average piece,
         # where zeros would take much: real logits are often below 0.
         if pieces.padding:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, safe_open, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from bllossom.artifacts import verify
@@ -136,6 +136,21 @@ def test_padding_rows_are_the_mean_and_new_rows_differ(
         padding, mean = after[name][end:], after[name][:BASE].mean(0)
         assert torch.allclose(padding, mean.expand(len(padding), -1), atol=1e-7)
         assert len(after[name][BASE:end].unique(dim=0)) == end - BASE
+
+
+def test_a_tokenizer_that_adds_only_padding(
+    tmp_path: Path,
+    make_model: Callable[..., Path],
+    config: Callable[..., ExpandConfig],
+    vocabularies: tuple[Path, Path],
+) -> None:
+    tokenizer = tmp_path / "padded"
+    shutil.copytree(vocabularies[0], tokenizer)
+    manifest = json.loads((tokenizer / "manifest.json").read_text())
+    manifest["figures"] |= {"pieces": BASE, "rows": 384}
+    (tokenizer / "manifest.json").write_text(json.dumps(manifest))
+    figures = expand(config(make_model(), tokenizer=tokenizer)).figures
+    assert (figures["new_pieces"], figures["padding_rows"], figures["rows"]) == (0, 54, 384)
 
 
 def test_the_bases_own_padding_rows_become_new_rows(
@@ -340,12 +355,24 @@ for name in sys.argv[1:]:
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_a_13b_shape_takes_little_memory(tmp_path: Path, shared: Callable[[str], Path]) -> None:
-    shared("tokenizers/llama2")
+@pytest.mark.parametrize("step", ["expand", "expand, normal"])
+def test_a_13b_shape_takes_little_memory(tmp_path: Path, real_vocabularies: tuple[Path, Path], step: str) -> None:
     script = Path(__file__).parents[2] / "scripts/bench_expand.py"
-    command = [sys.executable, str(script), "--work", str(tmp_path / "work"), "--repeats", "1", "--resize-layers", "0"]
-    done = subprocess.run([*command, "--results", str(tmp_path / "figures")], check=True, capture_output=True)
-    assert done.returncode == 0
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["13b-sparse"]["expand"]["peak_rss_gb"] < 2
-    assert figures["13b-values"]["expand, normal"]["peak_rss_gb"] < 2
+    make = """
+import sys
+from pathlib import Path
+from bench_expand import make_checkpoint
+make_checkpoint(Path(sys.argv[1]), 40, values=False)
+"""
+    environment = os.environ | {"PYTHONPATH": str(script.parent)}
+    subprocess.run([sys.executable, "-c", make, str(tmp_path / "base")], env=environment, check=True)
+    shutil.copytree(real_vocabularies[1], tmp_path / "vocab")
+    command = [sys.executable, str(script), "--step", step, "--base", "base", "--work", str(tmp_path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout.splitlines()[-1])["peak_rss_gb"] < 2
+    index = json.loads((tmp_path / "out/model.safetensors.index.json").read_text())
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        with safe_open(tmp_path / "out" / index["weight_map"][name], "pt") as file:
+            assert file.get_slice(name).get_shape() == [39_488, 5120]
+            assert not file.get_slice(name)[32_000:].isnan().any()
+    shutil.rmtree(tmp_path / "out")
