@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 from bllossom.errors import ConfigError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_DATASETS = "hf://datasets/"
 INTERPOLATION = re.compile(r"\$\{([^}]*)\}")
 
 
@@ -42,7 +43,10 @@ class StageConfig(Model):
 
 
 def is_hub_id(source: str) -> bool:
-    """True for `owner/name` where no such path exists here: something to be fetched from the hub."""
+    """True for `owner/name` where no such path exists here, and for `hf://datasets/owner/name/folder`, one folder of a
+    data set: something to be fetched from the hub."""
+    if source.startswith(HUB_DATASETS):
+        return True
     return HUB_ID.fullmatch(source) is not None and not Path(source).exists()
 
 
@@ -65,13 +69,13 @@ def _check_path(path: Path, info: ValidationInfo) -> Path:
 
 
 def _check_glob(pattern: str, info: ValidationInfo) -> str:
-    if not glob.glob(pattern, recursive=True):
+    if not glob.glob(pattern, recursive=True):  # noqa: PTH207
         _note_if_missing(pattern, info, hub_allowed=False)
     return pattern
 
 
 def _check_text_source(pattern: str, info: ValidationInfo) -> str:
-    if not glob.glob(pattern, recursive=True):
+    if not glob.glob(pattern, recursive=True):  # noqa: PTH207
         _note_if_missing(pattern, info, hub_allowed=True)
     return pattern
 
@@ -91,7 +95,7 @@ InputGlob = Annotated[str, AfterValidator(_check_glob)]
 """A file, a folder or a glob that matches something when the stage runs."""
 
 TextSource = Annotated[str, AfterValidator(_check_text_source)]
-"""A file, a folder or a glob that matches something, or a hub data set `owner/name`."""
+"""A file, a folder or a glob that matches something, or a hub data set: `owner/name`, `hf://datasets/owner/name/folder`."""
 
 Config = TypeVar("Config", bound=Model)
 

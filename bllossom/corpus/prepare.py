@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import Model, Source, StageConfig, is_hub_id
+from bllossom.config import InputGlob, Model, Source, StageConfig, TextSource, is_hub_id
 from bllossom.console import progress, say
 from bllossom.corpus.clean import CleaningConfig, make_cleaner
 from bllossom.corpus.decontaminate import DecontaminationConfig, Decontaminator, test_files
@@ -44,7 +44,10 @@ TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json",
 class SourceConfig(Model):
     """One source of text in one language."""
 
-    path: Annotated[str, Field(description="a file, a folder, a glob, or a hub data set owner/name")]
+    path: Annotated[
+        TextSource,
+        Field(description="file, folder, glob, or hub data set: owner/name, or hf://datasets/owner/name/folder"),
+    ]
     name: Annotated[
         str, Field(pattern=r"^[\w.-]*$", description="what the source is called; from its path where not given")
     ] = ""
@@ -60,7 +63,7 @@ class SourceConfig(Model):
         float | None, Field(ge=0, lt=1, description="share of documents kept back, in place of the common one")
     ] = None
     holdout_path: Annotated[
-        str, Field(description="its held-out text (file, folder, glob); then no share of `path` is kept back")
+        InputGlob, Field(description="its held-out text (file, folder, glob); then no share of `path` is kept back")
     ] = ""
 
     @model_validator(mode="after")

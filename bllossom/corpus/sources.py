@@ -18,7 +18,7 @@ from typing import IO, Any, Literal, cast
 
 import zstandard
 
-from bllossom.config import is_hub_id
+from bllossom.config import HUB_DATASETS, is_hub_id
 from bllossom.errors import BllossomError
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".txt": "text"}
@@ -332,17 +332,20 @@ def _is_known(path: Path) -> bool:
     return (Path(path.stem) if path.suffix in COMPRESSIONS else path).suffix in FORMATS
 
 
-def _download(name: str) -> list[Path]:
+def _download(source: str) -> list[Path]:
+    """The files of a hub data set `owner/name`, or of one folder in it, `hf://datasets/owner/name/folder`."""
     from huggingface_hub import snapshot_download
 
-    patterns = [f"*{suffix}{packed}" for suffix in FORMATS for packed in ("", *COMPRESSIONS)]
+    owner, name, *below = source.removeprefix(HUB_DATASETS).split("/", 2)
+    name, within = f"{owner}/{name}", "".join(f"{folder.strip('/')}/" for folder in below)
+    patterns = [f"{within}*{suffix}{packed}" for suffix in FORMATS for packed in ("", *COMPRESSIONS)]
     try:
         folder = snapshot_download(name, repo_type="dataset", allow_patterns=patterns)
     except Exception as error:  # the hub client raises a dozen kinds for "cannot be had"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BllossomError(f"{name}: not here and not from the hub ({reason}); name a path, or go online") from error
+        raise BllossomError(f"{source}: not here and not from the hub ({reason}); name a path, or go online") from error
     # A data set's own settings (dataset_infos.json and the like) are not text.
-    files = [file for file in Path(folder).rglob("*") if file.is_file() and _is_known(file)]
+    files = [file for file in (Path(folder) / within).rglob("*") if file.is_file() and _is_known(file)]
     return [file for file in files if file.suffix != ".json" or len(files) == 1]
 
 

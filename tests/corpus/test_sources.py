@@ -149,3 +149,9 @@ def test_rows_of_every_format(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     for path in tmp_path.iterdir():
         assert list(read_rows(path)) == rows
+
+
+@pytest.mark.parametrize("source", ["owner/name", "hf://datasets/owner/name/20231101.ko"])
+def test_a_hub_data_set_that_cannot_be_had_is_named(source: str) -> None:
+    with pytest.raises(BllossomError, match=f"{source}: not here and not from the hub .*; name a path, or go online"):
+        locate(source)
