@@ -249,7 +249,7 @@ of its own.
 Hidden 5120, 40 layers, 32,000 → 39,488 rows (7,478 new pieces, 10 padding), bf16, 26 GB in shards of about 2 GB,
 `subword-mean` on both sides. *Surgery* is everything that is written: the new rows, the two shards that hold a matrix,
 links, config, index, tokenizer. *Plan* comes before it: headers, both tokenizers, spellings. *Copy* is
-shutil.copyfile of the shards that hold a matrix.
+shutil.copyfile of the two shards that hold a matrix, 3.2 GB, one after the other; expand writes them side by side.
 
 | checkpoint | plan s | surgery s | copy s | surgery / copy (each run) | peak RSS GB |
 |---|--:|--:|--:|---|--:|"""

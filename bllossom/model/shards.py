@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BufferedReader, FileIO
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +104,19 @@ class Rows:
         self.row_bytes = tensor.bytes // tensor.shape[0]
 
     def blocks(self, rows: int) -> Iterator[Tensor]:
-        """All rows in order, at most `rows` of them at a time."""
-        with self.path.open("rb") as file:
+        """All rows in order, at most `rows` of them at a time, each block valid until the next one is asked for.
+
+        They share their memory: to get new pages for every block takes longer than to read and to convert it.
+        """
+        data = memoryview(bytearray(min(rows, self.count) * self.row_bytes))
+        converted = torch.empty(min(rows, self.count), self.width)
+        with self.path.open("rb", buffering=0) as file:
             file.seek(self.tensor.start)
             for start in range(0, self.count, rows):
-                data = bytearray(min(rows, self.count - start) * self.row_bytes)
-                _fill(file, memoryview(data))
-                yield self._float(data)
+                count = min(rows, self.count - start)
+                _fill(file, data[: count * self.row_bytes])
+                stored = torch.frombuffer(data, dtype=FLOAT_DTYPES[self.tensor.dtype]).view(-1, self.width)
+                yield converted[:count].copy_(stored[:count])
 
     def gather(self, ids: Sequence[int]) -> Tensor:
         """The rows `ids`, in that order."""
@@ -119,9 +125,6 @@ class Rows:
             for place, row in enumerate(ids):
                 file.seek(self.tensor.start + row * self.row_bytes)
                 _fill(file, data[place * self.row_bytes : (place + 1) * self.row_bytes])
-        return self._float(data)
-
-    def _float(self, data: bytearray | memoryview) -> Tensor:
         rows = torch.frombuffer(data, dtype=FLOAT_DTYPES[self.tensor.dtype])
         return rows.view(-1, self.width).to(torch.float32)
 
@@ -216,7 +219,7 @@ def _pieces(source: FileIO, start: int, size: int) -> Iterator[memoryview]:
         yield piece
 
 
-def _fill(source: FileIO | BufferedReader, piece: memoryview) -> None:
+def _fill(source: FileIO, piece: memoryview) -> None:
     done = 0
     while done < len(piece):
         count = source.readinto(piece[done:])
@@ -225,7 +228,7 @@ def _fill(source: FileIO | BufferedReader, piece: memoryview) -> None:
         done += count
 
 
-def _shorter(source: FileIO | BufferedReader) -> BllossomError:
+def _shorter(source: FileIO) -> BllossomError:
     return BllossomError(f"{source.name} became shorter while it was read; copy or download it again")
 
 

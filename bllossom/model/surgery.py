@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,12 +112,20 @@ def write_model(plan: Plan, folder: Path) -> dict[str, Any]:
     _check_room(plan.bytes_to_write(linked), folder)
     growths = {name: _growth(plan, name, method) for name, method in plan.matrices.items()}
     shards = [shard for shard in plan.checkpoint.shards if shard.path not in linked]
-    with _threads(plan), progress("writing shards", total=len(shards)) as advance:
-        for shard in shards:
-            if plan.changes(shard):
-                rewrite(shard, folder / shard.path.name, growths, plan.dtype)
-            else:
-                shutil.copyfile(shard.path, folder / shard.path.name)
+
+    def write(shard: Shard) -> None:
+        if plan.changes(shard):
+            rewrite(shard, folder / shard.path.name, growths, plan.dtype)
+        else:
+            shutil.copyfile(shard.path, folder / shard.path.name)
+
+    # Two at a time, because the two matrices mostly lie in two shards: one is computed while the other is copied.
+    with (
+        _threads(plan),
+        progress("writing shards", total=len(shards)) as advance,
+        ThreadPoolExecutor(max_workers=2) as pool,
+    ):
+        for _ in pool.map(write, shards):
             advance(1)
     _write_json(folder / "config.json", _new_config(plan))
     if plan.checkpoint.index is not None:

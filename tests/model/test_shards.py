@@ -71,7 +71,7 @@ def test_rows_are_read_in_blocks_and_by_id(tmp_path: Path) -> None:
     shard = read_shard(save(tmp_path / "a.safetensors", {"x": torch.randn(3), "m": matrix}))
     rows = Rows(shard.path, shard.tensor("m"), 9)
     assert [len(block) for block in rows.blocks(4)] == [4, 4, 1]
-    assert torch.equal(torch.cat(list(rows.blocks(4))), matrix[:9].float())
+    assert torch.equal(torch.cat([block.clone() for block in rows.blocks(4)]), matrix[:9].float())
     assert torch.equal(rows.gather([8, 0, 8]), matrix[[8, 0, 8]].float())
 
 
