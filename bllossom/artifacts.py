@@ -86,7 +86,7 @@ def publish(
     hashed: Hashed = {}
     fingerprints = {name: fingerprint(path, hashed) for name, path in inputs.items()}
     settings = config.model_dump(mode="json")
-    identity = _identity(stage, settings, fingerprints)
+    identity = _identity(stage, settings, fingerprints, config.execution_keys)
     try:
         published = _already_published(output, identity, settings, fingerprints)
     except OutputTakenError as taken:
@@ -178,8 +178,9 @@ def verify(folder: Path) -> list[str]:
     return problems
 
 
-def _identity(stage: str, settings: dict[str, Any], inputs: Mapping[str, str]) -> str:
-    what = {"stage": stage, "config": settings | {"output": None}, "inputs": dict(inputs)}
+def _identity(stage: str, settings: dict[str, Any], inputs: Mapping[str, str], ignored: frozenset[str]) -> str:
+    kept = {key: value for key, value in settings.items() if key not in ignored}
+    what = {"stage": stage, "config": kept | {"output": None}, "inputs": dict(inputs)}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 

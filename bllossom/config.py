@@ -17,7 +17,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
@@ -38,6 +38,9 @@ class Model(BaseModel):
 
 class StageConfig(Model):
     """What every stage's config has."""
+
+    execution_keys: ClassVar[frozenset[str]] = frozenset()
+    """Keys that say how the stage runs and not what it makes: with other values it finds the same partial folder."""
 
     output: Annotated[Path, Field(description="the folder to publish; it appears whole or not at all")]
 

@@ -21,26 +21,30 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(steps)`: a bar with the time left on a terminal, a line every ten seconds in a log."""
+def progress(what: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """Yield `advance(steps, note="")`: a bar with the time left on a terminal, a line every ten seconds in a log."""
     console = _stderr()
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
             task = bar.add_task(what, total=total)
-            yield lambda steps: bar.advance(task, steps)
+
+            def move(steps: int, note: str = "") -> None:
+                bar.update(task, advance=steps, description=f"{what} {note}".rstrip())
+
+            yield move
         return
 
     done, start = 0, time.monotonic()
     last = start
 
-    def advance(steps: int) -> None:
+    def advance(steps: int, note: str = "") -> None:
         nonlocal done, last
         done += steps
         now = time.monotonic()
         if now - last >= LOG_INTERVAL_SECONDS:
             last = now
             of = f" of {total:,}" if total else ""
-            say(f"{what}: {done:,}{of} ({now - start:.0f} s)")
+            say(f"{what}: {done:,}{of} ({now - start:.0f} s) {note}".rstrip())
 
     yield advance

@@ -1,8 +1,10 @@
-"""The loss of a micro-batch as a sum over its tokens, without ever holding all its logits."""
+"""The loss of a micro-batch as sums over its tokens, by group, without ever holding all its logits."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import LinearCrossEntropyOptions
 from torch.nn.functional import cross_entropy, linear_cross_entropy
 from transformers import PreTrainedModel
@@ -10,43 +12,56 @@ from transformers import PreTrainedModel
 from bllossom.training.rows import IGNORED, MicroBatch
 
 
-@dataclass(frozen=True)
-class GroupLoss:
-    """Summed negative log-likelihood (nats, a scalar tensor with gradient) of a group's supervised tokens."""
-
-    nats: torch.Tensor
-    tokens: int
-
-
-def group_losses(
-    model: PreTrainedModel, batch: MicroBatch, *, loss_chunk: int | None, precision: str
-) -> dict[str, GroupLoss]:
-    """Run the model and sum the loss by group (language).
+class GroupLoss(nn.Module):
+    """A causal language model whose output is its loss: what the engines wrap.
 
     Summing, and dividing by the tokens of the *global* batch in the caller, is what makes the gradient independent of
     micro-batches and ranks (transformers#34191 is the bug this avoids). The logits are made `loss_chunk` tokens at a
     time: for 39,478 pieces they would otherwise outweigh the body of a small model.
     """
-    device = next(model.parameters()).device
-    ids, labels = batch.ids.to(device), batch.labels.to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        hidden = model.base_model(input_ids=ids, position_ids=batch.positions.to(device), use_cache=False)[0]
-    head = model.get_output_embeddings().weight
-    losses = {}
-    for group in dict.fromkeys(batch.groups):
-        rows = torch.tensor([name == group for name in batch.groups], device=device)
-        targets = labels[rows, 1:].flatten()
-        kept = targets != IGNORED
-        # fp32 here whatever the body's precision: torch 2.13's chunked loss returns a wrong value in bf16.
-        inputs = hidden[rows, :-1].flatten(0, 1)[kept].float()
-        losses[group] = GroupLoss(_summed(inputs, head.float(), targets[kept], loss_chunk), int(kept.sum()))
-    return losses
+
+    def __init__(self, model: PreTrainedModel, *, loss_chunk: int | None, autocast: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.loss_chunk = loss_chunk
+        self.autocast = autocast
+
+    def forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor, picked: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """Summed negative log-likelihood (nats) of each group, fp32 [len(picked)].
+
+        `ids` and `positions` are int64 [rows, tokens]; `targets` int64 [rows × tokens] is the next token at each
+        place; `picked` gives the places that each group is scored at.
+        """
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.autocast):
+            hidden = self.model.base_model(input_ids=ids, position_ids=positions, use_cache=False)[0]
+        hidden = hidden.flatten(0, 1)
+        # fp32 from here whatever the body's precision: torch 2.13's chunked loss returns a wrong value in bf16.
+        head = self.model.get_output_embeddings().weight.float()
+        if not any(len(places) for places in picked):
+            # Keeps the graph: every weight gets a gradient, which the engines' collectives count on.
+            return (hidden.sum() + head.sum()).float() * torch.zeros(len(picked), device=ids.device)
+        sums = [_summed(hidden[places].float(), head, targets[places], self.loss_chunk) for places in picked]
+        return torch.stack(sums)
+
+
+def loss_inputs(batch: MicroBatch, groups: Sequence[str], device: torch.device) -> tuple[Any, ...]:
+    """What GroupLoss.forward takes, on `device`; the places are found on the CPU, so that no GPU waits for them."""
+    targets = torch.full_like(batch.labels, IGNORED)
+    targets[:, :-1] = batch.labels[:, 1:]
+    scored = targets != IGNORED
+    picked = []
+    for group in groups:
+        mine = torch.tensor([name == group for name in batch.groups])
+        picked.append((scored & mine[:, None]).flatten().nonzero().squeeze(1).to(device))
+    return batch.ids.to(device), batch.positions.to(device), targets.flatten().to(device), picked
 
 
 def _summed(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int | None) -> torch.Tensor:
     """Σ −log p over tokens; hidden [tokens, width], head [pieces, width], targets [tokens]."""
     if not len(targets):
-        return hidden.sum() * 0.0  # keeps the graph: a backward pass still reaches every weight
+        return head.new_zeros(())
     if chunk is None:
         return cross_entropy(hidden @ head.T, targets, reduction="sum")
     options = LinearCrossEntropyOptions(batch_chunk_size=chunk, chunking_method=None)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,11 @@ from pydantic import Field
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from bllossom.artifacts import read_manifest
 from bllossom.config import Model, Source
-from bllossom.errors import BllossomError
-from bllossom.training.optimization import embedding_matrices
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.training.deepspeed_engine import partitioned_loading
+from bllossom.training.settings import TrainingConfig
 
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
 
@@ -39,36 +42,69 @@ ModelSource = Source | InitModel
 
 
 def init_model(shape: LlamaShape, rows: int, seed: int) -> PreTrainedModel:
-    """A Llama with random weights in fp32 and `rows` embedding rows, on the GPU where there is one."""
+    """A Llama with random weights in fp32 on the CPU and `rows` embedding rows: the same on every rank."""
     torch.manual_seed(seed)
-    return on_device(LlamaForCausalLM(llama_config(shape, rows)))
+    return LlamaForCausalLM(llama_config(shape, rows))
 
 
-def load_model(source: str, rows: int | None = None) -> PreTrainedModel:
-    """A causal language model in fp32, on the GPU where there is one; `rows` is how many it should have.
+def load_model(source: str, config: TrainingConfig) -> PreTrainedModel:
+    """A causal language model: fp32 on the CPU, bf16 where the engine keeps fp32 masters, in parts under ZeRO-3.
 
     Raises:
-        BllossomError: the model has another number of rows, or cannot be had.
+        BllossomError: it cannot be had.
     """
     disable_progress_bar()
+    masters_apart = config.deepspeed is not None and config.precision == "bf16"
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+        with partitioned_loading(config):
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                source, dtype=torch.bfloat16 if masters_apart else torch.float32, attn_implementation=config.attention
+            )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BllossomError(f"{source}: no model loads ({reason}); name a model folder or a hub id") from error
-    found = len(embedding_matrices(model)[0])
-    if rows is not None and found != rows:
+    return model
+
+
+def check_rows(source: str, model: PreTrainedModel, pieces: int) -> None:
+    """Refuse a model that lacks rows for the tokens' pieces, or that has another number than its manifest says.
+
+    Raises:
+        BllossomError: says both numbers and what to run.
+    """
+    found = model.config.vocab_size
+    manifest = read_manifest(Path(source)) if Path(source).is_dir() else None
+    told = manifest.figures.get("rows", found) if manifest else found
+    if found < pieces or found != told:
         raise BllossomError(
-            f"{source}: the model has {found:,} rows, the tokens were made for {rows:,}; run `bllossom expand` with "
-            "the tokenizer of these tokens, or prepare tokens with the model's own tokenizer"
+            f"{source}: the model has {found:,} rows, its manifest says {told:,}, the tokens have {pieces:,} pieces; "
+            "run `bllossom expand` with the tokenizer of these tokens, or prepare tokens with the model's own"
         )
-    return on_device(model)
 
 
-def on_device(model: PreTrainedModel) -> PreTrainedModel:
-    """Move a model to the GPU where there is one."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.nn.Module.to(model, device)
+def prepare_for_training(model: PreTrainedModel, config: TrainingConfig) -> None:
+    """Switch on what the config asks for in the model itself.
+
+    Raises:
+        ConfigError: Liger's kernels are asked for where there is no GPU.
+    """
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.liger:
+        _use_liger(model)
+    if config.compile:
+        model.base_model.compile()
+
+
+def _use_liger(model: PreTrainedModel) -> None:
+    if not torch.cuda.is_available():
+        raise ConfigError("liger: its kernels need a GPU; set liger to false")
+    try:
+        from liger_kernel.transformers import _apply_liger_kernel_to_instance
+    except ImportError as error:
+        raise ConfigError("liger: not installed; pip install liger-kernel, or set liger to false") from error
+    # The loss is ours: chunked, and summed by group.
+    _apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
 
 
 def llama_config(shape: LlamaShape, rows: int) -> LlamaConfig:
@@ -87,11 +123,28 @@ def llama_config(shape: LlamaShape, rows: int) -> LlamaConfig:
     )
 
 
-def save_model(model: PreTrainedModel, folder: Path) -> None:
-    """Write weights and configs as Hugging Face does, and read the safetensors headers back."""
+def save_model(
+    model: PreTrainedModel, weights: Iterable[tuple[str, torch.Tensor]], folder: Path, dtype: str, *, writes: bool
+) -> None:
+    """Write a plain Hugging Face folder and read its safetensors headers back; only the rank that `writes` does.
+
+    The weights come from the engine, one after the other, since `model` itself may hold only parts of them.
+    """
+    stored = torch.bfloat16 if dtype == "bf16" else torch.float32
+    whole = {name: tensor.to(stored) for name, tensor in weights if writes}
+    if not writes:
+        return
+    with torch.device("meta"):
+        plain = type(model)(model.config)
+    torch.nn.Module.to(plain, stored)
+    plain.load_state_dict(whole, strict=False, assign=True)
+    plain.tie_weights()
+    if missing := [name for name, weight in plain.named_parameters() if weight.is_meta]:
+        raise BllossomError(f"{folder}: the engine gave no {', '.join(missing[:3])}; nothing is published")
     disable_progress_bar()
-    model.save_pretrained(folder)
-    check_headers(folder, len(embedding_matrices(model)[0]))
+    plain.generation_config = model.generation_config
+    plain.save_pretrained(folder)
+    check_headers(folder, model.config.vocab_size)
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Optimizer, learning rate, and which weights train."""
 
 import math
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -28,8 +28,8 @@ def learning_rate_at(step: int, steps: int, settings: LearningRate) -> float:
     return settings.peak * (settings.final_fraction + (1.0 - settings.final_fraction) * shape)
 
 
-def make_optimizer(model: PreTrainedModel, settings: AdamW, trainable: Trainable) -> torch.optim.AdamW:
-    """AdamW over the weights that train; weight decay on matrices only.
+def parameter_groups(model: PreTrainedModel, settings: AdamW, trainable: Trainable) -> list[dict[str, Any]]:
+    """The weights that train; weight decay on matrices only.
 
     With `new_rows` nothing decays: decay moves rows whose gradient is masked (transformers#35022). A zero gradient
     with zero moments then gives an update of exactly zero, and the old rows stay bit-equal.
@@ -38,9 +38,15 @@ def make_optimizer(model: PreTrainedModel, settings: AdamW, trainable: Trainable
     matrices = [weight for weight in weights if weight.dim() > 1]
     vectors = [weight for weight in weights if weight.dim() <= 1]
     decay = 0.0 if trainable == "new_rows" else settings.weight_decay
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def make_optimizer(model: PreTrainedModel, settings: AdamW, trainable: Trainable) -> torch.optim.AdamW:
+    """torch's AdamW over `parameter_groups`; the learning rate is set before every step."""
     return torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}],
-        lr=0.0,  # set before every step
+        parameter_groups(model, settings, trainable),
+        lr=0.0,
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,
         fused=True,

@@ -4,23 +4,51 @@ Old and new embeddings train together. The same stage makes a base from nothing 
 """
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, model_validator
+from transformers import PreTrainedModel
 
-from bllossom.artifacts import Manifest, publish, read_manifest
-from bllossom.config import InputPath, is_hub_id
+from bllossom.artifacts import Manifest, fingerprint, read_manifest
+from bllossom.config import InputPath, Model, is_hub_id
 from bllossom.console import say
-from bllossom.corpus.mixture import Mixture, MixtureConfig, Plan
-from bllossom.corpus.shards import read_index
+from bllossom.corpus.encode import tokenizer_fingerprint
+from bllossom.corpus.mixture import Block, Mixture, MixtureConfig, Plan, heldout_blocks
+from bllossom.corpus.shards import INDEX, read_index
 from bllossom.errors import BllossomError
-from bllossom.training.models import InitModel, ModelSource, copy_tokenizer, init_model, load_model, save_model
+from bllossom.training import checkpoints
+from bllossom.training.checkpoints import CHECKPOINTS, Reads, State
+from bllossom.training.heldout import HeldOutRows
+from bllossom.training.launch import publish_trained, rank_count
+from bllossom.training.models import (
+    TOKENIZER_FILES,
+    InitModel,
+    ModelSource,
+    check_rows,
+    copy_tokenizer,
+    init_model,
+    load_model,
+)
 from bllossom.training.optimization import Trainable, select_trainable
+from bllossom.training.ranks import Ranks
 from bllossom.training.rows import IGNORED, Row
-from bllossom.training.settings import TrainingConfig
-from bllossom.training.trainer import CHECKPOINTS, train
+from bllossom.training.run import accumulation_of, figures_of, parameter_count, train_and_save
+from bllossom.training.settings import LearningRate, TrainingConfig
+from bllossom.training.trainer import Segment
+from bllossom.vocab.tokenizer import load_tokenizer
+
+PHASES = "phases"
+
+
+class Phase(Model):
+    """A part of a run with its own trainable weights, optimizer and learning-rate schedule (EEVE, arXiv 2402.14714)."""
+
+    trainable: Annotated[Trainable, Field(description="as the key of the same name beside phases")]
+    tokens: Annotated[int, Field(gt=0, description="tokens to train on, rounded up to whole steps")]
+    learning_rate: Annotated[LearningRate | None, Field(description="another schedule than the run's")] = None
 
 
 class PretrainConfig(TrainingConfig):
@@ -31,40 +59,70 @@ class PretrainConfig(TrainingConfig):
     mixture: MixtureConfig
     block_size: Annotated[int, Field(gt=1, description="tokens in a row")]
     global_batch: Annotated[int, Field(gt=0, description="tokens in one optimizer step")]
-    steps: Annotated[int | None, Field(gt=0, description="optimizer steps; or say tokens_total")] = None
+    steps: Annotated[int | None, Field(gt=0, description="optimizer steps; or say tokens_total, epochs or phases")] = (
+        None
+    )
     tokens_total: Annotated[int | None, Field(gt=0, description="tokens to train on, rounded up to whole steps")] = None
+    epochs: Annotated[
+        float | None, Field(gt=0, description="whole steps until the first source has been read so often")
+    ] = None
+    phases: Annotated[
+        list[Phase], Field(description="runs one after the other, each from the weights that the one before left")
+    ] = []
     document_mask: Annotated[bool, Field(description="attention stays inside a document")] = True
     trainable: Annotated[
         Trainable, Field(description="all weights, both embedding matrices, or only the rows that expand added")
     ] = "all"
+    evaluate_every: Annotated[
+        int | None, Field(gt=0, description="steps between held-out bits per byte; null measures at the end only")
+    ] = None
+    skip_blocks: Annotated[list[int], Field(description="blocks of the mixture to leave out, by number")] = []
 
     @model_validator(mode="after")
     def _check_batch(self) -> "PretrainConfig":
-        unit = self.block_size * self.micro_batch
-        if self.global_batch % unit:
-            nearest = max(1, round(self.global_batch / unit)) * unit
+        if self.global_batch % self.block_size:
+            nearest = max(1, round(self.global_batch / self.block_size)) * self.block_size
             raise ValueError(
-                f"global_batch {self.global_batch:,} tokens is not a multiple of micro_batch × block_size = {unit:,}; "
-                f"the nearest that fits is {nearest}"
+                f"global_batch {self.global_batch:,} tokens is not a multiple of block_size {self.block_size:,}; the "
+                f"nearest that fits is {nearest}"
             )
-        if (self.steps is None) == (self.tokens_total is None):
-            raise ValueError("give either steps or tokens_total")
+        if [bool(self.steps), bool(self.tokens_total), bool(self.epochs), bool(self.phases)].count(True) != 1:
+            raise ValueError("give one of steps, tokens_total, epochs and phases")
         return self
 
     def blocks_per_step(self) -> int:
         """Rows of one optimizer step."""
         return self.global_batch // self.block_size
 
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        return self.steps or -(-(self.tokens_total or 0) // self.global_batch)
+    def segments(self, mixture: Mixture | None = None) -> list[tuple[Segment, Trainable]]:
+        """The run's phases, or the run as one; how far `epochs` go is known with the mixture only."""
+        if self.phases:
+            counts = [-(-phase.tokens // self.global_batch) for phase in self.phases]
+            parts = [(count, p.trainable, p.learning_rate) for count, p in zip(counts, self.phases, strict=True)]
+        elif self.epochs:
+            steps = mixture.longest() // self.blocks_per_step() if mixture else 0
+            parts = [(steps, self.trainable, None)]
+        else:
+            parts = [(self.steps or -(-(self.tokens_total or 0) // self.global_batch), self.trainable, None)]
+        total = sum(steps for steps, _, _ in parts)
+        segments, first = [], 0
+        for phase, (steps, trainable, rate) in enumerate(parts):
+            rate = rate or self.learning_rate
+            segments.append((Segment(steps, self.blocks_per_step(), rate, first, phase, total), trainable))
+            first += steps
+        return segments
 
-    def arithmetic(self) -> list[str]:
-        """The batch arithmetic, said before the first step."""
-        blocks, steps = self.blocks_per_step(), self.total_steps()
+    def arithmetic(self, world: int, steps: int) -> list[str]:
+        """The batch arithmetic, said before the first step.
+
+        Raises:
+            ConfigError: ranks × micro-batch does not divide the global batch.
+        """
+        blocks = self.blocks_per_step()
+        accumulation = accumulation_of(blocks, self, world, "tokens", self.block_size)
         return [
-            f"micro-batch {self.micro_batch} blocks × 1 rank × {blocks // self.micro_batch} accumulation = {blocks} "
-            f"blocks × {self.block_size:,} tokens = {self.global_batch:,} tokens a step",
+            f"micro-batch {self.micro_batch} blocks × {world} {'rank' if world == 1 else 'ranks'} × {accumulation} "
+            f"accumulation = {blocks} blocks × {self.block_size:,} tokens = {self.global_batch:,} tokens a step",
             f"{steps:,} steps = {steps * blocks:,} blocks = {steps * self.global_batch:,} tokens",
         ]
 
@@ -73,22 +131,38 @@ class BlockRows:
     """The mixture's blocks as rows. With document masks positions restart at each document, and its first token has
     no label: what stands before it belongs to another document."""
 
-    def __init__(self, mixture: Mixture, document_mask: bool) -> None:
+    def __init__(self, mixture: Mixture, document_mask: bool, skip_blocks: Sequence[int] = ()) -> None:
         self.mixture = mixture
         self.document_mask = document_mask
+        self.skip_blocks = sorted(set(skip_blocks))
+        self.groups = tuple(sorted(mixture.config.weights))
 
     def row(self, index: int) -> Row:
-        """Block `index` of the mixture."""
-        block = self.mixture.block(index)
-        if not self.document_mask:
-            return Row(block.ids, block.ids, np.arange(len(block.ids)), block.language)
-        labels = np.where(block.positions == 0, IGNORED, block.ids)
-        return Row(block.ids, labels, block.positions, block.language)
+        """Row `index` of the run."""
+        return as_row(self.mixture.block(block_number(index, self.skip_blocks)), self.document_mask)
 
     def describe(self, index: int) -> str:
-        """Where block `index` comes from."""
-        block = self.mixture.block(index)
-        return f"block {index} ({block.language}/{block.source}, documents {list(block.documents)})"
+        """The block behind row `index`, and where it comes from."""
+        number = block_number(index, self.skip_blocks)
+        block = self.mixture.block(number)
+        return f"block {number} ({block.language}/{block.source}, documents {', '.join(map(str, block.documents))})"
+
+
+def as_row(block: Block, document_mask: bool) -> Row:
+    """A block with its labels."""
+    if not document_mask:
+        return Row(block.ids, block.ids, np.arange(len(block.ids)), block.language)
+    labels = np.where(block.positions == 0, IGNORED, block.ids)
+    return Row(block.ids, labels, block.positions, block.language)
+
+
+def block_number(index: int, skipped: Sequence[int]) -> int:
+    """The block that row `index` is, where the blocks `skipped` (ascending) are left out."""
+    for skip in skipped:
+        if skip > index:
+            break
+        index += 1
+    return index
 
 
 def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
@@ -101,49 +175,128 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
     inputs = {"tokens": config.tokens}
     if isinstance(config.model, str) and not is_hub_id(config.model):
         inputs["model"] = Path(config.model)
-    return publish(config, stage="pretrain", inputs=inputs, build=lambda folder: _build(config, folder), force=force)
+    config.arithmetic(rank_count(config), 0)
+    _check_tokenizer(config)
+    return publish_trained(config, stage="pretrain", inputs=inputs, reads=_reads(config), work=_train, force=force)
+
+
+def _check_tokenizer(config: PretrainConfig) -> None:
+    """Refuse a model whose own tokenizer gives other ids than the tokens were made with."""
+    if isinstance(config.model, str) and any((Path(config.model) / name).is_file() for name in TOKENIZER_FILES):
+        read_index(config.tokens, tokenizer_fingerprint(load_tokenizer(config.model)))
 
 
 def dry_run(config: PretrainConfig) -> list[str]:
     """The batch arithmetic, and, once the tokens are there, what the mixture would read."""
-    lines = config.arithmetic()
-    if config.tokens.is_dir():
-        lines += _open_mixture(config).plan(config.total_steps() * config.blocks_per_step()).lines()
+    mixture = _open_mixture(config) if config.tokens.is_dir() else None
+    steps = config.segments(mixture)[0][0].total
+    lines = config.arithmetic(rank_count(config), steps)
+    if mixture:
+        lines += _plan(config, mixture, steps).lines()
     return lines
 
 
 def _open_mixture(config: PretrainConfig) -> Mixture:
-    return Mixture.open(config.tokens, config.mixture, config.block_size, config.seed)
+    settings = config.mixture
+    if config.epochs:
+        settings = settings.model_copy(update={"max_epochs": min(config.epochs, settings.max_epochs)})
+    return Mixture.open(config.tokens, settings, config.block_size, config.seed)
 
 
-def _build(config: PretrainConfig, folder: Path) -> dict[str, Any]:
+def _plan(config: PretrainConfig, mixture: Mixture, steps: int) -> Plan:
+    return mixture.plan(steps * config.blocks_per_step() + len(set(config.skip_blocks)))
+
+
+def _reads(config: PretrainConfig) -> Reads:
+    """What a checkpoint must have been made from (see checkpoints.Reads)."""
+    index = read_index(config.tokens)
+    fixed = {
+        "tokens": fingerprint(config.tokens / INDEX)[:16],
+        "tokenizer": index.tokenizer[:16],
+        "block_size": str(config.block_size),
+        "global_batch": str(config.global_batch),
+        "mixture": f"{config.mixture.model_dump_json()} seed {config.seed}",
+    }
+    skipped = sorted(set(config.skip_blocks))
+
+    def after(step: int) -> Mapping[str, str]:
+        unread = block_number(step * config.blocks_per_step(), skipped)
+        return fixed | {"skipped": ", ".join(str(block) for block in skipped if block < unread)}
+
+    return after
+
+
+def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
+    """Train phase after phase on this rank; rank 0 leaves the published files in `folder`."""
     mixture = _open_mixture(config)
-    steps, blocks = config.total_steps(), config.blocks_per_step()
-    plan = mixture.plan(steps * blocks)
-    for line in [*config.arithmetic(), *plan.lines()]:
-        say(line)
-    expected = read_index(config.tokens).pieces
-    if isinstance(config.model, InitModel):
-        model = init_model(config.model.init, expected, config.seed)
-    else:
-        model = load_model(config.model, expected)
-    select_trainable(model, config.trainable, _old_rows(config))
-    rows = BlockRows(mixture, config.document_mask)
-    figures = train(
-        model,
-        rows,
-        config,
-        folder,
-        steps=steps,
-        rows_per_step=blocks,
-        trainable=config.trainable,
-        describe_rows=rows.describe,
-    )
-    save_model(model, folder)
-    copy_tokenizer(config.tokens / "tokenizer", folder)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    parameters = sum(weight.numel() for weight in model.parameters())
-    return {"parameters": parameters, "tokens": steps * config.global_batch, "mixture": _shares(plan), **figures}
+    segments = config.segments(mixture)
+    steps = segments[0][0].total
+    if not steps:
+        raise BllossomError("not one whole step of text: lower global_batch, or add text")
+    plan = _plan(config, mixture, steps)
+    if ranks.first:
+        for line in [*config.arithmetic(ranks.world, steps), *plan.lines()]:
+            say(line)
+    rows = BlockRows(mixture, config.document_mask, config.skip_blocks)
+    heldout = _heldout(config)
+    start, source = State(), config.model
+    parameters = 0
+    for segment, trainable in segments:
+        last = segment is segments[-1][0]
+        kept = folder / PHASES / str(segment.phase)
+        if kept.is_dir():
+            start, source = checkpoints.read_state(kept), str(kept / "model")
+            continue
+        model = _model(config, source, read_index(config.tokens).pieces)
+        parameters = parameter_count(model)
+        select_trainable(model, trainable, _old_rows(config) if trainable == "new_rows" else 0)
+        unfinished = kept.with_name(f"{kept.name}.unfinished")
+        start = train_and_save(
+            model,
+            rows,
+            config,
+            folder,
+            ranks,
+            segment,
+            reads=_reads(config),
+            save_to=folder if last else unfinished / "model",
+            save_dtype=config.save_dtype if last else "fp32",
+            start=start,
+            trainable=trainable,
+            heldout=heldout,
+            evaluate_every=config.evaluate_every,
+            row_tokens=config.block_size,
+        )
+        if not last and ranks.first:
+            (unfinished / checkpoints.STATE).write_text(start.model_dump_json())
+            checkpoints.finish(unfinished, kept)
+        ranks.wait()
+        source = str(kept / "model")
+    if ranks.first:
+        copy_tokenizer(config.tokens / "tokenizer", folder)
+        for leftover in (CHECKPOINTS, PHASES):
+            shutil.rmtree(folder / leftover, ignore_errors=True)
+    trained = {"parameters": parameters, "tokens": steps * config.global_batch}
+    return trained | {"mixture": _shares(plan)} | figures_of(start)
+
+
+def _model(config: PretrainConfig, source: str | InitModel, pieces: int) -> PreTrainedModel:
+    if isinstance(source, InitModel):
+        return init_model(source.init, pieces, config.seed)
+    model = load_model(source, config)
+    check_rows(str(config.model), model, pieces)
+    return model
+
+
+def _heldout(config: PretrainConfig) -> dict[str, HeldOutRows]:
+    """The held-out rows of the mixture's languages, as far as prepare kept some back."""
+    index = read_index(config.tokens)
+    languages = sorted({source.language for source in index.sources if source.heldout} & config.mixture.weights.keys())
+    found = {}
+    for language in languages:
+        held = heldout_blocks(config.tokens, language, config.block_size)
+        found[language] = HeldOutRows([as_row(block, document_mask=True) for block in held], held.bytes)
+    return found
 
 
 def _shares(plan: Plan) -> dict[str, Any]:
@@ -154,12 +307,14 @@ def _shares(plan: Plan) -> dict[str, Any]:
 
 
 def _old_rows(config: PretrainConfig) -> int:
-    """Rows that the model had before expand; only needed where just the new ones train."""
-    if config.trainable != "new_rows":
-        return 0
+    """Rows that the model had before expand.
+
+    Raises:
+        BllossomError: nobody wrote that down.
+    """
     manifest = read_manifest(Path(config.model)) if isinstance(config.model, str) else None
-    if isinstance(config.model, InitModel) or manifest is None or "old_rows" not in manifest.figures:
+    if isinstance(config.model, InitModel) or manifest is None or "base_pieces" not in manifest.figures:
         raise BllossomError(
             "trainable: new_rows needs a model that `bllossom expand` made: its manifest knows the rows"
         )
-    return int(manifest.figures["old_rows"])
+    return int(manifest.figures["base_pieces"])

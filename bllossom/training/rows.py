@@ -28,8 +28,15 @@ class Row:
 class RowSource(Protocol):
     """Rows by index: the same index gives the same row, in any process, at any time."""
 
+    groups: tuple[str, ...]
+    """Every group there is, in an order that all ranks share."""
+
     def row(self, index: int) -> Row:
         """The row at `index`, which counts on past the end of an epoch."""
+        ...
+
+    def describe(self, index: int) -> str:
+        """Where that row comes from, for a person who has to look at it."""
         ...
 
 

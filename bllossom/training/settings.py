@@ -1,10 +1,13 @@
 """What pretrain and sft have in common: the settings of a training run."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from bllossom.config import Model, StageConfig
+
+Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
 
 class LearningRate(Model):
@@ -31,12 +34,31 @@ class AdamW(Model):
 class TrainingConfig(StageConfig):
     """The keys of every training stage."""
 
-    micro_batch: Annotated[int, Field(gt=0, description="rows in one forward and backward pass")] = 8
+    # They move a result by rounding alone, and are what one changes to go on on another machine. skip_blocks and
+    # spike_factor are here because a run that met a bad block has to find its checkpoint again.
+    execution_keys: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("gpus", "processes", "deepspeed", "micro_batch", "loss_chunk", "gradient_checkpointing"),
+            *("attention", "liger", "compile", "checkpoint_every", "keep", "evaluate_every", "track"),
+            *("spike_factor", "skip_blocks"),
+        }
+    )
+
+    micro_batch: Annotated[int, Field(gt=0, description="rows in one forward and backward pass of one rank")] = 8
     learning_rate: LearningRate
     optimizer: AdamW = AdamW()
     precision: Annotated[
         Literal["fp32", "bf16"], Field(description="arithmetic of the body; weights and loss stay fp32")
     ] = "fp32"
+    save_dtype: Annotated[Literal["fp32", "bf16"], Field(description="type of the published weights")] = "fp32"
+    gpus: Annotated[
+        int | Literal["auto"], Field(description="GPUs of this machine to train on; auto takes all, 0 takes the CPU")
+    ] = "auto"
+    processes: Annotated[int, Field(gt=0, description="ranks on this machine where no GPU is used")] = 1
+    deepspeed: Annotated[
+        Literal["zero1", "zero2", "zero3", "zero3-offload"] | Path | None,
+        Field(description="the engine: a ZeRO preset, a DeepSpeed JSON, or null for plain replicas"),
+    ] = None
     loss_chunk: Annotated[
         int | None,
         Field(gt=0, description="tokens whose logits are held at once; null holds the logits of a whole micro-batch"),
@@ -44,5 +66,20 @@ class TrainingConfig(StageConfig):
     gradient_checkpointing: Annotated[bool, Field(description="recompute activations: less memory, a third slower")] = (
         False
     )
+    attention: Annotated[
+        Literal["sdpa", "flash_attention_2"], Field(description="attention kernel; flash_attention_2 needs a GPU")
+    ] = "sdpa"
+    liger: Annotated[bool, Field(description="Liger's fused norm, rotary and SwiGLU kernels; needs a GPU")] = False
+    compile: Annotated[bool, Field(description="torch.compile the body; pays on GPUs and long runs")] = False
     checkpoint_every: Annotated[int, Field(gt=0, description="steps between checkpoints to go on from")] = 200
+    keep: Annotated[int, Field(gt=0, description="newest checkpoints kept; the best one is kept beside them")] = 1
+    spike_factor: Annotated[
+        float | None,
+        Field(gt=1, description="stop where a loss is this many times the median of the last 32 steps; null never"),
+    ] = 2.0
+    track: Annotated[list[Tracker], Field(description="trackers beside the JSONL, as accelerate brings them")] = []
     seed: Annotated[int, Field(ge=0, description="of the initial weights and of the order of the data")] = 0
+
+    def engine_name(self) -> str:
+        """What a checkpoint is marked with."""
+        return "plain" if self.deepspeed is None else str(self.deepspeed)

@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from bllossom.artifacts import LOGS, Manifest, publish
+from bllossom.artifacts import LOGS, Manifest, fingerprint
 from bllossom.config import InputPath, Source, is_hub_id
 from bllossom.console import say
 from bllossom.instructions.dataset import Examples, epoch_order, load_examples
 from bllossom.instructions.template import CHAT_TEMPLATE
-from bllossom.training.models import copy_tokenizer, load_model, save_model
+from bllossom.training.checkpoints import CHECKPOINTS, Reads
+from bllossom.training.launch import publish_trained, rank_count
+from bllossom.training.models import copy_tokenizer, load_model
+from bllossom.training.ranks import Ranks
 from bllossom.training.rows import IGNORED, Row
+from bllossom.training.run import accumulation_of, figures_of, train_and_save
 from bllossom.training.settings import TrainingConfig
-from bllossom.training.trainer import CHECKPOINTS, train
+from bllossom.training.trainer import Segment
 from bllossom.vocab.tokenizer import load_tokenizer
 
 
@@ -32,14 +36,6 @@ class SftConfig(TrainingConfig):
         Literal["drop", "cut"], Field(description="what is done with a longer example; each one is counted and listed")
     ] = "drop"
 
-    @model_validator(mode="after")
-    def _check_batch(self) -> "SftConfig":
-        if self.examples_per_step % self.micro_batch:
-            raise ValueError(
-                f"examples_per_step {self.examples_per_step} is not a multiple of micro_batch {self.micro_batch}"
-            )
-        return self
-
 
 class ExampleRows:
     """Instruction examples as rows: one pass after the other, each in an order of its own.
@@ -51,16 +47,24 @@ class ExampleRows:
     def __init__(self, examples: Examples, seed: int) -> None:
         self.examples = examples
         self.seed = seed
+        self.groups: tuple[str, ...] = ("outputs",)
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def row(self, index: int) -> Row:
         """Example `index` of the endless sequence of passes."""
+        example = self.examples.items[self._place(index)]
+        labels = np.where(example.supervised, example.ids, IGNORED)
+        return Row(example.ids, labels, np.arange(len(example.ids)), "outputs")
+
+    def describe(self, index: int) -> str:
+        """Which example it is, counted over all files from 0, leaving out what was dropped."""
+        return f"example {self._place(index)}"
+
+    def _place(self, index: int) -> int:
         epoch, place = divmod(index, len(self.examples.items))
         if epoch != self._epoch:  # kept only because shuffling anew for each row is slow
             self._epoch, self._order = epoch, epoch_order(len(self.examples.items), self.seed, epoch)
-        example = self.examples.items[self._order[place]]
-        labels = np.where(example.supervised, example.ids, IGNORED)
-        return Row(example.ids, labels, np.arange(len(example.ids)), "outputs")
+        return int(self._order[place])
 
 
 def sft(config: SftConfig, *, force: bool = False) -> Manifest:
@@ -73,34 +77,60 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
     inputs = {f"data.{index}": path for index, path in enumerate(config.data)}
     if not is_hub_id(config.model):
         inputs["model"] = Path(config.model)
-    return publish(config, stage="sft", inputs=inputs, build=lambda folder: _build(config, folder), force=force)
+    accumulation_of(config.examples_per_step, config, rank_count(config), "examples")
+    return publish_trained(config, stage="sft", inputs=inputs, reads=_reads(config), work=_train, force=force)
 
 
 def dry_run(config: SftConfig) -> list[str]:
     """The batch arithmetic; the number of steps follows from the examples once model and data are there."""
-    accumulation = config.examples_per_step // config.micro_batch
-    return [
-        f"micro-batch {config.micro_batch} examples × 1 rank × {accumulation} accumulation = "
-        f"{config.examples_per_step} examples a step; {config.epochs} epochs of {len(config.data)} files"
-    ]
+    return [f"{_arithmetic(config, rank_count(config))}; {config.epochs} epochs of {len(config.data)} files"]
 
 
-def _build(config: SftConfig, folder: Path) -> dict[str, Any]:
+def _arithmetic(config: SftConfig, world: int) -> str:
+    accumulation = accumulation_of(config.examples_per_step, config, world, "examples")
+    return (
+        f"micro-batch {config.micro_batch} examples × {world} {'rank' if world == 1 else 'ranks'} × {accumulation} "
+        f"accumulation = {config.examples_per_step} examples a step"
+    )
+
+
+def _reads(config: SftConfig) -> Reads:
+    """What a checkpoint must have been made from (see checkpoints.Reads)."""
+    fixed = {
+        "data": ", ".join(fingerprint(path)[:16] for path in config.data if path.is_file()),
+        "model": config.model if is_hub_id(config.model) else fingerprint(Path(config.model))[:16],
+        "examples_per_step": str(config.examples_per_step),
+        "order": f"max_tokens {config.max_tokens} {config.too_long} seed {config.seed}",
+    }
+    return lambda step: fixed
+
+
+def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model)
     examples = load_examples(config.data, tokenizer, config.max_tokens, config.too_long)
     figures = examples.figures()
-    say(", ".join(f"{name} {value:,}" for name, value in figures.items()))
-    _list_too_long(examples, folder)
     steps = -(-len(examples.items) * config.epochs // config.examples_per_step)
-    model = load_model(config.model)
-    rows = ExampleRows(examples, config.seed)
-    trained = train(model, rows, config, folder, steps=steps, rows_per_step=config.examples_per_step)
-    save_model(model, folder)
-    tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.save_pretrained(folder)
-    copy_tokenizer(Path(config.model), folder)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return figures | trained
+    if ranks.first:
+        for line in (_arithmetic(config, ranks.world), ", ".join(f"{k} {v:,}" for k, v in figures.items())):
+            say(line)
+        _list_too_long(examples, folder)
+    state = train_and_save(
+        load_model(config.model, config),
+        ExampleRows(examples, config.seed),
+        config,
+        folder,
+        ranks,
+        Segment(steps, config.examples_per_step, config.learning_rate, total=steps),
+        reads=_reads(config),
+        save_to=folder,
+        save_dtype=config.save_dtype,
+    )
+    if ranks.first:
+        tokenizer.chat_template = CHAT_TEMPLATE
+        tokenizer.save_pretrained(folder)
+        copy_tokenizer(Path(config.model), folder)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    return figures | figures_of(state)
 
 
 def _list_too_long(examples: Examples, folder: Path) -> None:

@@ -3,30 +3,58 @@
 A step is a pure function of the weights, the optimizer's state and the step's number: its rows are
 `step * rows_per_step …`, its learning rate follows from its number, and nothing is drawn at random. So a run that was
 killed goes on from its checkpoint to the same weights, bit for bit.
+
+    global batch    rows 0 1 2 3 4 5 6 7     2 ranks, micro-batch 2, so 2 micro-batches each
+    rank 0               0 1     4 5
+    rank 1                   2 3     6 7
 """
 
-import json
+import math
 import signal
+import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import PreTrainedModel
-
-from bllossom.artifacts import LOGS
-from bllossom.console import progress, say
+from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
 from bllossom.training import checkpoints
-from bllossom.training.loss import group_losses
-from bllossom.training.optimization import Trainable, learning_rate_at, make_optimizer
+from bllossom.training.checkpoints import CHECKPOINTS, Reads, State
+from bllossom.training.engine import Engine
+from bllossom.training.heldout import HeldOutRows, bits_per_byte
+from bllossom.training.log import memory_bytes, step_log
+from bllossom.training.loss import loss_inputs
+from bllossom.training.optimization import learning_rate_at
+from bllossom.training.ranks import Ranks
 from bllossom.training.rows import Row, RowSource, collate
-from bllossom.training.settings import TrainingConfig
+from bllossom.training.settings import LearningRate, TrainingConfig
 
-CHECKPOINTS = "checkpoints"
+SPIKE_WINDOW = 32
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Steps `first` to `first + steps` of a run: all of it, or one of its phases."""
+
+    steps: int
+    rows_per_step: int
+    learning_rate: LearningRate
+    first: int = 0
+    phase: int = 0
+    total: int = 0  # steps of the whole run, for what is said
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is looked at along the way, beside the loss."""
+
+    heldout: Mapping[str, HeldOutRows] = field(default_factory=dict)
+    evaluate_every: int | None = None
+    flops_per_token: float = 0.0
+    matmul_limit: float = math.inf  # floating-point operations a second that all ranks together could do
 
 
 @dataclass(frozen=True)
@@ -35,112 +63,172 @@ class StepResult:
 
     loss: float
     losses: dict[str, float]
-    gradient_norm: float
     tokens: int
+    stop_asked: bool = False
 
 
 def train(
-    model: PreTrainedModel,
+    engine: Engine,
     source: RowSource,
     config: TrainingConfig,
     folder: Path,
+    ranks: Ranks,
+    segment: Segment,
     *,
-    steps: int,
-    rows_per_step: int,
-    trainable: Trainable = "all",
-    describe_rows: Callable[[int], str] = str,
-) -> dict[str, Any]:
-    """Train for `steps` steps, or for those that are left after the newest checkpoint in `folder`.
+    reads: Reads,
+    start: State | None = None,
+    watch: Watch | None = None,
+) -> State:
+    """Train the steps of `segment` that are left after the newest checkpoint in `folder`; gives the state at the end.
 
-    `describe_rows(index)` names a row where the loss is not a number. Gives the figures of the run.
+    `start` is the state that the phase before left.
 
     Raises:
         Stopped: SIGTERM or Ctrl-C came; a checkpoint of the last whole step is saved.
-        BllossomError: the loss or the gradient is not finite.
+        BllossomError: the loss or the gradient is not finite, or the loss spikes; or the checkpoint is not this run's.
     """
-    model.train()
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-    optimizer = make_optimizer(model, config.optimizer, trainable)
-    saved = checkpoints.load_latest(folder / CHECKPOINTS, model, optimizer) or {"step": 0, "tokens": 0}
-    first, tokens = int(saved["step"]), int(saved["tokens"])
-    if first:
-        say(f"going on after step {first} of {steps}")
-    result: StepResult | None = None
-    log = _open_log(folder / LOGS / "train.jsonl", first)
-    with log.open("a", encoding="utf8") as lines, _stop_requests() as stopping, progress("training", steps) as advance:
-        advance(first)
-        for step in range(first, steps):
+    watch = watch or Watch()
+    saved = folder / CHECKPOINTS
+    state = _go_on(engine, saved, ranks, segment, reads, start or State())
+    engine.training(True)
+    end = segment.first + segment.steps
+    with (
+        step_log(folder, config, ranks, done=state.step, steps=segment.total or end) as log,
+        _stop_requests() as stopping,
+    ):
+        for step in range(state.step, end):
             started = time.monotonic()
-            rows = [source.row(step * rows_per_step + offset) for offset in range(rows_per_step)]
+            rows = rank_rows(source, step, segment.rows_per_step, config.micro_batch, ranks)
             loading = time.monotonic() - started
-            rate = learning_rate_at(step, steps, config.learning_rate)
-            result = train_step(model, optimizer, rows, config, rate)
-            if not torch.isfinite(torch.tensor([result.loss, result.gradient_norm])).all():
-                names = ", ".join(describe_rows(step * rows_per_step + offset) for offset in range(rows_per_step))
-                raise BllossomError(
-                    f"step {step + 1}: the loss is {result.loss}, the gradient norm {result.gradient_norm}; rows: "
-                    f"{names}. Lower learning_rate.peak, or look at these rows"
-                )
-            tokens += result.tokens
+            rate = learning_rate_at(step - segment.first, segment.steps, segment.learning_rate)
+            result = accumulate(engine, rows, source.groups, config.micro_batch, ranks, stopping())
+            if problem := _problem(result.loss, state.recent, config.spike_factor):
+                checkpoints.save(saved, state, engine, ranks, config.keep)
+                raise BllossomError(_bad_step(step, problem, source, segment, "the weights before it are saved"))
+            norm = engine.step(rate)
+            if not math.isfinite(norm):
+                problem = f"the gradient norm is {norm}"
+                raise BllossomError(_bad_step(step, problem, source, segment, "going on starts at the last checkpoint"))
             seconds = time.monotonic() - started
-            lines.write(json.dumps(_log_line(step, result, rate, seconds, loading)) + "\n")
-            advance(1)
-            due = (step + 1) % config.checkpoint_every == 0 and step + 1 < steps
-            if due or stopping():
-                lines.flush()
-                state = {"tokens": tokens, "losses": result.losses}
-                checkpoints.save(folder / CHECKPOINTS, step + 1, model, optimizer, state)
-            if stopping():
-                raise Stopped(f"stopped after step {step + 1} of {steps}, saved; to go on, run the same command")
-    losses = result.losses if result else saved["losses"]
-    return {"steps": steps, "supervised_tokens": tokens, "last_loss": {k: round(v, 6) for k, v in losses.items()}}
+            done = step + 1
+            state = state.model_copy(
+                update={
+                    "step": done,
+                    "tokens": state.tokens + result.tokens,
+                    "losses": result.losses,
+                    "recent": [*state.recent, result.loss][-SPIKE_WINDOW:],
+                    "heldout": {},
+                    "reads": dict(reads(done)),
+                }
+            )
+            if watch.heldout and (done == end or (watch.evaluate_every and done % watch.evaluate_every == 0)):
+                held = bits_per_byte(engine, watch.heldout, ranks, config.micro_batch)
+                state = state.model_copy(update={"heldout": held})
+            log.write(done, _figures(state, result, rate, norm, seconds, loading, watch, ranks))
+            if (done % config.checkpoint_every == 0 and done < end) or result.stop_asked:
+                checkpoints.save(saved, state, engine, ranks, config.keep)
+            if result.stop_asked:
+                of = f"{done} of {segment.total or end}"
+                raise Stopped(f"stopped after step {of}, saved; to go on, run the same command")
+    return state
 
 
-def train_step(
-    model: PreTrainedModel, optimizer: torch.optim.Optimizer, rows: Sequence[Row], config: TrainingConfig, rate: float
+def _go_on(engine: Engine, saved: Path, ranks: Ranks, segment: Segment, reads: Reads, start: State) -> State:
+    """The state to start from: the newest checkpoint's if it is of this phase."""
+    checkpoint = checkpoints.newest(saved)
+    if checkpoint is not None:
+        state = checkpoints.check(checkpoint, engine=engine.name, ranks=ranks.world, reads=reads)
+        if state.phase == segment.phase:
+            engine.load(checkpoint / checkpoints.ENGINE)
+            if ranks.first:
+                say(f"going on after step {state.step} of {segment.total or segment.first + segment.steps}")
+            return state.model_copy(update={"ranks": ranks.world})
+    ours = {"phase": segment.phase, "engine": engine.name, "ranks": ranks.world, "reads": dict(reads(segment.first))}
+    return start.model_copy(update=ours)
+
+
+def rank_rows(source: RowSource, step: int, rows_per_step: int, micro_batch: int, ranks: Ranks) -> list[Row]:
+    """The rows of a global batch that this rank reads (see the drawing above), one language after the other."""
+    stride = micro_batch * ranks.world
+    base = step * rows_per_step + ranks.rank * micro_batch
+    starts = range(base, base + rows_per_step, stride)
+    rows = [source.row(start + place) for start in starts for place in range(micro_batch)]
+    # Their order does not move the sum, and micro-batches of one language make the head's gradient once, not twice.
+    return sorted(rows, key=lambda row: source.groups.index(row.group))
+
+
+def accumulate(
+    engine: Engine,
+    rows: Sequence[Row],
+    groups: Sequence[str],
+    micro_batch: int,
+    ranks: Ranks,
+    stop_asked: bool = False,
 ) -> StepResult:
-    """One optimizer step on a global batch; its loss is the mean over the batch's supervised tokens, so that neither
-    the micro-batch nor the accumulation changes it."""
-    total = sum(row.supervised() for row in rows)
-    nats: dict[str, float] = {}
-    counts: dict[str, int] = {}
-    optimizer.zero_grad(set_to_none=True)
-    for start in range(0, len(rows), config.micro_batch):
-        batch = collate(rows[start : start + config.micro_batch])
-        losses = group_losses(model, batch, loss_chunk=config.loss_chunk, precision=config.precision)
-        torch.stack([loss.nats for loss in losses.values()]).sum().div(total).backward()
-        for group, loss in losses.items():
-            nats[group] = nats.get(group, 0.0) + float(loss.nats.detach())
-            counts[group] = counts.get(group, 0) + loss.tokens
-    norm = torch.nn.utils.clip_grad_norm_(
-        [weight for weight in model.parameters() if weight.requires_grad], config.optimizer.gradient_clip
+    """The loss and the gradient of one global batch, of which `rows` are this rank's part.
+
+    Both are means over the supervised tokens of the *global* batch, so that neither micro-batches nor ranks move them.
+    """
+    own = [float(sum(row.supervised() for row in rows if row.group == group)) for group in groups]
+    counts = ranks.sum(own)
+    total = sum(counts)
+    if not total:
+        raise BllossomError("a step has no supervised token: every label is masked; look at the data")
+    sums: Any = 0.0
+    starts = range(0, len(rows), micro_batch)
+    for start in starts:
+        batch = collate(rows[start : start + micro_batch])
+        nats = engine.nats(loss_inputs(batch, groups, ranks.device))
+        engine.backward(nats.sum() / total, last=start == starts[-1])
+        sums = sums + nats.detach().double()
+    *nats_sums, stops = ranks.sum([*sums.tolist(), float(stop_asked)])
+    means = {group: value / count for group, value, count in zip(groups, nats_sums, counts, strict=True) if count}
+    return StepResult(sum(nats_sums) / total, means, int(total), stops > 0)
+
+
+def _problem(loss: float, recent: Sequence[float], factor: float | None) -> str | None:
+    """What is wrong with a loss, if anything."""
+    if not math.isfinite(loss):
+        return f"the loss is {loss}"
+    if factor is None or len(recent) < SPIKE_WINDOW:
+        return None
+    median = statistics.median(recent)
+    if loss <= factor * median:
+        return None
+    return f"the loss is {loss:.4f}, the median of the {SPIKE_WINDOW} steps before it {median:.4f}"
+
+
+def _bad_step(step: int, problem: str, source: RowSource, segment: Segment, saved: str) -> str:
+    first = step * segment.rows_per_step
+    rows = "\n".join(f"  {source.describe(first + offset)}" for offset in range(segment.rows_per_step))
+    return (
+        f"step {step + 1}: {problem}; {saved}. Its rows:\n{rows}\nlook at these, then leave bad ones out "
+        "(skip_blocks), lower learning_rate.peak, or raise spike_factor, and run the same command"
     )
-    for parameters in optimizer.param_groups:
-        parameters["lr"] = rate
-    optimizer.step()
-    means = {group: nats[group] / counts[group] for group in sorted(nats) if counts[group]}
-    return StepResult(sum(nats.values()) / total, means, float(norm), total)
 
 
-def _log_line(step: int, result: StepResult, rate: float, seconds: float, loading: float) -> dict[str, Any]:
+def _figures(
+    state: State,
+    result: StepResult,
+    rate: float,
+    norm: float,
+    seconds: float,
+    loading: float,
+    watch: Watch,
+    ranks: Ranks,
+) -> dict[str, Any]:
+    speed = result.tokens / seconds
     return {
-        "step": step + 1,
         "loss": result.loss,
         **{f"loss/{group}": loss for group, loss in result.losses.items()},
+        **{f"bits_per_byte/{language}": bits for language, bits in state.heldout.items()},
         "learning_rate": rate,
-        "gradient_norm": result.gradient_norm,
-        "tokens_per_second": round(result.tokens / seconds, 1),
+        "gradient_norm": norm,
+        "tokens_per_second": round(speed, 1),
+        "matmul_share": round(speed * watch.flops_per_token / watch.matmul_limit, 4),
         "loading_share": round(loading / seconds, 4),
+        "peak_memory_bytes": memory_bytes(ranks.device),
     }
-
-
-def _open_log(path: Path, steps_done: int) -> Path:
-    """Keep the lines of the steps that the checkpoint holds: later ones are about to be made again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = path.read_text(encoding="utf8").splitlines(keepends=True)[:steps_done] if path.exists() else []
-    path.write_text("".join(kept), encoding="utf8")
-    return path
 
 
 @contextmanager

@@ -1,0 +1,206 @@
+"""DeepSpeed as an engine: ZeRO 1, 2, 3 and offload. Every name of DeepSpeed that the project uses stands here.
+
+Nothing is compiled on a CPU: DeepSpeed's shared-memory communication and its own Adam would build C++ for minutes on
+first use (and hang for ever on a lock that a killed build left), so gloo and torch's AdamW serve there.
+"""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from transformers import PreTrainedModel
+
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.training.loss import GroupLoss
+from bllossom.training.optimization import Trainable, parameter_groups
+from bllossom.training.ranks import Ranks
+from bllossom.training.settings import TrainingConfig
+
+TAG = "engine"
+UNIVERSAL = "universal"
+PRESETS: dict[str, dict[str, Any]] = {
+    "zero1": {"zero_optimization": {"stage": 1}},
+    "zero2": {"zero_optimization": {"stage": 2}},
+    "zero3": {"zero_optimization": {"stage": 3}},
+    "zero3-offload": {"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}}},
+}
+OURS = {
+    "train_batch_size": "global_batch",
+    "train_micro_batch_size_per_gpu": "micro_batch",
+    "gradient_accumulation_steps": "global_batch",
+    "gradient_clipping": "optimizer.gradient_clip",
+    "optimizer": "optimizer",
+    "scheduler": "learning_rate",
+    "bf16": "precision",
+    "fp16": "precision",
+}
+"""Keys of a DeepSpeed JSON that the stage's own config decides, and what to set instead."""
+
+
+def read_settings(choice: str) -> dict[str, Any]:
+    """A preset by name, or the JSON file at this path.
+
+    Raises:
+        ConfigError: neither, or the file sets what the stage's config decides.
+    """
+    if choice in PRESETS:
+        return json.loads(json.dumps(PRESETS[choice]))
+    try:
+        settings = json.loads(Path(choice).read_text(encoding="utf8"))
+    except OSError as error:
+        raise ConfigError(f"deepspeed: {choice} is neither a file nor one of {', '.join(PRESETS)}") from error
+    except ValueError as error:
+        raise ConfigError(f"deepspeed: {choice} is not JSON ({error})") from error
+    if taken := [f"{key} (set {OURS[key]})" for key in OURS if key in settings]:
+        raise ConfigError(f"deepspeed: {choice}: the stage's config decides {', '.join(taken)}; remove it there")
+    return settings
+
+
+def stage_of(settings: dict[str, Any]) -> int:
+    """The ZeRO stage of DeepSpeed settings."""
+    return int(settings.get("zero_optimization", {}).get("stage", 0))
+
+
+class DeepSpeedEngine:
+    """See engine.Engine. With `precision: bf16` the weights are bf16 beside fp32 masters that the ranks share."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        config: TrainingConfig,
+        ranks: Ranks,
+        trainable: Trainable,
+        *,
+        accumulation: int,
+        universal: bool = False,
+    ) -> None:
+        """`universal` says that `load` will meet a checkpoint that reshard converted."""
+        deepspeed = import_deepspeed()
+        settings = read_settings(str(config.deepspeed))
+        self.name = str(config.deepspeed)
+        self.model = model
+        self.ranks = ranks
+        loss = GroupLoss(model, loss_chunk=config.loss_chunk, autocast=False)
+        if stage_of(settings) == 3:
+            # The loss reads the head's weight outside the head's own forward: tell ZeRO-3 to gather it there.
+            deepspeed.zero.register_external_parameter(loss, model.get_output_embeddings().weight)
+        offload = "offload_optimizer" in settings.get("zero_optimization", {})
+        self.engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=loss,
+            optimizer=_optimizer(model, config, trainable, offload and ranks.device.type == "cuda"),
+            dist_init_required=False,
+            config=settings
+            | {
+                "train_micro_batch_size_per_gpu": config.micro_batch,
+                "gradient_accumulation_steps": accumulation,
+                "gradient_clipping": config.optimizer.gradient_clip,
+                "bf16": {"enabled": config.precision == "bf16"},
+                "zero_allow_untested_optimizer": True,
+                "zero_force_ds_cpu_optimizer": False,
+                "steps_per_print": 1 << 40,
+                "checkpoint": {"load_universal": universal},
+            },
+        )
+
+    def nats(self, inputs: tuple[Any, ...]) -> torch.Tensor:
+        """See Engine."""
+        return self.engine(*inputs)
+
+    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+        """See Engine. DeepSpeed averages over the ranks: their number makes it the sum again."""
+        self.engine.backward(loss * self.ranks.world, scale_wrt_gas=False)
+        if not last:
+            self.engine.step()
+
+    def step(self, rate: float) -> float:
+        """See Engine."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.engine.step()
+        norm = self.engine.get_global_grad_norm()
+        return float("nan") if norm is None else float(norm)
+
+    def training(self, on: bool) -> None:
+        """See Engine."""
+        self.engine.train(on)
+
+    def save(self, folder: Path) -> None:
+        """See Engine: DeepSpeed's own files, one set a rank."""
+        self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """See Engine."""
+        if not self.engine.load_checkpoint(str(folder), tag=TAG, load_lr_scheduler_states=False)[0]:
+            raise BllossomError(f"{folder}: DeepSpeed finds no checkpoint in it; remove the folder to use an older one")
+
+    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """See Engine: the fp32 masters, gathered one after the other; weights that do not train have none."""
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        deepspeed = import_deepspeed()
+        for name, weight in self.model.named_parameters():
+            full = safe_get_full_fp32_param(weight) if weight.requires_grad else None
+            if full is None:
+                with deepspeed.zero.GatheredParameters([weight], enabled=hasattr(weight, "ds_id")):
+                    full = weight.detach().clone()
+            yield name, full.detach().float().cpu()
+
+    def close(self) -> None:
+        """Let go of the weights and DeepSpeed's hooks, so that another engine can follow."""
+        self.engine.destroy()
+
+
+@contextmanager
+def partitioned_loading(config: TrainingConfig) -> Iterator[None]:
+    """Inside, `from_pretrained` under ZeRO-3 keeps only this rank's part of each weight."""
+    if config.deepspeed is None or stage_of(read_settings(str(config.deepspeed))) < 3:
+        yield
+        return
+    from transformers.integrations import HfDeepSpeedConfig
+
+    import_deepspeed()
+    batch = {"train_micro_batch_size_per_gpu": config.micro_batch}
+    alive = HfDeepSpeedConfig(read_settings(str(config.deepspeed)) | batch)
+    yield
+    del alive  # transformers holds it weakly: later models are whole again
+
+
+def import_deepspeed() -> Any:
+    """DeepSpeed, quiet and with nothing to compile on a CPU.
+
+    Raises:
+        BllossomError: it is not installed.
+    """
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        import deepspeed
+    except ImportError as error:
+        told = "DeepSpeed is not installed; pip install 'bllossom[deepspeed]', or set deepspeed to null"
+        raise BllossomError(told) from error
+    # Its logger writes to stdout, where only results belong.
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    if not torch.cuda.is_available():
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if distributed.is_initialized() and not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(distributed.get_backend(), verbose=False)
+    return deepspeed
+
+
+def _optimizer(
+    model: PreTrainedModel, config: TrainingConfig, trainable: Trainable, offload: bool
+) -> torch.optim.Optimizer:
+    groups = parameter_groups(model, config.optimizer, trainable)
+    betas, epsilon = (config.optimizer.beta1, config.optimizer.beta2), config.optimizer.epsilon
+    if offload:
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(groups, lr=0.0, betas=betas, eps=epsilon, adamw_mode=True)
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=epsilon, fused=True)

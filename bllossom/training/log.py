@@ -1,0 +1,100 @@
+"""What a run says of each step: a line of JSON always, and the trackers that accelerate brings if asked for."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+
+from bllossom.artifacts import LOGS
+from bllossom.console import progress
+from bllossom.errors import BllossomError
+from bllossom.memory import peak_rss_bytes
+from bllossom.training.ranks import Ranks
+from bllossom.training.settings import TrainingConfig
+
+LOG = "train.jsonl"
+
+
+class StepLog:
+    """Writes a step's figures everywhere; on other ranks than the first it does nothing."""
+
+    def __init__(self, file: Any, advance: Any, trackers: list[Any]) -> None:
+        self._file, self._advance, self._trackers = file, advance, trackers
+
+    def write(self, step: int, figures: dict[str, Any]) -> None:
+        """Log the figures of `step` (counted from 1)."""
+        if self._file is None:
+            return
+        self._file.write(json.dumps({"step": step} | figures) + "\n")
+        self._file.flush()
+        for tracker in self._trackers:
+            tracker.log(figures, step=step)
+        loss, speed = figures["loss"], figures["tokens_per_second"]
+        self._advance(1, f"loss {loss:.4f}, {speed:,.0f} tokens/s")
+
+
+@contextmanager
+def step_log(folder: Path, config: TrainingConfig, ranks: Ranks, *, done: int, steps: int) -> Iterator[StepLog]:
+    """Go on with the log below `folder` after `done` steps: lines of later steps are about to be made again."""
+    if not ranks.first:
+        yield StepLog(None, None, [])
+        return
+    path = folder / LOGS / LOG
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = path.read_text(encoding="utf8").splitlines(keepends=True)[:done] if path.exists() else []
+    path.write_text("".join(kept), encoding="utf8")
+    trackers = [_tracker(name, path.parent, config) for name in config.track]
+    with path.open("a", encoding="utf8") as file, progress("training", steps) as advance:
+        advance(done)
+        yield StepLog(file, advance, trackers)
+    for tracker in trackers:
+        tracker.finish()
+
+
+def _tracker(name: str, folder: Path, config: TrainingConfig) -> Any:
+    from accelerate.state import PartialState
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers
+
+    PartialState(cpu=not torch.cuda.is_available())
+    found = filter_trackers([name], logging_dir=folder)
+    if not found:
+        raise BllossomError(f"track: {name} is not installed; pip install {name}, or leave it out")
+    kind = LOGGER_TYPE_TO_CLASS[name]
+    where = {"logging_dir": folder} if kind.requires_logging_directory else {}
+    tracker = kind(config.output.name, **where)
+    tracker.start() if hasattr(tracker, "start") else None
+    tracker.store_init_configuration({key: str(value) for key, value in config.model_dump(mode="json").items()})
+    return tracker
+
+
+def flops_per_token(config: PretrainedConfig, parameters: int, tokens: int) -> float:
+    """Floating-point operations of one forward and backward pass, per token of a row of `tokens` tokens.
+
+    6 for each weight in a matrix product (the input embedding is a look-up), and 6 · layers · width · tokens for
+    causal attention, which is half of 12 (PaLM, arXiv 2204.02311, appendix B).
+    """
+    looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
+    return 6.0 * (parameters - looked_up) + 6.0 * config.num_hidden_layers * config.hidden_size * tokens
+
+
+def matmul_limit(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second that this device reaches on a large matrix product: the most of three."""
+    size = 8192 if device.type == "cuda" else 1024
+    left = torch.ones(size, size, device=device, dtype=dtype)
+    rates = []
+    for _ in range(3):
+        started = time.perf_counter()
+        result = left @ left
+        float(result[0, 0])  # waits for a GPU
+        rates.append(2.0 * size**3 / (time.perf_counter() - started))
+    return max(rates)
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Peak memory so far: the GPU's, or the process's resident memory."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_rss_bytes()

@@ -1,0 +1,127 @@
+"""From a model and its rows to a trained, saved model: what pretrain and sft do alike, on every rank."""
+
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.training.checkpoints import CHECKPOINTS, Reads, State, is_universal, newest
+from bllossom.training.deepspeed_engine import DeepSpeedEngine
+from bllossom.training.engine import Engine, PlainEngine
+from bllossom.training.heldout import HeldOutRows
+from bllossom.training.log import flops_per_token, matmul_limit
+from bllossom.training.models import prepare_for_training, save_model
+from bllossom.training.optimization import Trainable
+from bllossom.training.ranks import Ranks
+from bllossom.training.rows import RowSource
+from bllossom.training.settings import TrainingConfig
+from bllossom.training.trainer import Segment, Watch, train
+
+
+def train_and_save(
+    model: PreTrainedModel,
+    source: RowSource,
+    config: TrainingConfig,
+    folder: Path,
+    ranks: Ranks,
+    segment: Segment,
+    *,
+    reads: Reads,
+    save_to: Path,
+    save_dtype: str,
+    start: State | None = None,
+    trainable: Trainable = "all",
+    heldout: Mapping[str, HeldOutRows] | None = None,
+    evaluate_every: int | None = None,
+    row_tokens: int = 0,
+) -> State:
+    """Train one segment and write the model to `save_to`. What may train is selected before (select_trainable)."""
+    check_disk(folder, parameter_count(model), config)
+    watch = Watch(heldout or {}, evaluate_every)
+    if ranks.first and row_tokens:
+        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        limit = matmul_limit(ranks.device, dtype) * (ranks.world if ranks.device.type == "cuda" else 1)
+        flops = flops_per_token(model.config, parameter_count(model), row_tokens)
+        watch = replace(watch, flops_per_token=flops, matmul_limit=limit)
+    prepare_for_training(model, config)
+    engine = make_engine(model, config, ranks, trainable, segment.rows_per_step, folder)
+    state = train(engine, source, config, folder, ranks, segment, reads=reads, start=start, watch=watch)
+    save_model(model, engine.weights(), save_to, save_dtype, writes=ranks.first)
+    ranks.wait()
+    if isinstance(engine, DeepSpeedEngine):
+        engine.close()
+    return state
+
+
+def parameter_count(model: PreTrainedModel) -> int:
+    """Parameters of the whole model, of which this rank may hold a part (ZeRO-3)."""
+    return sum(getattr(weight, "ds_numel", weight.numel()) for weight in model.parameters())
+
+
+def make_engine(
+    model: PreTrainedModel, config: TrainingConfig, ranks: Ranks, trainable: Trainable, rows_per_step: int, folder: Path
+) -> Engine:
+    """The engine that the config names."""
+    if config.deepspeed is None:
+        return PlainEngine(model, config, ranks, trainable)
+    accumulation = rows_per_step // (config.micro_batch * ranks.world)
+    checkpoint = newest(folder / CHECKPOINTS)
+    universal = checkpoint is not None and is_universal(checkpoint)
+    return DeepSpeedEngine(model, config, ranks, trainable, accumulation=accumulation, universal=universal)
+
+
+def accumulation_of(rows_per_step: int, config: TrainingConfig, world: int, unit: str, size: int = 1) -> int:
+    """Micro-batches of one rank in a step.
+
+    Raises:
+        ConfigError: ranks × micro-batch does not divide the global batch; names the nearest that fit, in `unit`
+            (`size` of which are a row).
+    """
+    stride = config.micro_batch * world
+    if rows_per_step % stride == 0:
+        return rows_per_step // stride
+    below, above = rows_per_step // stride * stride, math.ceil(rows_per_step / stride) * stride
+    fits = " or ".join(f"{rows * size:,}" for rows in (below, above) if rows)
+    raise ConfigError(
+        f"{rows_per_step * size:,} {unit} a step are not a multiple of {world} ranks × micro_batch "
+        f"{config.micro_batch}{f' × {size:,}' if size > 1 else ''} = {stride * size:,} {unit}; the nearest that fit: "
+        f"{fits}; or change micro_batch"
+    )
+
+
+def check_disk(folder: Path, parameters: int, config: TrainingConfig) -> None:
+    """Refuse to start where the checkpoints and the model will not fit.
+
+    A checkpoint holds the weights and two moments in fp32 (and the weights in bf16); `keep` of them stand beside the
+    best one and the one being written.
+
+    Raises:
+        BllossomError: says what is free and what is needed.
+    """
+    checkpoint = parameters * (12 + (2 if config.precision == "bf16" and config.deepspeed else 0))
+    needed = checkpoint * (config.keep + 2) + parameters * (2 if config.save_dtype == "bf16" else 4)
+    there = sum(path.stat().st_size for path in (folder / CHECKPOINTS).rglob("*") if path.is_file())
+    free = shutil.disk_usage(folder).free
+    if free + there < needed:
+        raise BllossomError(
+            f"{folder}: {free / 1e9:.1f} GB are free, {(needed - there) / 1e9:.1f} GB are needed ({config.keep + 2} "
+            f"checkpoints of {checkpoint / 1e9:.1f} GB and the model); free some room, lower keep, or move the output"
+        )
+
+
+def figures_of(state: State) -> dict[str, Any]:
+    """What a manifest tells of the training."""
+    told: dict[str, Any] = {
+        "steps": state.step,
+        "supervised_tokens": state.tokens,
+        "last_loss": {group: round(loss, 6) for group, loss in state.losses.items()},
+    }
+    if state.heldout:
+        told["bits_per_byte"] = {language: round(bits, 6) for language, bits in state.heldout.items()}
+    return told
