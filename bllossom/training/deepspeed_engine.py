@@ -172,13 +172,18 @@ def partitioned_loading(config: TrainingConfig) -> Iterator[None]:
     del alive  # transformers holds it weakly: later models are whole again
 
 
+def name_accelerator() -> None:
+    """Tell DeepSpeed what it would otherwise find out aloud, on stdout, as soon as transformers imports it."""
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+
+
 def import_deepspeed() -> Any:
     """DeepSpeed, quiet and with nothing to compile on a CPU.
 
     Raises:
         BllossomError: it is not installed.
     """
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    name_accelerator()
     try:
         import deepspeed
     except ImportError as error:

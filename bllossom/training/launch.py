@@ -25,6 +25,7 @@ from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError, Stopped
 from bllossom.training import checkpoints, ranks
 from bllossom.training.checkpoints import CHECKPOINTS, Reads
+from bllossom.training.deepspeed_engine import name_accelerator
 from bllossom.training.ranks import Ranks
 from bllossom.training.settings import TrainingConfig
 
@@ -74,6 +75,7 @@ def publish_trained(
         Stopped: stopped on request; the same command goes on.
     """
     world = rank_count(config)
+    name_accelerator()
 
     def build(start: Callable[[Path], dict[str, Any]]) -> Callable[[Path], dict[str, Any]]:
         def checked(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Old and new embeddings train together. The same stage makes a base from nothing (`model: {init: …}`).
 """
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -215,7 +216,7 @@ def _reads(config: PretrainConfig) -> Reads:
         "tokenizer": index.tokenizer[:16],
         "block_size": str(config.block_size),
         "global_batch": str(config.global_batch),
-        "mixture": f"{config.mixture.model_dump_json()} seed {config.seed}",
+        "mixture": f"{json.dumps(config.mixture.model_dump(), sort_keys=True)} seed {config.seed}",
     }
     skipped = sorted(set(config.skip_blocks))
 

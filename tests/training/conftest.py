@@ -15,7 +15,7 @@ PIECES = 300
 BLOCK = 32
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     """Bit-equality is promised for the same number of threads."""
     torch.set_num_threads(1)
@@ -45,13 +45,13 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tokens(tmp_path_factory.mktemp("training") / "tokens")
 
 
-@pytest.fixture
-def settings(tokens: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """The values of a pretrain config for a tiny Llama: 20 steps of 8 blocks of 32 tokens."""
+@pytest.fixture(scope="session")
+def settings(tokens: Path) -> Callable[..., dict[str, Any]]:
+    """`settings(output, key=value, …)`: a pretrain config for a tiny Llama, 20 steps of 8 blocks of 32 tokens."""
 
-    def make(**changes: Any) -> dict[str, Any]:
+    def make(output: Path, **changes: Any) -> dict[str, Any]:
         values: dict[str, Any] = {
-            "output": str(tmp_path / "model"),
+            "output": str(output),
             "model": {"init": {"hidden_size": 32, "intermediate_size": 64, "layers": 2, "heads": 2, "window": 64}},
             "tokens": str(tokens),
             "mixture": {"weights": {"ko": 7, "en": 3}},

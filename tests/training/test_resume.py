@@ -1,0 +1,148 @@
+"""A run that is stopped, killed, or killed while a checkpoint is written goes on to the same weights, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bllossom.artifacts import verify
+from bllossom.training import checkpoints
+from bllossom.training.pretrain import PretrainConfig, pretrain
+
+Settings = Callable[..., dict[str, Any]]
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+import torch
+from bllossom.cli import main
+
+save, calls = torch.save, []
+
+def half(state, path):
+    save(state, path)
+    calls.append(path)
+    if len(calls) == 2:
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+torch.save = half
+main()
+"""
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    """Python as a process of its own group, on one thread."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env=environment,
+        text=True,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def log_lines(folder: Path) -> list[dict[str, Any]]:
+    """The training log of a published or unfinished run."""
+    return [json.loads(line) for line in (folder / "logs" / "train.jsonl").read_text().splitlines()]
+
+
+def partial_of(output: Path) -> Path:
+    """The folder of an unfinished run."""
+    [partial] = output.parent.glob(f"{output.name}.partial-*")
+    return partial
+
+
+def wait_for_step(output: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Return once the log holds this step."""
+    while process.poll() is None:
+        found = list(output.parent.glob(f"{output.name}.partial-*/logs/train.jsonl"))
+        if found and len(found[0].read_text().splitlines()) >= step:
+            return
+        time.sleep(0.005)
+    pytest.fail(f"ended before step {step}: {process.communicate()[1]}")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """The same losses at every step, and the same weights, bit for bit."""
+    exact = ("step", "loss", "loss/en", "loss/ko", "gradient_norm", "learning_rate")
+    lines = [[{key: line.get(key) for key in exact} for line in log_lines(folder)] for folder in (one, other)]
+    assert len(lines[0]) == 20
+    assert lines[0] == lines[1]
+    weights = [load_file(folder / "model.safetensors") for folder in (one, other)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, weight in weights[0].items():
+        assert torch.equal(weight, weights[1][name]), name
+
+
+@pytest.fixture(scope="module")
+def whole(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing happened to."""
+    output = tmp_path_factory.mktemp("whole") / "model"
+    pretrain(PretrainConfig(**settings(output)))
+    assert verify(output) == []
+    return output
+
+
+def test_killed_run_goes_on_to_the_same_weights(
+    settings: Settings, whole: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    output = tmp_path / "model"
+    process = start("-m", "bllossom.cli", "pretrain", "--config", write_yaml(settings(output)))
+    wait_for_step(output, 12, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert [path.name for path in checkpoints.complete_ones(partial_of(output) / "checkpoints")] in (
+        ["step-00000010"],
+        ["step-00000015"],
+    )
+    pretrain(PretrainConfig(**settings(output)))
+    assert_same_run(whole, output)
+
+
+def test_killed_while_a_checkpoint_is_written(
+    settings: Settings, whole: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    output = tmp_path / "model"
+    process = start("-c", KILLED_WHILE_WRITING, "pretrain", "--config", write_yaml(settings(output)))
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    saved = partial_of(output) / "checkpoints"
+    assert (saved / checkpoints.WRITING).is_dir()
+    assert [path.name for path in checkpoints.complete_ones(saved)] == ["step-00000005"]
+    pretrain(PretrainConfig(**settings(output)))
+    assert_same_run(whole, output)
+
+
+def test_stopped_run_saves_and_exits_75(
+    settings: Settings, whole: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    output = tmp_path / "model"
+    arguments = ("-m", "bllossom.cli", "pretrain", "--config", write_yaml(settings(output)))
+    process = start(*arguments)
+    wait_for_step(output, 7, process)
+    process.terminate()
+    said = process.communicate()[1]
+    assert process.returncode == 75
+    assert "to go on, run the same command" in said
+    stopped_after = len(log_lines(partial_of(output)))
+    assert checkpoints.newest(partial_of(output) / "checkpoints").name == f"step-{stopped_after:08d}"
+    pretrain(PretrainConfig(**settings(output)))
+    assert_same_run(whole, output)
+
+
+def test_looking_at_heldout_text_does_not_move_the_run(settings: Settings, whole: Path, tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    pretrain(PretrainConfig(**settings(output, evaluate_every=3, checkpoint_every=4, keep=3)))
+    assert_same_run(whole, output)
+    measured = [line["step"] for line in log_lines(output) if "bits_per_byte/ko" in line]
+    assert measured == [3, 6, 9, 12, 15, 18, 20]
