@@ -1,5 +1,6 @@
 """A small bilingual tokens folder and a run over it, for the tests of training."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 import yaml
 
 from bllossom.corpus.shards import HELDOUT, SHARDS, ShardWriter, SourceRecord, TokenIndex, write_index
+
+sys.path.insert(0, str(Path(__file__).parent))  # for runs.py beside this file
 
 PIECES = 300
 BLOCK = 32
