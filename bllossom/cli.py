@@ -37,6 +37,7 @@ def make_app() -> typer.Typer:
     app.command("run")(run)
     app.command("plan")(plan)
     app.command("verify")(verify)
+    app.command("reshard")(reshard)
     return app
 
 
@@ -54,8 +55,9 @@ def _stage_command(stage: pipeline.Stage) -> Any:
                 pipeline.describe(stage, loaded, typer.echo)
                 return
             manifest = stage.run(loaded.config, force=force)
-            typer.echo(summary.figures(manifest))
-            typer.echo(loaded.config.output)
+            if os.environ.get("RANK", "0") == "0":  # the other ranks of a training have nothing to add
+                typer.echo(summary.figures(manifest))
+                typer.echo(loaded.config.output)
 
     return command
 
@@ -116,6 +118,17 @@ def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], 
         if problems:
             raise BllossomError(f"{folder} is not what its manifest says; make it again with --force")
         typer.echo(f"{folder} is whole")
+
+
+def reshard(
+    checkpoint: Annotated[Path, typer.Argument(help="A folder step-… below a run's checkpoints/.")], debug: Debug = False
+) -> None:
+    """Convert a training checkpoint so that any number of ranks can go on from it."""
+    with _expected_errors(debug):
+        from bllossom.training.reshard import reshard as convert  # imports torch
+
+        convert(checkpoint)
+        typer.echo(checkpoint)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ first use (and hang for ever on a lock that a killed build left), so gloo and to
 import json
 import logging
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +26,6 @@ from bllossom.training.ranks import Ranks
 from bllossom.training.settings import TrainingConfig
 
 TAG = "engine"
-UNIVERSAL = "universal"
 PRESETS: dict[str, dict[str, Any]] = {
     "zero1": {"zero_optimization": {"stage": 1}},
     "zero2": {"zero_optimization": {"stage": 2}},
@@ -155,6 +156,23 @@ class DeepSpeedEngine:
     def close(self) -> None:
         """Let go of the weights and DeepSpeed's hooks, so that another engine can follow."""
         self.engine.destroy()
+
+
+def to_universal(source: Path, target: Path) -> None:
+    """Convert what `DeepSpeedEngine.save` wrote in `source` to DeepSpeed's universal form, in the new folder `target`.
+
+    In a process of its own: the converter prints, and forks workers.
+
+    Raises:
+        BllossomError: DeepSpeed cannot convert it; ends in its last line.
+    """
+    # Stage 1 and 2 checkpoints lack a mark that the converter asks for, and that it can put in by itself.
+    folders = ["--input_folder", str(source / TAG), "--output_folder", str(target / TAG)]
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", *folders, "--inject_missing_state"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise BllossomError(f"{source}: DeepSpeed cannot convert it ({last}); go on with the same number of ranks")
 
 
 @contextmanager
