@@ -137,9 +137,17 @@ class DeepSpeedEngine:
         self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
 
     def load(self, folder: Path) -> None:
-        """See Engine."""
+        """See Engine. Loading the universal form under ZeRO-3 (DeepSpeed 0.19.8, stage3.py) gives every group the first
+        one's weight decay, and all weights one step counter, which AdamW then counts up once for each: put right here.
+        """
+        constants = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         if not self.engine.load_checkpoint(str(folder), tag=TAG, load_lr_scheduler_states=False)[0]:
             raise BllossomError(f"{folder}: DeepSpeed finds no checkpoint in it; remove the folder to use an older one")
+        for group, own in zip(self.optimizer.param_groups, constants, strict=True):
+            group.update(own)
+        for state in self.optimizer.optimizer.state.values():
+            if isinstance(state.get("step"), torch.Tensor):
+                state["step"] = state["step"].clone()
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """See Engine: the fp32 masters, gathered one after the other; weights that do not train have none."""
