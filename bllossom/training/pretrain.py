@@ -221,8 +221,8 @@ def _reads(config: PretrainConfig) -> Reads:
     skipped = sorted(set(config.skip_blocks))
 
     def after(step: int) -> Mapping[str, str]:
-        unread = block_number(step * config.blocks_per_step(), skipped)
-        return fixed | {"skipped": ", ".join(str(block) for block in skipped if block < unread)}
+        last = block_number(step * config.blocks_per_step() - 1, skipped) if step else -1
+        return fixed | {"skipped": ", ".join(str(block) for block in skipped if block < last) or "no block"}
 
     return after
 

@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 from two_ranks import global_gradient
 
 from bllossom.artifacts import verify
+from bllossom.errors import BllossomError
 from bllossom.training import checkpoints, ranks
-from bllossom.training.pretrain import PretrainConfig
+from bllossom.training.pretrain import PretrainConfig, pretrain
+from bllossom.training.reshard import reshard
 
 pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (pip install 'bllossom[deepspeed]')")
 
@@ -53,6 +55,7 @@ def torchrun(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("torchrun")
     tasks = {
         "runs": [settings(folder / name, deepspeed=name) for name in ("zero2", "zero3")],
+        "stopped": [settings(folder / f"stopped-{name}", deepspeed=name) for name in ("zero2", "zero3")],
         "batches": {name: settings(folder / "unused", **changes) for name, changes in BATCHES.items()},
         "gradients": str(folder),
     }
@@ -81,6 +84,25 @@ def test_ranks_under_torchrun_publish_one_whole_model(torchrun: Path) -> None:
     for name in ("zero2", "zero3"):
         assert verify(torchrun / name) == []
         assert len(log_lines(torchrun / name)) == 20
+
+
+@pytest.mark.parametrize("engine", ["zero2", "zero3"])
+def test_another_number_of_ranks_after_reshard(torchrun: Path, settings: Settings, engine: str) -> None:
+    output = torchrun / f"stopped-{engine}"
+    alone = PretrainConfig(**settings(output, deepspeed=engine))
+    checkpoint = checkpoints.newest(partial_of(output) / "checkpoints")
+    assert checkpoint is not None
+    with pytest.raises(BllossomError, match=f"made by 2 ranks, this run has 1; .*bllossom reshard {checkpoint}"):
+        pretrain(alone)
+    reshard(checkpoint)
+    pretrain(alone)
+    two, one = (
+        [(line["loss"], line["gradient_norm"]) for line in log_lines(torchrun / name)]
+        for name in (engine, f"stopped-{engine}")
+    )
+    assert two[:10] == one[:10]
+    # The loss alone would hide a wrong update for some steps.
+    assert one[10:] == [pytest.approx(pair, rel=1e-6) for pair in two[10:]]
 
 
 def test_rank_that_dies_while_writing_a_checkpoint(

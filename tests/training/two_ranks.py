@@ -2,20 +2,25 @@
 
     torchrun --nproc-per-node 2 two_ranks.py TASKS.json
 
-TASKS.json: {"runs": [pretrain configs], "batches": {name: pretrain config}, "gradients": folder}
+TASKS.json: {"runs": [pretrain configs], "stopped": [those to be stopped after step 10],
+             "batches": {name: pretrain config}, "gradients": folder}
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from bllossom.errors import Stopped
+from bllossom.training import pretrain as pretrain_module
 from bllossom.training import ranks as ranks_module
 from bllossom.training.deepspeed_engine import DeepSpeedEngine, import_deepspeed
 from bllossom.training.pretrain import BlockRows, PretrainConfig, _model, _open_mixture, pretrain
 from bllossom.training.ranks import Ranks
+from bllossom.training.rows import Row
 from bllossom.training.run import make_engine
 from bllossom.training.trainer import accumulate, rank_rows
 
@@ -41,11 +46,31 @@ def global_gradient(config: PretrainConfig, ranks: Ranks, folder: Path) -> tuple
     return result.loss, gradient
 
 
+class StoppingRows(BlockRows):
+    """Rows of 20 steps; a stop is asked for while those of step 10 are read."""
+
+    def row(self, index: int) -> Row:
+        if index // 8 == 9:
+            signal.raise_signal(signal.SIGTERM)
+        return super().row(index)
+
+
+def stop_after_step_10(config: PretrainConfig) -> None:
+    """Run up to a checkpoint after step 10."""
+    pretrain_module.BlockRows = StoppingRows  # type: ignore[misc]
+    try:
+        pretrain(config)
+    except Stopped:
+        pretrain_module.BlockRows = BlockRows  # type: ignore[misc]
+
+
 def main() -> None:
     tasks = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(1)
     for values in tasks["runs"]:
         pretrain(PretrainConfig(**values))
+    for values in tasks["stopped"]:
+        stop_after_step_10(PretrainConfig(**values))
     ranks = ranks_module.join()
     losses = {}
     for name, values in tasks["batches"].items():
