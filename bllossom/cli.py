@@ -121,7 +121,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], 
 
 
 def reshard(
-    checkpoint: Annotated[Path, typer.Argument(help="A folder step-… below a run's checkpoints/.")], debug: Debug = False
+    checkpoint: Annotated[Path, typer.Argument(help="A folder step-… in a run's checkpoints/.")], debug: Debug = False
 ) -> None:
     """Convert a training checkpoint so that any number of ranks can go on from it."""
     with _expected_errors(debug):

@@ -67,6 +67,12 @@ def select_trainable(model: PreTrainedModel, trainable: Trainable, old_rows: int
     matrices = embedding_matrices(model)
     for weight in model.parameters():
         weight.requires_grad_(any(weight is matrix for matrix in matrices))
-    if trainable == "new_rows":
-        for matrix in matrices:
-            matrix.register_post_accumulate_grad_hook(lambda weight: weight.grad[:old_rows].zero_())
+    if trainable != "new_rows":
+        return
+
+    def mask(weight: torch.Tensor) -> None:
+        if weight.grad is not None:
+            weight.grad[:old_rows].zero_()
+
+    for matrix in matrices:
+        matrix.register_post_accumulate_grad_hook(mask)

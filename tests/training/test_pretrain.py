@@ -1,0 +1,235 @@
+"""Phases, what is refused, and what the published folder holds."""
+
+import json
+import shutil
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import PIECES, write_tokens
+from pydantic import ValidationError
+from runs import log_lines, partial_of
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from bllossom.artifacts import MANIFEST, verify
+from bllossom.errors import BllossomError, ConfigError, Stopped
+from bllossom.training import checkpoints, deepspeed_engine, launch, ranks
+from bllossom.training import pretrain as pretrain_module
+from bllossom.training.models import check_headers
+from bllossom.training.pretrain import BlockRows, PretrainConfig, dry_run, pretrain
+from bllossom.training.rows import Row
+
+Settings = Callable[..., dict[str, Any]]
+OLD_ROWS = 200
+MATRICES = ("model.embed_tokens.weight", "lm_head.weight")
+
+
+@pytest.fixture(scope="module")
+def expanded(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of which the first 200 rows are said to be the base's, as expand says it."""
+    output = tmp_path_factory.mktemp("expanded") / "model"
+    pretrain(PretrainConfig(**settings(output, steps=1)))
+    manifest = json.loads((output / MANIFEST).read_text())
+    manifest["figures"] |= {"rows": PIECES, "base_pieces": OLD_ROWS}
+    (output / MANIFEST).write_text(json.dumps(manifest))
+    return output
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Ask for a stop while the rows of `step` (from 1) are read, once."""
+    asked = []
+
+    class StoppingRows(BlockRows):
+        def row(self, index: int) -> Row:
+            if index // 8 == step - 1 and not asked:
+                asked.append(signal.raise_signal(signal.SIGTERM))
+            return super().row(index)
+
+    monkeypatch.setattr(pretrain_module, "BlockRows", StoppingRows)
+
+
+def test_new_rows_alone_leave_everything_else_bit_equal(settings: Settings, expanded: Path, tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    pretrain(PretrainConfig(**settings(output, model=str(expanded), trainable="new_rows", steps=4)))
+    before, after = load_file(expanded / "model.safetensors"), load_file(output / "model.safetensors")
+    for name, weight in after.items():
+        if name in MATRICES:
+            assert torch.equal(weight[:OLD_ROWS], before[name][:OLD_ROWS])
+            moved = (weight[OLD_ROWS:] != before[name][OLD_ROWS:]).any(dim=1)
+            # Every row of the output moves; an input row moves when its piece is met.
+            assert moved.all() if name == "lm_head.weight" else moved.sum() > 60
+        else:
+            assert torch.equal(weight, before[name]), name
+
+
+@pytest.mark.parametrize("step", [2, 7])
+def test_stop_inside_a_phase_goes_on_exactly(
+    step: int, settings: Settings, expanded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = 4 * 8 * 32
+    phases = [{"trainable": "new_rows", "tokens": tokens}, {"trainable": "all", "tokens": tokens}]
+    changes = {"model": str(expanded), "phases": phases, "steps": None, "checkpoint_every": 3}
+    whole, output = tmp_path / "whole", tmp_path / "model"
+    pretrain(PretrainConfig(**settings(whole, **changes)))
+    stop_at(monkeypatch, step)
+    with pytest.raises(Stopped, match=f"stopped after step {step} of 8"):
+        pretrain(PretrainConfig(**settings(output, **changes)))
+    pretrain(PretrainConfig(**settings(output, **changes)))
+    assert [line["loss"] for line in log_lines(whole)] == [line["loss"] for line in log_lines(output)]
+    assert (whole / "model.safetensors").read_bytes() == (output / "model.safetensors").read_bytes()
+    rates = [line["learning_rate"] for line in log_lines(output)]
+    assert rates[:4] == rates[4:]  # each phase has a schedule of its own
+
+
+def test_new_rows_need_a_model_that_expand_made(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(BllossomError, match="new_rows needs a model that `bllossom expand` made"):
+        pretrain(PretrainConfig(**settings(tmp_path / "model", trainable="new_rows")))
+
+
+def test_published_folder_is_a_plain_model(settings: Settings, tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    manifest = pretrain(PretrainConfig(**settings(output, steps=3, save_dtype="bf16")))
+    model = AutoModelForCausalLM.from_pretrained(output)
+    assert model.get_input_embeddings().weight.shape == (PIECES, 32)
+    assert model.dtype == torch.bfloat16
+    assert sorted(manifest.files) == ["config.json", "generation_config.json", "model.safetensors"]
+    assert verify(output) == []
+    assert manifest.figures["tokens"] == 3 * 8 * 32
+    with pytest.raises(BllossomError, match="was saved with shape"):
+        check_headers(output, PIECES + 1)
+
+
+def test_how_a_run_is_executed_does_not_make_it_another(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model"
+    pretrain(PretrainConfig(**settings(output, steps=2)))
+    pretrain(PretrainConfig(**settings(output, steps=2, micro_batch=4, keep=3)))
+    assert "nothing to do" in capsys.readouterr().err
+
+
+@pytest.fixture
+def stopped(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run stopped after step 2; gives its output."""
+    output = tmp_path / "model"
+    stop_at(monkeypatch, 2)
+    with pytest.raises(Stopped):
+        pretrain(PretrainConfig(**settings(output)))
+    monkeypatch.undo()
+    return output
+
+
+def test_other_data_tokenizer_or_block_size_is_refused(settings: Settings, stopped: Path, tmp_path: Path) -> None:
+    there = checkpoints.read_state(checkpoints.newest(partial_of(stopped) / "checkpoints")).reads
+    other = write_tokens(tmp_path / "other", seed=1, tokenizer="another")
+    with pytest.raises(BllossomError) as refused:
+        pretrain(PretrainConfig(**settings(stopped, tokens=str(other))))
+    here = pretrain_module._reads(PretrainConfig(**settings(stopped, tokens=str(other))))(2)
+    assert f"tokens {there['tokens']} there, {here['tokens']} here" in str(refused.value)
+    assert "tokenizer one there, another here" in str(refused.value)
+    with pytest.raises(BllossomError, match="block_size 32 there, 16 here"):
+        pretrain(PretrainConfig(**settings(stopped, block_size=16)))
+    with pytest.raises(BllossomError, match="the same data under another config"):
+        pretrain(PretrainConfig(**settings(stopped, learning_rate={"peak": 0.02})))
+    pretrain(PretrainConfig(**settings(stopped, learning_rate={"peak": 0.02}, steps=2)), force=True)
+
+
+def test_checkpoint_of_another_run_is_refused(
+    settings: Settings, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = partial_of(stopped) / "checkpoints"
+    other = settings(tmp_path / "elsewhere", block_size=16)
+    stop_at(monkeypatch, 2)
+    with pytest.raises(Stopped):
+        pretrain(PretrainConfig(**other))
+    foreign = partial_of(tmp_path / "elsewhere") / "checkpoints"
+    shutil.rmtree(foreign)
+    shutil.copytree(saved, foreign)
+    with pytest.raises(BllossomError, match=r"made from something else: block_size 32 there, 16 here.*--force"):
+        pretrain(PretrainConfig(**other))
+
+
+def test_another_number_of_ranks_or_engine_is_refused_before_anything_is_loaded(
+    settings: Settings, stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "elastic_launch", lambda *_: pytest.fail("ranks were started"))
+    with pytest.raises(BllossomError, match=r"made by 1 ranks, this run has 2; convert it with `bllossom reshard .*`"):
+        pretrain(PretrainConfig(**settings(stopped, processes=2)))
+    with pytest.raises(BllossomError, match="made with deepspeed: null, this run has zero2"):
+        pretrain(PretrainConfig(**settings(stopped, deepspeed="zero2")))
+
+
+def test_batch_that_ranks_do_not_divide(settings: Settings, tmp_path: Path) -> None:
+    config = PretrainConfig(**settings(tmp_path / "model", micro_batch=3, processes=2))
+    with pytest.raises(ConfigError) as refused:
+        pretrain(config)
+    assert "256 tokens a step are not a multiple of 2 ranks × micro_batch 3 × 32 = 192 tokens" in str(refused.value)
+    assert "the nearest that fit: 192 or 384" in str(refused.value)
+    with pytest.raises(ValidationError, match="the nearest that fits is 256"):
+        PretrainConfig(**settings(tmp_path / "model", global_batch=250))
+
+
+def test_gpus_that_are_not_there(settings: Settings, tmp_path: Path) -> None:
+    asked = torch.cuda.device_count() + 3
+    with pytest.raises(ConfigError, match=f"gpus: {asked} asked for, {asked - 3} are here"):
+        pretrain(PretrainConfig(**settings(tmp_path / "model", gpus=asked)))
+
+
+def test_too_little_text(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(BllossomError, match=r"ko/news has .* tokens for at most 1 epochs, .* blocks need"):
+        pretrain(PretrainConfig(**settings(tmp_path / "model", steps=1000)))
+
+
+def test_epochs_read_as_much_as_there_is(settings: Settings, tmp_path: Path) -> None:
+    manifest = pretrain(PretrainConfig(**settings(tmp_path / "model", steps=None, epochs=0.5)))
+    assert 0.45 < manifest.figures["mixture"]["ko/news"]["epochs"] <= 0.5
+
+
+def test_port_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(BllossomError, match=f"127.0.0.1:{port} is taken; set MASTER_PORT to a free port"):
+            ranks.join()
+
+
+def test_half_an_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BllossomError, match="RANK, MASTER_ADDR, MASTER_PORT not set: start the ranks with torchrun"):
+        ranks.join()
+
+
+def test_deepspeed_settings_that_are_ours_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": 2}, "train_batch_size": 8, "bf16": {"enabled": True}}))
+    with pytest.raises(ConfigError, match=r"train_batch_size \(set global_batch\), bf16 \(set precision\); remove"):
+        deepspeed_engine.read_settings(str(path))
+    with pytest.raises(ConfigError, match="is neither a file nor one of zero1, zero2, zero3, zero3-offload"):
+        deepspeed_engine.read_settings("zero4")
+
+
+def test_deepspeed_settings_of_the_repository_are_read() -> None:
+    found = sorted((Path(__file__).parents[2] / "configs" / "deepspeed").glob("*.json"))
+    assert found
+    for path in found:
+        assert deepspeed_engine.stage_of(deepspeed_engine.read_settings(str(path))) in (1, 2, 3)
+
+
+def test_dry_run_says_the_arithmetic(settings: Settings, tmp_path: Path) -> None:
+    lines = dry_run(PretrainConfig(**settings(tmp_path / "model", processes=2)))
+    assert lines[0] == ("micro-batch 2 blocks × 2 ranks × 2 accumulation = 8 blocks × 32 tokens = 256 tokens a step")
+    assert lines[1] == "20 steps = 160 blocks = 5,120 tokens"
+    assert any("ko/news" in line for line in lines)
+    missing = PretrainConfig(**settings(tmp_path / "model", tokens=str(tmp_path / "not-here-yet")))
+    assert dry_run(missing) == [lines[0].replace("2 ranks × 2", "1 rank × 4"), lines[1]]
+    assert list(tmp_path.iterdir()) == []
