@@ -113,6 +113,11 @@ class PretrainConfig(TrainingConfig):
             first += steps
         return segments
 
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run; 0 where `epochs` asks for tokens that are not here yet."""
+        mixture = _open_mixture(self) if self.epochs and self.tokens.is_dir() else None
+        return self.segments(mixture)[0][0].total
+
     def arithmetic(self, world: int, steps: int) -> list[str]:
         """The batch arithmetic, said before the first step.
 
@@ -189,11 +194,10 @@ def _check_tokenizer(config: PretrainConfig) -> None:
 
 def dry_run(config: PretrainConfig) -> list[str]:
     """The batch arithmetic, and, once the tokens are there, what the mixture would read."""
-    mixture = _open_mixture(config) if config.tokens.is_dir() else None
-    steps = config.segments(mixture)[0][0].total
+    steps = config.total_steps()
     lines = config.arithmetic(rank_count(config), steps)
-    if mixture:
-        lines += _plan(config, mixture, steps).lines()
+    if config.tokens.is_dir():
+        lines += _plan(config, _open_mixture(config), steps).lines()
     return lines
 
 
