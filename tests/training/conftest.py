@@ -1,5 +1,6 @@
 """A small bilingual tokens folder and a run over it, for the tests of training."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,14 @@ import pytest
 import torch
 import yaml
 
+from bllossom.artifacts import MANIFEST
 from bllossom.corpus.shards import HELDOUT, SHARDS, ShardWriter, SourceRecord, TokenIndex, write_index
+from bllossom.training.pretrain import PretrainConfig, pretrain
 
 sys.path.insert(0, str(Path(__file__).parent))  # for runs.py beside this file
 
 PIECES = 300
+OLD_ROWS = 200
 BLOCK = 32
 
 
@@ -81,3 +85,14 @@ def write_yaml(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def expanded(settings: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of which the first 200 rows are said to be the base's, as expand says it."""
+    output = tmp_path_factory.mktemp("expanded") / "model"
+    pretrain(PretrainConfig(**settings(output, steps=1)))
+    manifest = json.loads((output / MANIFEST).read_text())
+    manifest["figures"] |= {"rows": PIECES, "base_pieces": OLD_ROWS}
+    (output / MANIFEST).write_text(json.dumps(manifest))
+    return output

@@ -63,3 +63,16 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert weights[0].keys() == weights[1].keys()
     for name, weight in weights[0].items():
         assert torch.equal(weight, weights[1][name]), name
+
+
+def assert_only_new_rows_moved(before: Path, after: Path, old_rows: int = 200) -> None:
+    """Everything is bit-equal but the rows from `old_rows` on of the two embedding matrices, which moved."""
+    old, new = (load_file(folder / "model.safetensors") for folder in (before, after))
+    for name, weight in new.items():
+        if name not in ("model.embed_tokens.weight", "lm_head.weight"):
+            assert torch.equal(weight, old[name]), name
+            continue
+        assert torch.equal(weight[:old_rows], old[name][:old_rows]), name
+        moved = (weight[old_rows:] != old[name][old_rows:]).any(dim=1)
+        # Every row of the output moves; an input row moves when its piece is met.
+        assert moved.all() if name == "lm_head.weight" else moved.sum() > 60

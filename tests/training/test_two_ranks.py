@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import assert_same_run, log_lines, partial_of, start, wait_for_step
+from runs import assert_only_new_rows_moved, assert_same_run, log_lines, partial_of, start, wait_for_step
 from safetensors.torch import load_file
 from two_ranks import global_gradient
 
@@ -103,6 +103,14 @@ def test_another_number_of_ranks_after_reshard(torchrun: Path, settings: Setting
     assert two[:10] == one[:10]
     # The loss alone would hide a wrong update for some steps.
     assert one[10:] == [pytest.approx(pair, rel=1e-6) for pair in two[10:]]
+
+
+@pytest.mark.parametrize("engine", ["zero2", "zero3"])
+def test_new_rows_alone_move_under_deepspeed(engine: str, settings: Settings, expanded: Path, tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    changes = {"model": str(expanded), "trainable": "new_rows", "steps": 4, "deepspeed": engine}
+    pretrain(PretrainConfig(**settings(output, **changes)))
+    assert_only_new_rows_moved(expanded, output)
 
 
 def test_rank_that_dies_while_writing_a_checkpoint(
