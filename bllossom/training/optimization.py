@@ -35,8 +35,9 @@ def parameter_groups(model: PreTrainedModel, settings: AdamW, trainable: Trainab
     with zero moments then gives an update of exactly zero, and the old rows stay bit-equal.
     """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    matrices = [weight for weight in weights if weight.dim() > 1]
-    vectors = [weight for weight in weights if weight.dim() <= 1]
+    # A weight that was loaded under ZeRO-3 is a flat part here, and keeps its own shape in ds_shape.
+    matrices = [weight for weight in weights if len(getattr(weight, "ds_shape", weight.shape)) > 1]
+    vectors = [weight for weight in weights if len(getattr(weight, "ds_shape", weight.shape)) <= 1]
     decay = 0.0 if trainable == "new_rows" else settings.weight_decay
     groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def slurm(tmp_path: Path) -> dict[str, str]:
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     job = {"SLURM_JOB_NODELIST": "localhost", "SLURM_JOB_ID": "4711", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
-    return {**os.environ, **job, "PATH": f"{tools}:{os.environ['PATH']}"}
+    return {**os.environ, **job, "PATH": f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)

@@ -105,6 +105,18 @@ def test_another_number_of_ranks_after_reshard(torchrun: Path, settings: Setting
     assert one[10:] == [pytest.approx(pair, rel=1e-6) for pair in two[10:]]
 
 
+@pytest.mark.parametrize("engine", ["zero1", "zero2", "zero3", "zero3-offload"])
+def test_loaded_model_trains_alike_under_every_engine(
+    engine: str, settings: Settings, expanded: Path, tmp_path: Path
+) -> None:
+    """Under ZeRO-3 a model is loaded in parts; the same weights have to decay all the same."""
+    changes = {"model": str(expanded), "optimizer": {"weight_decay": 1.0}}
+    pretrain(PretrainConfig(**settings(tmp_path / "plain", **changes)))
+    pretrain(PretrainConfig(**settings(tmp_path / engine, **changes, deepspeed=engine)))
+    plain, other = ([line["loss"] for line in log_lines(tmp_path / name)] for name in ("plain", engine))
+    assert other == pytest.approx(plain, rel=1e-5)
+
+
 @pytest.mark.parametrize("engine", ["zero2", "zero3"])
 def test_new_rows_alone_move_under_deepspeed(engine: str, settings: Settings, expanded: Path, tmp_path: Path) -> None:
     output = tmp_path / "model"
