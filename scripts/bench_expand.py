@@ -269,6 +269,10 @@ def report(result: dict[str, Any]) -> str:
         f"- `normal` on both sides: surgery {normal['surgery_seconds']:.1f} s, peak RSS {normal['peak_rss_gb']:.2f} GB",
         f"- The whole stage, with the sha256 of the base's 26 GB and of what was written, and fsync: "
         f"{stage['stage_seconds']:.1f} s, peak RSS {stage['peak_rss_gb']:.2f} GB",
+    ]
+    if not result["side by side"]:
+        return "\n".join(lines) + "\n"
+    lines += [
         "",
         f"## Beside resize_token_embeddings, {result['resize_layers']} layers",
         "",

@@ -119,11 +119,9 @@ def write_model(plan: Plan, folder: Path) -> dict[str, Any]:
         else:
             shutil.copyfile(shard.path, folder / shard.path.name)
 
-    # Two at a time, because the two matrices mostly lie in two shards: one is computed while the other is copied.
     with (
-        _threads(plan),
+        _workers(plan) as pool,
         progress("writing shards", total=len(shards)) as advance,
-        ThreadPoolExecutor(max_workers=2) as pool,
     ):
         for _ in pool.map(write, shards):
             advance(1)
@@ -136,15 +134,19 @@ def write_model(plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _threads(plan: Plan) -> Iterator[None]:
-    """One thread, except for `normal`, which is a large matrix product.
+def _workers(plan: Plan) -> Iterator[ThreadPoolExecutor]:
+    """Two shards at a time, one thread each, because the matrices mostly lie in two shards: one is computed while the
+    other is copied. `normal`, a large matrix product, has all threads and the memory to itself.
 
-    The other blocks are so small that threads wait for each other: ten times longer than one needs, on a busy machine.
+    Elsewhere the blocks are so small that torch's threads would wait for each other: on a busy machine ten times
+    longer than one thread needs.
     """
+    alone = "normal" in plan.matrices.values()
     before = torch.get_num_threads()
-    torch.set_num_threads(before if "normal" in plan.matrices.values() else 1)
+    torch.set_num_threads(before if alone else 1)
     try:
-        yield
+        with ThreadPoolExecutor(max_workers=1 if alone else 2) as pool:
+            yield pool
     finally:
         torch.set_num_threads(before)
 
