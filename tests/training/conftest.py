@@ -15,7 +15,7 @@ from bllossom.artifacts import MANIFEST
 from bllossom.corpus.shards import HELDOUT, SHARDS, ShardWriter, SourceRecord, TokenIndex, write_index
 from bllossom.training.pretrain import PretrainConfig, pretrain
 
-sys.path.insert(0, str(Path(__file__).parent))  # for runs.py beside this file
+sys.path.insert(0, str(Path(__file__).parent))  # for command_runs.py beside this file
 
 PIECES = 300
 OLD_ROWS = 200

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import assert_same_run
+from command_runs import assert_same_run
 
 from bllossom.training.pretrain import PretrainConfig, pretrain
 

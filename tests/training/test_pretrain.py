@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from command_runs import assert_only_new_rows_moved, log_lines, partial_of
 from conftest import PIECES, write_tokens
 from pydantic import ValidationError
-from runs import assert_only_new_rows_moved, log_lines, partial_of
 from transformers import AutoModelForCausalLM
 
 from bllossom.artifacts import verify

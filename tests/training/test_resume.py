@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import assert_same_run, log_lines, partial_of, start, wait_for_step
+from command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
 
 from bllossom.artifacts import verify
 from bllossom.training import checkpoints

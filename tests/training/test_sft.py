@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import log_lines
+from command_runs import log_lines
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 

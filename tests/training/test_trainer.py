@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_runs import assert_same_run, log_lines, partial_of
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from runs import assert_same_run, log_lines, partial_of
 from transformers import AutoModelForCausalLM
 from two_ranks import global_gradient
 

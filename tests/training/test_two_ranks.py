@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import assert_only_new_rows_moved, assert_same_run, log_lines, partial_of, start, wait_for_step
+from command_runs import assert_only_new_rows_moved, assert_same_run, log_lines, partial_of, start, wait_for_step
 from safetensors.torch import load_file
 from two_ranks import global_gradient
 
