@@ -1,6 +1,6 @@
 """Choose expand's initialisers by measurement: bits per byte at step 0 and after short, equal pretraining.
 
-    python scripts/bench_init.py                   # nine pairs × three seeds, 40 steps each: about two hours on 2 cores
+    python scripts/bench_init.py                   # nine pairs × three seeds, 60 steps each: about an hour on 2 cores
     python scripts/bench_init.py --steps 20
 
 The base is the micro recipe's: a Llama of 4.8 M non-embedding parameters, pretrained on English, with Llama 2's
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--micro", type=Path, default=ROOT / "runs/micro", help="the micro recipe's output")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/bench-init", help="scratch folder, to go on from")
-    parser.add_argument("--steps", type=int, default=40, help="optimizer steps of 8,192 tokens")
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps of 2,048 tokens")
     parser.add_argument("--heldout-kb", type=int, default=150, help="held-out text of each language that is scored")
     parser.add_argument("--pairs", type=int, default=len(PAIRS), help="only the first so many pairs")
     parser.add_argument("--results", type=Path, default=ROOT / "docs/results/init", help="path without suffix")
@@ -160,7 +160,7 @@ INTRODUCTION = """# Which initialiser: bits per byte before and after short, equ
 
 `python scripts/bench_init.py --steps {steps}`; {machine}; commit {commit}.
 
-The micro base (4.8 M non-embedding parameters) with 7,478 new pieces; {steps} steps of 8,192 tokens, Korean to English
+The micro base (4.8 M non-embedding parameters) with 7,478 new pieces; {steps} steps of 2,048 tokens, Korean to English
 7:3 in bytes; about {heldout_kb} KB of held-out text in each language; mean over {seeds} seeds (smallest–largest). The
 base itself: Korean {base[ko]:.3f}, English {base[en]:.3f}.
 
