@@ -318,8 +318,8 @@ def _old_rows(config: PretrainConfig) -> int:
         BllossomError: nobody wrote that down.
     """
     manifest = read_manifest(Path(config.model)) if isinstance(config.model, str) else None
-    if isinstance(config.model, InitModel) or manifest is None or "base_pieces" not in manifest.figures:
+    if isinstance(config.model, InitModel) or manifest is None or "old_rows" not in manifest.figures:
         raise BllossomError(
             "trainable: new_rows needs a model that `bllossom expand` made: its manifest knows the rows"
         )
-    return int(manifest.figures["base_pieces"])
+    return int(manifest.figures["old_rows"])

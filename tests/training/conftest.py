@@ -93,6 +93,6 @@ def expanded(settings: Callable[..., dict[str, Any]], tmp_path_factory: pytest.T
     output = tmp_path_factory.mktemp("expanded") / "model"
     pretrain(PretrainConfig(**settings(output, steps=1)))
     manifest = json.loads((output / MANIFEST).read_text())
-    manifest["figures"] |= {"rows": PIECES, "base_pieces": OLD_ROWS}
+    manifest["figures"] |= {"rows": PIECES, "old_rows": OLD_ROWS}
     (output / MANIFEST).write_text(json.dumps(manifest))
     return output
