@@ -134,14 +134,18 @@ class DeepSpeedEngine:
 
     def save(self, folder: Path) -> None:
         """See Engine: DeepSpeed's own files, one set a rank."""
-        self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+        self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
         """See Engine. Loading the universal form under ZeRO-3 (DeepSpeed 0.19.8, stage3.py) gives every group the first
         one's weight decay, and all weights one step counter, which AdamW then counts up once for each: put right here.
         """
         constants = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        if not self.engine.load_checkpoint(str(folder), tag=TAG, load_lr_scheduler_states=False)[0]:
+        # Not strict, because weights that do not train are not in it.
+        found, _ = self.engine.load_checkpoint(
+            str(folder), tag=TAG, load_module_strict=False, load_lr_scheduler_states=False
+        )
+        if not found:
             raise BllossomError(f"{folder}: DeepSpeed finds no checkpoint in it; remove the folder to use an older one")
         for group, own in zip(self.optimizer.param_groups, constants, strict=True):
             group.update(own)
@@ -149,21 +153,32 @@ class DeepSpeedEngine:
             if isinstance(state.get("step"), torch.Tensor):
                 state["step"] = state["step"].clone()
 
-    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def weights(self, *, trained_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
         """See Engine: the fp32 masters, gathered one after the other; weights that do not train have none."""
         from deepspeed.utils import safe_get_full_fp32_param
 
-        deepspeed = import_deepspeed()
         for name, weight in self.model.named_parameters():
+            if trained_only and not weight.requires_grad:
+                continue
             full = safe_get_full_fp32_param(weight) if weight.requires_grad else None
             if full is None:
-                with deepspeed.zero.GatheredParameters([weight], enabled=hasattr(weight, "ds_id")):
+                with whole(weight):
                     full = weight.detach().clone()
             yield name, full.detach().float().cpu()
 
     def close(self) -> None:
         """Let go of the weights and DeepSpeed's hooks, so that another engine can follow."""
         self.engine.destroy()
+
+
+@contextmanager
+def whole(weight: torch.Tensor) -> Iterator[None]:
+    """Inside, `weight` is whole on every rank, even where ZeRO-3 keeps it in parts; what rank 0 writes to it stays."""
+    if not hasattr(weight, "ds_id"):
+        yield
+        return
+    with import_deepspeed().zero.GatheredParameters([weight], modifier_rank=0):
+        yield
 
 
 def to_universal(source: Path, target: Path) -> None:

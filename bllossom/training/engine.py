@@ -41,15 +41,15 @@ class Engine(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer state below an existing folder."""
+        """Write the weights that train and the optimizer's state below an existing folder."""
         ...
 
     def load(self, folder: Path) -> None:
-        """Bring weights and optimizer state back, bit for bit."""
+        """Bring back what `save` wrote, bit for bit."""
         ...
 
-    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every parameter, whole, fp32, on the CPU, under its name in the model."""
+    def weights(self, *, trained_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every parameter, or every one that trains, whole, fp32, on the CPU, under its name in the model."""
         ...
 
 
@@ -95,21 +95,21 @@ class PlainEngine:
         """See Engine: model.safetensors and optimizer.pt."""
         if self.ranks.first:
             # Named parameters, not the state dict: tied weights are one tensor there.
-            save_file({name: weight.detach() for name, weight in self._named()}, folder / "model.safetensors")
+            save_file({name: weight.detach() for name, weight in self._named_trained()}, folder / "model.safetensors")
             torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
 
     def load(self, folder: Path) -> None:
         """See Engine."""
         saved = load_file(folder / "model.safetensors")
         with torch.no_grad():
-            for name, weight in self._named():
+            for name, weight in self._named_trained():
                 weight.copy_(saved[name])
         self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu"))
 
-    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def weights(self, *, trained_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
         """See Engine."""
-        for name, weight in self._named():
+        for name, weight in self._named_trained() if trained_only else self.model.named_parameters():
             yield name, weight.detach().float().cpu()
 
-    def _named(self) -> list[tuple[str, torch.Tensor]]:
-        return list(self.model.named_parameters())
+    def _named_trained(self) -> list[tuple[str, torch.Tensor]]:
+        return [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]

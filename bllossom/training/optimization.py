@@ -31,15 +31,20 @@ def learning_rate_at(step: int, steps: int, settings: LearningRate) -> float:
 def parameter_groups(model: PreTrainedModel, settings: AdamW, trainable: Trainable) -> list[dict[str, Any]]:
     """The weights that train; weight decay on matrices only.
 
-    With `new_rows` nothing decays: decay moves rows whose gradient is masked (transformers#35022). A zero gradient
-    with zero moments then gives an update of exactly zero, and the old rows stay bit-equal.
+    With `new_rows` the embeddings do not decay: decay moves rows whose gradient is masked (transformers#35022). A zero
+    gradient with zero moments then gives an update of exactly zero, and the old rows stay bit-equal.
     """
+    masked = {id(matrix) for matrix in embedding_matrices(model)} if trainable == "new_rows" else set()
+
+    def decays(weight: torch.Tensor) -> bool:
+        # A weight that was loaded under ZeRO-3 is a flat part here, and keeps its own shape in ds_shape.
+        return len(getattr(weight, "ds_shape", weight.shape)) > 1 and id(weight) not in masked
+
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    # A weight that was loaded under ZeRO-3 is a flat part here, and keeps its own shape in ds_shape.
-    matrices = [weight for weight in weights if len(getattr(weight, "ds_shape", weight.shape)) > 1]
-    vectors = [weight for weight in weights if len(getattr(weight, "ds_shape", weight.shape)) <= 1]
-    decay = 0.0 if trainable == "new_rows" else settings.weight_decay
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": [weight for weight in weights if decays(weight)], "weight_decay": settings.weight_decay},
+        {"params": [weight for weight in weights if not decays(weight)], "weight_decay": 0.0},
+    ]
     return [group for group in groups if group["params"]]
 
 
@@ -60,14 +65,19 @@ def embedding_matrices(model: PreTrainedModel) -> list[nn.Parameter]:
     return list({id(matrix): cast(nn.Parameter, matrix) for matrix in found}.values())
 
 
+def is_adapter(name: str) -> bool:
+    """Whether a parameter of this name belongs to a LoRA adapter, as peft names them."""
+    return ".lora_A." in name or ".lora_B." in name
+
+
 def select_trainable(model: PreTrainedModel, trainable: Trainable, old_rows: int) -> None:
     """Freeze what does not train. `new_rows` also masks the gradient of the first `old_rows` rows (EEVE's stages,
-    arXiv 2402.14714, section 3)."""
+    arXiv 2402.14714, section 3). Adapters train beside whatever is asked for."""
     if trainable == "all":
         return
     matrices = embedding_matrices(model)
-    for weight in model.parameters():
-        weight.requires_grad_(any(weight is matrix for matrix in matrices))
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(is_adapter(name) or any(weight is matrix for matrix in matrices))
     if trainable != "new_rows":
         return
 

@@ -24,6 +24,7 @@ from bllossom.training import checkpoints
 from bllossom.training.checkpoints import CHECKPOINTS, Reads, State
 from bllossom.training.heldout import HeldOutRows
 from bllossom.training.launch import publish_trained, rank_count
+from bllossom.training.lora import adapter_parameters, add_adapters, check_base, load_adapter
 from bllossom.training.models import (
     TOKENIZER_FILES,
     InitModel,
@@ -72,7 +73,8 @@ class PretrainConfig(TrainingConfig):
     ] = []
     document_mask: Annotated[bool, Field(description="attention stays inside a document")] = True
     trainable: Annotated[
-        Trainable, Field(description="all weights, both embedding matrices, or only the rows that expand added")
+        Trainable,
+        Field(description="all weights, both embedding matrices, or the rows that expand added; adapters train beside"),
     ] = "all"
     evaluate_every: Annotated[
         int | None, Field(gt=0, description="steps between held-out bits per byte; null measures at the end only")
@@ -89,6 +91,19 @@ class PretrainConfig(TrainingConfig):
             )
         if [bool(self.steps), bool(self.tokens_total), bool(self.epochs), bool(self.phases)].count(True) != 1:
             raise ValueError("give one of steps, tokens_total, epochs and phases")
+        return self
+
+    @model_validator(mode="after")
+    def _check_lora(self) -> "PretrainConfig":
+        if self.lora is None:
+            return self
+        if isinstance(self.model, InitModel):
+            raise ValueError("lora: adapters need a trained model; name a folder or a hub id instead of model.init")
+        if "all" in ([phase.trainable for phase in self.phases] or [self.trainable]):
+            raise ValueError(
+                "lora: trainable: all would train the very weights that adapters leave alone; set trainable to "
+                "embeddings (beside the adapters both embedding matrices) or new_rows (the rows that expand added)"
+            )
         return self
 
     def blocks_per_step(self) -> int:
@@ -172,7 +187,7 @@ def block_number(index: int, skipped: Sequence[int]) -> int:
 
 
 def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
-    """Train the model of `config` on its tokens and publish a plain Hugging Face folder.
+    """Train the model of `config` on its tokens and publish a plain Hugging Face folder; with lora a peft adapter's.
 
     Raises:
         BllossomError: model and tokens do not fit, the mixture has too little text, the loss is not finite.
@@ -183,6 +198,8 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
         inputs["model"] = Path(config.model)
     config.arithmetic(rank_count(config), 0)
     _check_tokenizer(config)
+    if isinstance(config.model, str):
+        check_base(config.model, config.lora)
     return publish_trained(config, stage="pretrain", inputs=inputs, reads=_reads(config), work=_train, force=force)
 
 
@@ -245,7 +262,7 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
     rows = BlockRows(mixture, config.document_mask, config.skip_blocks)
     heldout = _heldout(config)
     start, source = State(), config.model
-    parameters = 0
+    sizes: dict[str, int] = {}
     for segment, trainable in segments:
         last = segment is segments[-1][0]
         kept = folder / PHASES / str(segment.phase)
@@ -253,7 +270,7 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
             start, source = checkpoints.read_state(kept), str(kept / "model")
             continue
         model = _model(config, source, read_index(config.tokens).pieces)
-        parameters = parameter_count(model)
+        sizes = _sizes(model)
         select_trainable(model, trainable, _old_rows(config) if trainable == "new_rows" else 0)
         unfinished = kept.with_name(f"{kept.name}.unfinished")
         start = train_and_save(
@@ -281,16 +298,26 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         copy_tokenizer(config.tokens / "tokenizer", folder)
         for leftover in (CHECKPOINTS, PHASES):
             shutil.rmtree(folder / leftover, ignore_errors=True)
-    trained = {"parameters": parameters, "tokens": steps * config.global_batch}
-    return trained | {"mixture": _shares(plan)} | figures_of(start)
+    return sizes | {"tokens": steps * config.global_batch} | {"mixture": _shares(plan)} | figures_of(start)
 
 
 def _model(config: PretrainConfig, source: str | InitModel, pieces: int) -> PreTrainedModel:
     if isinstance(source, InitModel):
         return init_model(source.init, pieces, config.seed)
-    model = load_model(source, config)
+    # With lora, what a phase leaves is an adapter on the same base.
+    model = load_model(source if config.lora is None else str(config.model), config)
     check_rows(str(config.model), model, pieces)
+    if config.lora is not None:
+        add_adapters(model, config.lora, config.seed)
+        if source != config.model:
+            load_adapter(model, Path(source))
     return model
+
+
+def _sizes(model: PreTrainedModel) -> dict[str, int]:
+    adapters = adapter_parameters(model)
+    sizes = {"parameters": parameter_count(model) - adapters}
+    return sizes | ({"adapter_parameters": adapters} if adapters else {})
 
 
 def _heldout(config: PretrainConfig) -> dict[str, HeldOutRows]:

@@ -31,6 +31,22 @@ class AdamW(Model):
     gradient_clip: Annotated[float, Field(gt=0, description="largest L2 norm of the whole gradient")] = 1.0
 
 
+class Lora(Model):
+    """Adapters beside the blocks' own weights, which stay as they are: W + alpha / rank · B A (arXiv 2106.09685).
+
+    Rank and alpha are by default those of Chinese-LLaMA-2's continued pretraining on a grown vocabulary
+    (github.com/ymcui/Chinese-LLaMA-Alpaca-2, scripts/training/run_pt.sh).
+    """
+
+    rank: Annotated[int, Field(gt=0, description="width of every adapter")] = 64
+    alpha: Annotated[int, Field(gt=0, description="what the adapters weigh is alpha / rank")] = 128
+    dropout: Annotated[float, Field(ge=0, lt=1, description="share of an adapter's inputs set to zero")] = 0.0
+    target_modules: Annotated[
+        list[str] | None,
+        Field(min_length=1, description="linear layers that get an adapter, as q_proj; null takes all of the blocks"),
+    ] = None
+
+
 class TrainingConfig(StageConfig):
     """The keys of every training stage."""
 
@@ -44,6 +60,10 @@ class TrainingConfig(StageConfig):
         }
     )
 
+    lora: Annotated[
+        Lora | None,
+        Field(description="train adapters and publish them for peft and merge-adapter; null trains the weights"),
+    ] = None
     micro_batch: Annotated[int, Field(gt=0, description="rows in one forward and backward pass of one rank")] = 8
     learning_rate: LearningRate
     optimizer: AdamW = AdamW()

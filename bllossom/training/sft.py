@@ -15,6 +15,7 @@ from bllossom.instructions.dataset import Examples, epoch_order, load_examples
 from bllossom.instructions.template import CHAT_TEMPLATE
 from bllossom.training.checkpoints import CHECKPOINTS, Reads
 from bllossom.training.launch import publish_trained, rank_count
+from bllossom.training.lora import add_adapters, check_base
 from bllossom.training.models import copy_tokenizer, load_model
 from bllossom.training.ranks import Ranks
 from bllossom.training.rows import IGNORED, Row
@@ -68,7 +69,8 @@ class ExampleRows:
 
 
 def sft(config: SftConfig, *, force: bool = False) -> Manifest:
-    """Tune the model of `config` on its instructions and publish a plain Hugging Face folder with a chat template.
+    """Tune the model of `config` on its instructions and publish a plain Hugging Face folder with a chat template; with
+    lora a peft adapter's folder.
 
     Raises:
         BllossomError: an instruction file is not of the documented shape, or no example is left.
@@ -78,6 +80,7 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
     if not is_hub_id(config.model):
         inputs["model"] = Path(config.model)
     accumulation_of(config.examples_per_step, config, rank_count(config), "examples")
+    check_base(config.model, config.lora)
     return publish_trained(config, stage="sft", inputs=inputs, reads=_reads(config), work=_train, force=force)
 
 
@@ -114,8 +117,11 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         for line in (_arithmetic(config, ranks.world), ", ".join(f"{k} {v:,}" for k, v in figures.items())):
             say(line)
         _list_too_long(examples, folder)
+    model = load_model(config.model, config)
+    if config.lora is not None:
+        add_adapters(model, config.lora, config.seed)
     state = train_and_save(
-        load_model(config.model, config),
+        model,
         ExampleRows(examples, config.seed),
         config,
         folder,

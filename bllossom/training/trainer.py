@@ -1,7 +1,7 @@
 """The training loop that pretrain and sft share. It is short so that exactness can be read off it.
 
 A step is a pure function of the weights, the optimizer's state and the step's number: its rows are
-`step * rows_per_step …`, its learning rate follows from its number, and nothing is drawn at random. So a run that was
+`step * rows_per_step …`, its learning rate follows from its number, and so does what dropout draws. So a run that was
 killed goes on from its checkpoint to the same weights, bit for bit.
 
     global batch    rows 0 1 2 3 4 5 6 7     2 ranks, micro-batch 2, so 2 micro-batches each
@@ -18,6 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
@@ -101,6 +104,7 @@ def train(
             rows = rank_rows(source, step, segment.rows_per_step, config.micro_batch, ranks)
             loading = time.monotonic() - started
             rate = learning_rate_at(step - segment.first, segment.steps, segment.learning_rate)
+            torch.manual_seed(dropout_seed(config.seed, step, ranks.rank))
             result = accumulate(engine, rows, source.groups, config.micro_batch, ranks, stopping())
             if problem := _problem(result.loss, state.recent, config.spike_factor):
                 checkpoints.save(saved, state, engine, ranks, config.keep)
@@ -145,6 +149,11 @@ def _go_on(engine: Engine, saved: Path, ranks: Ranks, segment: Segment, reads: R
             return state.model_copy(update={"ranks": ranks.world})
     ours = {"phase": segment.phase, "engine": engine.name, "ranks": ranks.world, "reads": dict(reads(segment.first))}
     return start.model_copy(update=ours)
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """What a rank's random numbers of one step follow from: 64 bits."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
 
 
 def rank_rows(source: RowSource, step: int, rows_per_step: int, micro_batch: int, ranks: Ranks) -> list[Row]:
