@@ -15,7 +15,9 @@ from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
 from bllossom.report import summary
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="The stage's YAML file.", show_default=False)]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="The stage's YAML file; without one every key is typed.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Reach into the YAML: dotted.key=value.")
 ]
@@ -43,7 +45,7 @@ def make_app() -> typer.Typer:
 
 def _stage_command(stage: pipeline.Stage) -> Any:
     def command(
-        config: ConfigFile,
+        config: ConfigFile = None,
         overrides: Overrides = None,
         dry_run: DryRun = False,
         force: Force = False,

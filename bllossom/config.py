@@ -122,7 +122,7 @@ class Loaded(Generic[Config]):
 
 def load_config(
     kind: type[Config],
-    path: Path,
+    path: Path | None,
     overrides: Sequence[str] = (),
     *,
     values: Mapping[str, Any] | None = None,
@@ -132,13 +132,16 @@ def load_config(
 ) -> Loaded[Config]:
     """Read `path` as a `kind`, with `values` (dotted keys) and then `overrides` (`dotted.key=yaml`) on top.
 
+    Without a `path` these are all there is.
+
     `steps` are the outputs of a recipe's earlier steps: they may be interpolated, and need not be there yet.
     `keep_steps` leaves `${steps…}` as it stands: for the recipe itself, whose steps are read one after the other.
 
     Raises:
         ConfigError: holds every problem: YAML syntax, unknown or double keys, wrong types, inputs that are not there.
     """
-    raw, lines, problems = _read_yaml(path)
+    raw, lines, problems = ({}, {}, []) if path is None else _read_yaml(path)
+    path = path or Path("command line")
     for key, value in (values or {}).items():
         _set(raw, key, value, lines, "the recipe", problems)
     for override in overrides:

@@ -48,6 +48,9 @@ STAGES: Mapping[str, Stage] = {
     "prepare": Stage("bllossom.corpus.prepare", "PrepareConfig", "prepare", "Clean text and turn it into tokens."),
     "pretrain": Stage("bllossom.training.pretrain", "PretrainConfig", "pretrain", "Pretrain on a mixture of tokens."),
     "sft": Stage("bllossom.training.sft", "SftConfig", "sft", "Tune on instructions, with loss on the outputs only."),
+    "merge-adapter": Stage(
+        "bllossom.training.merge_adapter", "MergeAdapterConfig", "merge_adapter", "Merge a LoRA adapter into its base."
+    ),
     "eval": Stage("bllossom.evaluation.harness", "EvalConfig", "evaluate", "Score a model: tasks and bits per byte."),
 }
 
