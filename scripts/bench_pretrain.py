@@ -43,6 +43,7 @@ from bllossom.corpus.mixture import MixtureConfig
 from bllossom.corpus.prepare import PrepareConfig, prepare
 from bllossom.corpus.shards import open_stream, read_index
 from bllossom.memory import peak_rss_bytes, reset_peak_rss
+from bllossom.training.flops import training_flops_per_token
 from bllossom.training.models import InitModel, LlamaShape, llama_config
 from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.settings import LearningRate
@@ -186,11 +187,11 @@ def matmul_limit() -> float:
 
 
 def flops_a_step() -> float:
-    """Multiplications and additions of a step: 6 for each weight that is multiplied, and causal attention's half."""
+    """Multiplications and additions of a step: counted as the plan and the log count them."""
     with torch.device("meta"):
         model = LlamaForCausalLM(llama_config(SHAPE, PIECES))
     multiplied = sum(weight.numel() for weight in model.parameters()) - PIECES * SHAPE.hidden_size
-    return ROWS * BLOCK * (6.0 * multiplied + 6.0 * SHAPE.layers * SHAPE.hidden_size * BLOCK)
+    return ROWS * BLOCK * training_flops_per_token(multiplied, SHAPE.layers, SHAPE.hidden_size, BLOCK)
 
 
 def run_side(side: str, tokens: Path, steps: int) -> None:

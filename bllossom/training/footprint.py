@@ -36,6 +36,11 @@ MAX_LIVE_PARAMETERS = 1_000_000_000
 SUB_GROUP = 1_000_000_000
 
 
+HEAP_GAPS = 0.41
+"""On a CPU, the share of activations and of the body's gradients that glibc 2.36's heap takes once more in gaps: it
+keeps freed blocks of up to 32 MB. Measured, not derived (docs/results/plan.md): 0.39 to 0.51 at four shapes."""
+
+
 @dataclass(frozen=True)
 class ModelSize:
     """Parameters of a model, and what its shape alone decides."""
@@ -166,6 +171,12 @@ def footprint(size: ModelSize, activations: Activations, step: Step, strategy: S
         peak=always + max(forward_end, backward_end, gradients + stepping),
         cpu=cpu,
     )
+
+
+def heap_gaps(size: ModelSize, memory: Footprint) -> float:
+    """Bytes that one fp32 process on a CPU holds beyond `memory`; a GPU's allocator has USABLE in plan.py for that."""
+    body = 4.0 * (size.parameters - size.embedding - size.input_only)
+    return HEAP_GAPS * (memory.activations + body)
 
 
 def _states(parameters: int, strategy: Strategy, ranks: int, *, bf16: bool) -> tuple[float, float, float, float, float]:

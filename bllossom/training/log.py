@@ -14,6 +14,7 @@ from bllossom.artifacts import LOGS
 from bllossom.console import progress
 from bllossom.errors import BllossomError
 from bllossom.memory import peak_rss_bytes
+from bllossom.training.flops import training_flops_per_token
 from bllossom.training.ranks import Ranks
 from bllossom.training.settings import TrainingConfig
 
@@ -75,11 +76,13 @@ def _tracker(name: str, folder: Path, config: TrainingConfig) -> Any:
 def flops_per_token(config: PretrainedConfig, parameters: int, tokens: int) -> float:
     """Floating-point operations of one forward and backward pass, per token of a row of `tokens` tokens.
 
-    6 for each weight in a matrix product (the input embedding is a look-up), and 6 · layers · width · tokens for
-    causal attention, which is half of 12 (PaLM, arXiv 2204.02311, appendix B).
+    Counted as the plan counts them (see training_flops_per_token).
     """
     looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
-    return 6.0 * (parameters - looked_up) + 6.0 * config.num_hidden_layers * config.hidden_size * tokens
+    width = config.num_attention_heads * (
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    )
+    return training_flops_per_token(parameters - looked_up, config.num_hidden_layers, width, tokens)
 
 
 def matmul_limit(device: torch.device, dtype: torch.dtype) -> float:

@@ -16,6 +16,7 @@ from transformers import AutoConfig, PretrainedConfig
 from bllossom.config import is_hub_id
 from bllossom.corpus.shards import INDEX, read_index
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.training.flops import training_flops_per_token
 from bllossom.training.footprint import (
     STRATEGIES,
     Activations,
@@ -32,7 +33,6 @@ from bllossom.training.pretrain import PretrainConfig
 
 CONTEXT_BYTES = 2e9  # CUDA's context, cuBLAS' and NCCL's own buffers
 USABLE = 0.9  # of what is left, for the allocator's gaps and what this plan gets wrong: it is checked to 15 % only
-CHECKPOINTS_AT_ONCE = 3  # the newest, the best, and the one being written
 PINNED = 1.5  # DeepSpeed's factor for CPU buffers beside offloaded states (estimate_zero3_model_states_mem_needs)
 
 
@@ -86,7 +86,10 @@ class RunPlan:
     tokens_per_second: float
     hours: float
     checkpoint: float
+    checkpoints: int  # on disk at once: the newest `keep`, the best, and the one being written
     published: float
+    save_dtype: str
+    not_planned: list[str]  # what the config asks for and the plan leaves out
 
     @property
     def recommended(self) -> Choice | None:
@@ -140,7 +143,10 @@ def make_plan(
         tokens_per_second=speed,
         hours=tokens / speed / 3600,
         checkpoint=size.parameters * (14.0 if config.precision == "bf16" else 16.0),
-        published=size.parameters * 4.0,
+        checkpoints=config.keep + 2,
+        published=size.parameters * (2.0 if config.save_dtype == "bf16" else 4.0),
+        save_dtype=config.save_dtype,
+        not_planned=_not_planned(config),
     )
 
 
@@ -184,7 +190,19 @@ def _read_shape(source: str, spare: Path) -> PretrainedConfig:
 
 def flops_per_token(size: ModelSize, block_size: int) -> float:
     """Floating-point operations of one token's forward and backward pass (PaLM, appendix B)."""
-    return 6.0 * (size.parameters - size.input_only) + 12.0 * size.layers * size.attention_width * block_size
+    return training_flops_per_token(size.parameters - size.input_only, size.layers, size.attention_width, block_size)
+
+
+def _not_planned(config: PretrainConfig) -> list[str]:
+    """What the config asks for that would move the figures, and that they leave out."""
+    left_out = []
+    if isinstance(config.deepspeed, Path):
+        left_out.append(f"deepspeed: {config.deepspeed}: the presets are planned; its own offload and buckets are not")
+    if config.lora is not None or config.trainable != "all" or any(phase.trainable != "all" for phase in config.phases):
+        left_out.append("frozen weights (lora, trainable, phases): planned as if all weights trained, which needs more")
+    if config.attention != "sdpa":
+        left_out.append(f"attention: {config.attention}: planned as sdpa, which needs more where documents are masked")
+    return left_out
 
 
 def _choices(
@@ -234,8 +252,10 @@ def describe(plan: RunPlan) -> list[str]:
         f"{plan.gpus} × {plan.gpu}: {plan.tokens_per_second:,.0f} tokens/s at {plan.utilisation:.0%} model FLOP "
         "utilisation",
         f"           ({plan.utilisation_source})",
-        f"disk       {_gb(plan.checkpoint)} GB a checkpoint, {_gb(plan.checkpoint * CHECKPOINTS_AT_ONCE)} GB at once "
-        f"(newest, best, one being written); {_gb(plan.published)} GB the model in fp32",
+        f"disk       {_gb(plan.checkpoint)} GB a checkpoint, {_gb(plan.checkpoint * plan.checkpoints)} GB at once "
+        f"(newest {plan.checkpoints - 2}, best, one being written); {_gb(plan.published)} GB the model in "
+        f"{plan.save_dtype}",
+        *(f"not planned  {line}" for line in plan.not_planned),
         f"memory     GB on each of {plan.gpus} GPUs; {_gb(plan.usable)} GB of a {plan.gpu} can be used",
         "",
         *(" ".join(cell.rjust(width) for cell, width in zip(row, WIDTHS, strict=True)) for row in memory_table(plan)),
