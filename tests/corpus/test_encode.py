@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -16,6 +16,11 @@ from bllossom.vocab.tokenizer import encode_text, load_tokenizer
 @pytest.fixture(scope="module")
 def tokenizer(tokenizer_folder: Path) -> PreTrainedTokenizerFast:
     return load_tokenizer(tokenizer_folder)
+
+
+@pytest.fixture(scope="module")
+def reference(tokenizer: PreTrainedTokenizerFast) -> ReferenceEncoder:
+    return ReferenceEncoder(tokenizer)
 
 
 def test_both_encoders_give_the_tokenizers_ids(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -44,6 +49,26 @@ def test_where_ids_differ_the_reference_is_used_and_the_text_named(tokenizer: Pr
     chosen, why = encoders.choose(["나무 바다 하늘 사람".encode()])
     assert chosen is encoders.reference
     assert why == "gigatoken's ids differ from the tokenizer's own, first in '나무 바다 하늘 사람'"
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.text(st.sampled_from("나무 a▁<s>\n\t각x é☃")) | st.text(), min_size=1, max_size=150))
+def test_the_reference_gives_the_tokenizers_ids_of_any_text(
+    tokenizer: PreTrainedTokenizerFast, reference: ReferenceEncoder, texts: list[str]
+) -> None:
+    encoded = reference.encode([text.encode() for text in texts])
+    rows = np.split(encoded.ids, np.cumsum(encoded.lengths)[:-1])
+    assert [row.tolist() for row in rows] == [encode_text(tokenizer, text) for text in texts]
+
+
+def test_an_added_token_that_is_not_special_is_found_in_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    other = PreTrainedTokenizerFast(
+        tokenizer_object=type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
+    )
+    other.add_tokens(["<tool>"])
+    text = "나무 <tool> 바다"
+    assert len(other) - 1 in encode_text(other, text)
+    assert ReferenceEncoder(other).encode([text.encode()]).ids.tolist() == encode_text(other, text)
 
 
 @given(
