@@ -225,14 +225,19 @@ def resident(tree: psutil.Process) -> int:
 
     A child of a moment ago may be a vfork that has not started its own program yet, and shows its parent's memory.
     """
-    total = 0
     try:
         children = [child for child in tree.children(recursive=True) if time.time() - child.create_time() > 0.3]
-        for process in (tree, *children):
-            total += process.memory_full_info().pss
+    except psutil.NoSuchProcess:  # something ended between being listed and being looked at: see its parent alone
+        children = []
+    return sum(proportional(process) for process in (tree, *children))
+
+
+def proportional(process: psutil.Process) -> int:
+    """A process's proportional set size in bytes; 0 once it has ended, and holds nothing any more."""
+    try:
+        return int(process.memory_full_info().pss)
     except psutil.NoSuchProcess:
-        pass
-    return total
+        return 0
 
 
 def cpu_name() -> str:
