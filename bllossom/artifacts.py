@@ -86,9 +86,9 @@ def publish(
     hashed: Hashed = {}
     fingerprints = {name: fingerprint(path, hashed) for name, path in inputs.items()}
     settings = config.model_dump(mode="json")
-    identity = _identity(stage, settings, fingerprints, config.execution_keys)
+    identity = _identity(stage, settings, fingerprints, config.execution_keys | config.mending_keys)
     try:
-        published = _already_published(output, identity, settings, fingerprints)
+        published = _already_published(output, identity, settings, fingerprints, config.mending_keys)
     except OutputTakenError as taken:
         if not force:
             raise
@@ -185,7 +185,7 @@ def _identity(stage: str, settings: dict[str, Any], inputs: Mapping[str, str], i
 
 
 def _already_published(
-    output: Path, identity: str, settings: dict[str, Any], inputs: Mapping[str, str]
+    output: Path, identity: str, settings: dict[str, Any], inputs: Mapping[str, str], mending_keys: frozenset[str]
 ) -> Manifest | None:
     """The manifest at `output` if it is this very result; None if the place is free; an error otherwise."""
     if output.is_file():
@@ -195,7 +195,7 @@ def _already_published(
     manifest = read_manifest(output)
     if manifest is None:
         raise OutputTakenError(f"{output} holds something else (it has no {MANIFEST}); name another output, or --force")
-    if manifest.id != identity:
+    if manifest.id != identity or any(manifest.config.get(key) != settings[key] for key in mending_keys):
         changes = _differences(manifest.config, settings) + _differences(manifest.inputs, dict(inputs))
         why = "; ".join(changes[:4]) or f"it was made by {manifest.stage}"
         raise OutputTakenError(

@@ -41,6 +41,8 @@ class StageConfig(Model):
 
     execution_keys: ClassVar[frozenset[str]] = frozenset()
     """Keys that say how the stage runs and not what it makes: with other values it finds the same partial folder."""
+    mending_keys: ClassVar[frozenset[str]] = frozenset()
+    """Keys that change the result, yet with which an unfinished run may go on: a published one is another then."""
 
     output: Annotated[Path, Field(description="the folder to publish; it appears whole or not at all")]
 

@@ -27,6 +27,7 @@ from bllossom.artifacts import publish
 from bllossom.memory import peak_rss_bytes
 from bllossom.model.checkpoint import open_checkpoint
 from bllossom.model.expand import ExpandConfig, make_plan
+from bllossom.model.initializers import Method
 from bllossom.model.surgery import write_model
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
 
@@ -40,6 +41,7 @@ LLAMA_2_13B: dict[str, Any] = {
 }
 LAYERS_13B = 40
 SHARD_BYTES = 2_000_000_000
+LIMIT_SECONDS = 300
 
 
 def make_checkpoint(folder: Path, layers: int, *, values: bool) -> None:
@@ -92,9 +94,15 @@ def _write_shard(path: Path, tensors: dict[str, list[int]], *, values: bool) -> 
             done += file.write(block[: offset - done].data)
 
 
+def make_config(work: Path, base: str, method: Method) -> ExpandConfig:
+    """The stage's config, with `method` on both sides."""
+    folders = {"tokenizer": work / "vocab", "output": work / "out"}
+    return ExpandConfig(model=str(work / base), **folders, input_init=method, output_init=method)
+
+
 def step_expand(work: Path, base: str) -> dict[str, float]:
     """Time the plan (headers, tokenizers, spellings) and the surgery (all files written)."""
-    config = ExpandConfig(model=str(work / base), tokenizer=work / "vocab", output=work / "out")
+    config = make_config(work, base, "subword-mean")
     config.output.mkdir()
     started = time.perf_counter()
     plan = make_plan(config, work / base)
@@ -106,10 +114,7 @@ def step_expand(work: Path, base: str) -> dict[str, float]:
 
 def step_normal(work: Path, base: str) -> dict[str, float]:
     """The same with `normal` on both sides, which multiplies 7,478 × 32,000 × 5,120 twice."""
-    names = {"input_init": "normal", "output_init": "normal"}
-    config = ExpandConfig.model_validate(
-        {"model": str(work / base), "tokenizer": work / "vocab", "output": work / "out", **names}
-    )
+    config = make_config(work, base, "normal")
     config.output.mkdir()
     plan = make_plan(config, work / base)
     started = time.perf_counter()
@@ -119,7 +124,7 @@ def step_normal(work: Path, base: str) -> dict[str, float]:
 
 def step_publish(work: Path, base: str) -> dict[str, float]:
     """Time the whole stage: also the sha256 of the base and of the output, and bringing it to the disk."""
-    config = ExpandConfig(model=str(work / base), tokenizer=work / "vocab", output=work / "out")
+    config = make_config(work, base, "subword-mean")
     started = time.perf_counter()
     inputs = {"model": work / base, "tokenizer": config.tokenizer}
     plan = make_plan(config, work / base)
@@ -170,7 +175,10 @@ def measure(step: str, work: Path, base: str) -> dict[str, float]:
     shutil.rmtree(work / "out", ignore_errors=True)
     os.sync()  # what the last step left unwritten must not slow this one
     command = [sys.executable, __file__, "--step", step, "--base", base, "--work", str(work)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"not_done_after_seconds": LIMIT_SECONDS}
     if done.returncode != 0:
         return {"exit_code": done.returncode}
     found = json.loads(done.stdout.splitlines()[-1])
@@ -235,7 +243,7 @@ def run_all(work: Path, repeats: int, resize_layers: int) -> dict[str, Any]:
     if resize_layers == 0:
         return result
     make_checkpoint(work / "resize", resize_layers, values=True)
-    for step in ("expand", "resize", "resize, mean_resizing=False"):
+    for step in ("expand", "resize, mean_resizing=False", "resize"):
         result["side by side"][step] = measure(step, work, "resize")
     return result
 
@@ -284,6 +292,8 @@ def report(result: dict[str, Any]) -> str:
     for step, run in result["side by side"].items():
         if "exit_code" in run:
             lines.append(f"| {step} | | | | ended with exit code {run['exit_code']} | |")
+        elif "not_done_after_seconds" in run:
+            lines.append(f"| {step} | | | | not done after {run['not_done_after_seconds']:.0f} s, ended | |")
         elif step == "expand":
             total = run["plan_seconds"] + run["surgery_seconds"]
             times = f"{run['plan_seconds']:.1f} (plan) | {run['surgery_seconds']:.1f} | | {total:.1f}"

@@ -32,7 +32,7 @@ from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.vocab.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parent.parent
-DEFAULT = "subword-mean / subword-mean"
+KEPT_IN_A_TIE = "subword-mean / subword-mean"
 PAIRS = (
     ("subword-mean", "subword-mean"),
     ("subword-mean", "subword-first"),  # EEVE
@@ -149,10 +149,10 @@ def choose(runs: Runs) -> str:
     english = {pair: mean_bits(runs, pair, "after", "en") for pair in runs}
     allowed = [pair for pair in runs if english[pair] <= ENGLISH_SLACK * min(english.values())]
     best = min(allowed, key=lambda pair: mean_bits(runs, pair, "after", "ko"))
-    if DEFAULT in allowed:
-        seeds = runs[DEFAULT]
+    if KEPT_IN_A_TIE in allowed:
+        seeds = runs[KEPT_IN_A_TIE]
         wins = [runs[best][seed]["after"]["ko"] < seeds[seed]["after"]["ko"] for seed in seeds]
-        return best if all(wins) else DEFAULT
+        return best if all(wins) else KEPT_IN_A_TIE
     return best
 
 
@@ -167,8 +167,9 @@ base itself: Korean {base[ko]:.3f}, English {base[en]:.3f}.
 | input / output | Korean, step 0 | Korean, after | English, step 0 | English, after |
 |---|--:|--:|--:|--:|"""
 CONCLUSION = """
-Chosen: **{chosen}**: the lowest mean Korean bits per byte after training, of the pairs whose English is within 2 % of
-the best. A pair that is not better than subword-mean on both sides with every seed ties with it, and a tie keeps it.
+Chosen: **{chosen}**: the lowest mean Korean bits per byte after training, of the pairs
+whose English is within 2 % of the best. A pair that is not better than subword-mean on both sides with every seed ties
+with it, and a tie keeps that one.
 
 ![bits per byte after training]({name}.svg)"""
 

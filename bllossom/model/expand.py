@@ -33,7 +33,8 @@ class ExpandConfig(StageConfig):
 
     model: Annotated[Source, Field(description="the base: a model's folder with its own tokenizer, or a hub id")]
     tokenizer: Annotated[InputPath, Field(description="merge-vocab's folder; the number of rows is in its manifest")]
-    input_init: Annotated[Method, Field(description="first values of the embedding's new rows")] = "subword-mean"
+    # The defaults are those with which Korean was learned best by docs/results/init.md.
+    input_init: Annotated[Method, Field(description="first values of the embedding's new rows")] = "random"
     output_init: Annotated[
         Method, Field(description="first values of the output matrix's new rows; a tied model has only input_init")
     ] = "subword-mean"

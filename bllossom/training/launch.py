@@ -26,6 +26,7 @@ from bllossom.errors import BllossomError, ConfigError, Stopped
 from bllossom.training import checkpoints, ranks
 from bllossom.training.checkpoints import CHECKPOINTS, Reads
 from bllossom.training.deepspeed_engine import name_accelerator
+from bllossom.training.log import check_trackers
 from bllossom.training.ranks import Ranks
 from bllossom.training.settings import TrainingConfig
 
@@ -76,6 +77,7 @@ def publish_trained(
     """
     world = rank_count(config)
     name_accelerator()
+    check_trackers(config.track)
 
     def build(start: Callable[[Path], dict[str, Any]]) -> Callable[[Path], dict[str, Any]]:
         def checked(folder: Path) -> dict[str, Any]:

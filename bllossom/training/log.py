@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 
 from bllossom.artifacts import LOGS
 from bllossom.console import progress
-from bllossom.errors import BllossomError
+from bllossom.errors import ConfigError
 from bllossom.memory import peak_rss_bytes
 from bllossom.training.flops import training_flops_per_token
 from bllossom.training.ranks import Ranks
@@ -50,21 +50,36 @@ def step_log(folder: Path, config: TrainingConfig, ranks: Ranks, *, done: int, s
     kept = path.read_text(encoding="utf8").splitlines(keepends=True)[:done] if path.exists() else []
     path.write_text("".join(kept), encoding="utf8")
     trackers = [_tracker(name, path.parent, config) for name in config.track]
-    with path.open("a", encoding="utf8") as file, progress("training", steps) as advance:
-        advance(done)
-        yield StepLog(file, advance, trackers)
-    for tracker in trackers:
-        tracker.finish()
+    try:
+        with path.open("a", encoding="utf8") as file, progress("training", steps) as advance:
+            advance(done)
+            yield StepLog(file, advance, trackers)
+    finally:
+        for tracker in trackers:
+            tracker.finish()  # also when the run stops: a tracker holds back what it has not written yet
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse trackers that are not installed, before anything is loaded.
+
+    Raises:
+        ConfigError: names them and what to install.
+    """
+    if not names:
+        return
+    from accelerate.tracking import get_available_trackers
+
+    missing = sorted(set(names) - {tracker.value for tracker in get_available_trackers()})
+    if missing:
+        told = f"track: {', '.join(missing)} cannot be used here"
+        raise ConfigError(f"{told}; pip install {' '.join(missing)}, or leave it out")
 
 
 def _tracker(name: str, folder: Path, config: TrainingConfig) -> Any:
     from accelerate.state import PartialState
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     PartialState(cpu=not torch.cuda.is_available())
-    found = filter_trackers([name], logging_dir=folder)
-    if not found:
-        raise BllossomError(f"track: {name} is not installed; pip install {name}, or leave it out")
     kind = LOGGER_TYPE_TO_CLASS[name]
     where = {"logging_dir": folder} if kind.requires_logging_directory else {}
     tracker = kind(config.output.name, **where)

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -55,6 +55,9 @@ class Phase(Model):
 
 class PretrainConfig(TrainingConfig):
     """What `bllossom pretrain` reads."""
+
+    # A run that met a bad block has to find its checkpoint again; which blocks it left out is part of its result.
+    mending_keys: ClassVar[frozenset[str]] = frozenset({"skip_blocks"})
 
     model: Annotated[ModelSource, Field(description="a model folder, a hub id, or {init: …} to start from nothing")]
     tokens: Annotated[InputPath, Field(description="the folder that prepare made, with this model's tokenizer")]

@@ -50,13 +50,13 @@ class Lora(Model):
 class TrainingConfig(StageConfig):
     """The keys of every training stage."""
 
-    # They move a result by rounding alone, and are what one changes to go on on another machine. skip_blocks and
-    # spike_factor are here because a run that met a bad block has to find its checkpoint again.
+    # They move a result by rounding alone, and are what one changes to go on on another machine. spike_factor is here
+    # because a run that stopped at a spike has to find its checkpoint again.
     execution_keys: ClassVar[frozenset[str]] = frozenset(
         {
             *("gpus", "processes", "deepspeed", "micro_batch", "loss_chunk", "gradient_checkpointing"),
             *("attention", "liger", "compile", "checkpoint_every", "keep", "evaluate_every", "track"),
-            *("spike_factor", "skip_blocks"),
+            "spike_factor",
         }
     )
 

@@ -13,11 +13,12 @@ from command_runs import assert_same_run, log_lines, partial_of
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 from two_ranks import global_gradient
 
 from bllossom.corpus.mixture import Block, Mixture
-from bllossom.errors import BllossomError
+from bllossom.errors import BllossomError, ConfigError
 from bllossom.training import checkpoints, ranks, run
 from bllossom.training.loss import GroupLoss, loss_inputs
 from bllossom.training.models import LlamaShape, init_model
@@ -139,6 +140,22 @@ def test_spike_stops_the_run_and_skipping_its_blocks_lets_it_go_on(
     never_met = tmp_path / "never-met"
     pretrain(PretrainConfig(**settings(never_met, **skipping)))
     assert [line["loss"] for line in log_lines(output)] == [line["loss"] for line in log_lines(never_met)]
+    with pytest.raises(BllossomError, match="another result \\(skip_blocks"):
+        pretrain(PretrainConfig(**settings(output, **changes, skip_blocks=[3])))
+
+
+def test_a_tracker_gets_what_the_log_gets(settings: Settings, tmp_path: Path) -> None:
+    pretrain(PretrainConfig(**settings(tmp_path / "model", steps=3, track=["tensorboard"])))
+    found = EventAccumulator(str(tmp_path / "model/logs/model")).Reload()
+    for key in ("loss", "loss/ko", "loss/en", "gradient_norm", "learning_rate", "tokens_per_second"):
+        told = [line[key] for line in log_lines(tmp_path / "model")]
+        assert [event.value for event in found.Scalars(key)] == pytest.approx(told)
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_made(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="pip install mlflow"):
+        pretrain(PretrainConfig(**settings(tmp_path / "model", track=["mlflow"])))
+    assert not list(tmp_path.glob("model*"))
 
 
 def test_blocks_that_were_read_already_cannot_be_skipped_later(
