@@ -98,6 +98,9 @@ class GigatokenEncoder:
         import gigatoken
 
         settings = json.loads(tokenizer.backend_tokenizer.to_str())
+        if plain := [token["content"] for token in settings.get("added_tokens") or [] if not token["special"]]:
+            # The reference finds these inside text, too; no sample need hold one.
+            raise ValueError(f"it would not find the added tokens {', '.join(map(repr, plain[:3]))}")
         settings |= {"added_tokens": [], "post_processor": None}
         self._tokenizer = gigatoken.Tokenizer.from_json(json.dumps(settings))
 

@@ -69,6 +69,9 @@ def test_an_added_token_that_is_not_special_is_found_in_text(tokenizer: PreTrain
     text = "나무 <tool> 바다"
     assert len(other) - 1 in encode_text(other, text)
     assert ReferenceEncoder(other).encode([text.encode()]).ids.tolist() == encode_text(other, text)
+    encoders = Encoders(other)
+    assert encoders.fast is None  # no sampled document need hold the token that gigatoken would miss
+    assert "'<tool>'" in encoders.why_not
 
 
 @given(

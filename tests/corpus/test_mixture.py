@@ -109,6 +109,13 @@ def test_a_block_depends_on_seed_and_index_alone(tokens: Path) -> None:
     assert forwards != other.ids(range(40)).tolist()
 
 
+def test_the_order_of_the_weights_in_a_config_decides_nothing(tokens: Path) -> None:
+    one, other = (
+        open_mixture(tokens, unit="tokens", weights=dict.fromkeys(names, 1)) for names in (["ko", "en"], ["en", "ko"])
+    )
+    assert np.array_equal(one.ids(range(60)), other.ids(range(60)))
+
+
 def test_positions_restart_at_each_document(tokens: Path) -> None:
     mixture = open_mixture(tokens)
     for index in range(120):
