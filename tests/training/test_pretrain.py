@@ -41,7 +41,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 def test_new_rows_alone_leave_everything_else_bit_equal(settings: Settings, expanded: Path, tmp_path: Path) -> None:
     output = tmp_path / "model"
-    pretrain(PretrainConfig(**settings(output, model=str(expanded), trainable="new_rows", steps=4)))
+    pretrain(PretrainConfig(**settings(output, model=str(expanded), trainable="new_rows", steps=20)))
     assert_only_new_rows_moved(expanded, output)
 
 
