@@ -200,8 +200,8 @@ prepare(PrepareConfig.model_validate_json(Path(sys.argv[1]).read_text()))"
 
 @pytest.mark.parametrize(("kill", "stops"), [(signal.SIGKILL, (1, 12)), (signal.SIGINT, (12,))])
 def test_a_killed_run_goes_on_to_the_same_bytes(make, tmp_path: Path, kill: signal.Signals, stops: Any) -> None:  # type: ignore[no-untyped-def]
-    whole = prepare(make(output=tmp_path / "whole", shard_bytes=1500, near_duplicates={"threshold": 0.9}))
-    config = make(shard_bytes=1500, near_duplicates={"threshold": 0.9})
+    whole = prepare(make(output=tmp_path / "whole", shard_bytes=500, near_duplicates={"threshold": 0.9}))
+    config = make(shard_bytes=500, near_duplicates={"threshold": 0.9})
     (tmp_path / "config.json").write_text(config.model_dump_json())
     command = [sys.executable, "-c", RUN, str(tmp_path / "config.json")]
     environment = os.environ | {"PYTHONPATH": str(Path(stage.__file__).parents[2])}
