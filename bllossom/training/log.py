@@ -1,6 +1,7 @@
 """What a run says of each step: a line of JSON always, and the trackers that accelerate brings if asked for."""
 
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,7 +80,11 @@ def _tracker(name: str, folder: Path, config: TrainingConfig) -> Any:
     from accelerate.state import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+    before = dict(os.environ)
     PartialState(cpu=not torch.cuda.is_available())
+    # It leaves RANK and others in the environment, where the next stage of a recipe would take them for a launcher's.
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
     kind = LOGGER_TYPE_TO_CLASS[name]
     where = {"logging_dir": folder} if kind.requires_logging_directory else {}
     tracker = kind(config.output.name, **where)

@@ -1,6 +1,7 @@
 """The loss and the gradient are those of the global batch, documents do not see each other, bad steps stop the run."""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +147,7 @@ def test_spike_stops_the_run_and_skipping_its_blocks_lets_it_go_on(
 
 def test_a_tracker_gets_what_the_log_gets(settings: Settings, tmp_path: Path) -> None:
     pretrain(PretrainConfig(**settings(tmp_path / "model", steps=3, track=["tensorboard"])))
+    assert "WORLD_SIZE" not in os.environ
     found = EventAccumulator(str(tmp_path / "model/logs/model")).Reload()
     for key in ("loss", "loss/ko", "loss/en", "gradient_norm", "learning_rate", "tokens_per_second"):
         told = [line[key] for line in log_lines(tmp_path / "model")]
