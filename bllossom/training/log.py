@@ -80,11 +80,13 @@ def _tracker(name: str, folder: Path, config: TrainingConfig) -> Any:
     from accelerate.state import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    before = dict(os.environ)
-    PartialState(cpu=not torch.cuda.is_available())
-    # It leaves RANK and others in the environment, where the next stage of a recipe would take them for a launcher's.
+    before, threads = dict(os.environ), torch.get_num_threads()
+    PartialState()
+    # Where a process group is, it leaves RANK and others in the environment, which the next stage of a recipe would take
+    # for a launcher's, and another number of threads, with which sums round differently.
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
+    torch.set_num_threads(threads)
     kind = LOGGER_TYPE_TO_CLASS[name]
     where = {"logging_dir": folder} if kind.requires_logging_directory else {}
     tracker = kind(config.output.name, **where)
