@@ -82,8 +82,8 @@ def _tracker(name: str, folder: Path, config: TrainingConfig) -> Any:
 
     before, threads = dict(os.environ), torch.get_num_threads()
     PartialState()
-    # Where a process group is, it leaves RANK and others in the environment, which the next stage of a recipe would take
-    # for a launcher's, and another number of threads, with which sums round differently.
+    # Where a process group is, it leaves RANK and others in the environment, which the next stage of a recipe would
+    # take for a launcher's, and another number of threads, with which sums round differently.
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     torch.set_num_threads(threads)
