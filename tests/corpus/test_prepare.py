@@ -7,6 +7,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -206,7 +207,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(make, tmp_path: Path, kill: sign
     command = [sys.executable, "-c", RUN, str(tmp_path / "config.json")]
     environment = os.environ | {"PYTHONPATH": str(Path(stage.__file__).parents[2])}
     for marks in stops:
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+        # A shell starts what it runs in the background deaf to Ctrl-C, and children inherit that.
+        hearing = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment, preexec_fn=hearing)
         while len(list(tmp_path.glob("tokens.partial-*/work/*.mark.json"))) < marks:
             assert process.poll() is None
             time.sleep(0.001)
