@@ -61,6 +61,42 @@ def test_the_reference_gives_the_tokenizers_ids_of_any_text(
     assert [row.tolist() for row in rows] == [encode_text(tokenizer, text) for text in texts]
 
 
+@settings(deadline=None, max_examples=20)
+@given(
+    words=st.lists(
+        st.sampled_from(["나무", "바다 ", " 하늘", "a", "x" * 1100, "▁", "☃", "\n"]), min_size=700, max_size=900
+    )
+)
+def test_long_documents_are_cut_without_a_trace(
+    tokenizer: PreTrainedTokenizerFast, reference: ReferenceEncoder, words: list[str]
+) -> None:
+    for text in ("".join(words), " ".join(words)):
+        assert reference.encode([text.encode()]).ids.tolist() == encode_text(tokenizer, text)
+
+
+def test_documents_are_left_whole_where_pieces_reach_into_the_next_word(tokenizer: PreTrainedTokenizerFast) -> None:
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    settings["model"]["vocab"]["무▁"] = len(settings["model"]["vocab"])
+    settings["model"]["merges"].insert(0, ["무", "▁"])
+    other = PreTrainedTokenizerFast(tokenizer_object=type(tokenizer.backend_tokenizer).from_str(json.dumps(settings)))
+    text = "나무 " * 600
+    expected = encode_text(other, text)
+    assert settings["model"]["vocab"]["무▁"] in expected
+    assert ReferenceEncoder(other).encode([text.encode()]).ids.tolist() == expected
+
+
+def test_a_truncation_saved_with_the_tokenizer_cuts_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
+    backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
+    backend.enable_truncation(4)
+    backend.enable_padding(length=50)
+    other = PreTrainedTokenizerFast(tokenizer_object=backend)
+    texts = ["나무 바다 하늘 사람".encode()]
+    encoders = Encoders(other)
+    assert encoders.fast is not None
+    expected = ReferenceEncoder(tokenizer).encode(texts).ids.tolist()
+    assert [encoder.encode(texts).ids.tolist() for encoder in (encoders.reference, encoders.fast)] == [expected] * 2
+
+
 def test_an_added_token_that_is_not_special_is_found_in_text(tokenizer: PreTrainedTokenizerFast) -> None:
     other = PreTrainedTokenizerFast(
         tokenizer_object=type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
