@@ -1,18 +1,23 @@
 """sft on the machinery that pretrain uses: the same answers however the batch is cut, and an exact way on."""
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_runs import log_lines
+import torch
+import yaml
+from command_runs import assert_same_run, log_lines, start, wait_for_step
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bllossom.artifacts import verify
 from bllossom.errors import ConfigError, Stopped
 from bllossom.training import sft as sft_module
+from bllossom.training.merge_adapter import MergeAdapterConfig, merge_adapter
 from bllossom.training.models import LlamaShape, init_model, save_model
 from bllossom.training.rows import Row
 from bllossom.training.sft import ExampleRows, SftConfig, sft
@@ -81,3 +86,87 @@ def test_loss_weighs_every_supervised_token_alike(make: Callable[..., SftConfig]
 def test_batch_that_micro_batches_do_not_divide(make: Callable[..., SftConfig]) -> None:
     with pytest.raises(ConfigError, match="4 examples a step are not a multiple of 1 ranks × micro_batch 3"):
         sft(make("model", micro_batch=3))
+
+
+def launch(config: SftConfig) -> tuple[str, ...]:
+    """The command that runs `config`, for `start`."""
+    path = config.output.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return ("-m", "bllossom.cli", "sft", "--config", str(path))
+
+
+def run_two_ranks(config: SftConfig) -> None:
+    process = start(*launch(config))
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+
+
+def relative_distance(one: Path, other: Path, before: Path) -> float:
+    """How far two runs' weights are apart, as a share of how far they moved: L2 over all weights, in fp64."""
+    weights = [load_file(folder / "model.safetensors") for folder in (one, other, before)]
+    moves = [torch.cat([(weights[i][n] - weights[2][n]).double().flatten() for n in weights[2]]) for i in (0, 1)]
+    return float((moves[0] - moves[1]).norm() / moves[0].norm())
+
+
+@pytest.mark.slow
+def test_two_ranks_have_the_gradient_of_one_process(make: Callable[..., SftConfig], model: Path) -> None:
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (pip install 'bllossom[deepspeed]')")
+    # With so large an epsilon AdamW's first step is peak / epsilon = 10 times the gradient: the weights show it.
+    changes = {"examples_per_step": 10, "micro_batch": 5, "epochs": 1, "learning_rate": {"peak": 1e5}}
+    changes |= {"optimizer": {"epsilon": 1e4, "weight_decay": 0.0, "gradient_clip": 1e4}}
+    one, two = make("one", **changes), make("two", **changes, deepspeed="zero2", processes=2)
+    sft(one)
+    run_two_ranks(two)
+    [step_of_one], [step_of_two] = log_lines(one.output), log_lines(two.output)
+    assert step_of_two["loss"] == pytest.approx(step_of_one["loss"], rel=1e-6)
+    # fp32 sums in another order, as between any two ways to cut a batch of pretrain.
+    assert relative_distance(one.output, two.output, model) < 5e-6
+
+
+@pytest.mark.slow
+def test_two_ranks_train_as_one_process_and_go_on_exactly(make: Callable[..., SftConfig], model: Path) -> None:
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (pip install 'bllossom[deepspeed]')")
+    ranks = {"epochs": 8, "deepspeed": "zero2", "processes": 2}
+    one, two, killed = make("one", epochs=8), make("two", **ranks), make("killed", **ranks)
+    sft(one)
+    run_two_ranks(two)
+    losses = [[line["loss"] for line in log_lines(config.output)] for config in (one, two)]
+    assert len(losses[0]) == 20
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    # Gradients may differ by 5e-6 at each step; AdamW divides them by their size, so that the weights differ alike.
+    assert relative_distance(one.output, two.output, model) < 1e-5
+
+    process = start(*launch(killed))
+    wait_for_step(killed.output, 9, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process = start(*launch(killed))
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert "going on after step" in said
+    assert_same_run(two.output, killed.output)
+
+
+@pytest.mark.parametrize("engine", [None, "zero2", "zero3"])
+def test_adapter_trains_and_merges_into_what_peft_loads(
+    engine: str | None, make: Callable[..., SftConfig], model: Path, tmp_path: Path
+) -> None:
+    peft = pytest.importorskip("peft", reason="peft is not installed (pip install 'bllossom[lora]')")
+    if engine is not None:
+        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (pip install 'bllossom[deepspeed]')")
+    sft(make("adapter", epochs=8, lora={"rank": 4, "alpha": 8}, deepspeed=engine))
+    lines = log_lines(tmp_path / "adapter")
+    assert lines[-1]["loss"] < lines[0]["loss"] - 0.1
+    merge_adapter(MergeAdapterConfig(adapter=tmp_path / "adapter", output=tmp_path / "merged"))
+    assert verify(tmp_path / "merged") == []
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template
+
+    ids = torch.arange(1000, 1400).view(4, 100)
+    base = AutoModelForCausalLM.from_pretrained(model)
+    with torch.no_grad():
+        before = base(input_ids=ids).logits
+        through_peft = peft.PeftModel.from_pretrained(base, tmp_path / "adapter")(input_ids=ids).logits
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")(input_ids=ids).logits
+    assert (before - merged).abs().max() > 0.01
+    # peft adds B (A x) to W x, the merged weight is added up first: fp32 rounds at other places.
+    torch.testing.assert_close(merged, through_peft, rtol=1e-5, atol=1e-5)
