@@ -24,7 +24,7 @@ from bllossom.model.checkpoint import INDEX, Checkpoint, fetch, open_checkpoint
 from bllossom.model.shards import FLOAT_DTYPES, Growth, Rows, Shard, StoredTensor, read_shard, rewrite
 from bllossom.model.surgery import CARRIED_FILES, TOKENIZER_FILES
 from bllossom.training.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
-from bllossom.training.models import check_headers
+from bllossom.training.models import check_headers, told_rows
 
 BLOCK_ROWS = 1024
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
@@ -128,6 +128,7 @@ class Merge:
         """The stage's own numbers."""
         names = [tensor.name for tensor in self.adapter.tensors]
         return {
+            **told_rows(self.base.folder),
             "rows": self.base.config["vocab_size"],
             "merged_matrices": sum(name.endswith(DOWN) for name in names),
             "replaced_matrices": [self.target(name) for name in names if not name.endswith((DOWN, UP))],

@@ -73,13 +73,20 @@ def check_rows(source: str, model: PreTrainedModel, pieces: int) -> None:
         BllossomError: says both numbers and what to run.
     """
     found = model.config.vocab_size
-    manifest = read_manifest(Path(source)) if Path(source).is_dir() else None
-    told = manifest.figures.get("rows", found) if manifest else found
+    told = told_rows(source).get("rows", found)
     if found < pieces or found != told:
         raise BllossomError(
             f"{source}: the model has {found:,} rows, its manifest says {told:,}, the tokens have {pieces:,} pieces; "
             "run `bllossom expand` with the tokenizer of these tokens, or prepare tokens with the model's own"
         )
+
+
+def told_rows(source: str | Path) -> dict[str, int]:
+    """What a model's manifest says of its embedding rows, for the next one's: `rows`, and where expand added some
+    `old_rows`. Nothing for a model that no stage published."""
+    manifest = read_manifest(Path(source)) if Path(source).is_dir() else None
+    figures = manifest.figures if manifest else {}
+    return {name: figures[name] for name in ("rows", "old_rows") if name in figures}
 
 
 def prepare_for_training(model: PreTrainedModel, config: TrainingConfig) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
-from bllossom.artifacts import Manifest, fingerprint, read_manifest
+from bllossom.artifacts import Manifest, fingerprint
 from bllossom.config import InputPath, Model, is_hub_id
 from bllossom.console import say
 from bllossom.corpus.encode import tokenizer_fingerprint
@@ -33,6 +33,7 @@ from bllossom.training.models import (
     copy_tokenizer,
     init_model,
     load_model,
+    told_rows,
 )
 from bllossom.training.optimization import Trainable, select_trainable
 from bllossom.training.ranks import Ranks
@@ -301,7 +302,8 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         copy_tokenizer(config.tokens / "tokenizer", folder)
         for leftover in (CHECKPOINTS, PHASES):
             shutil.rmtree(folder / leftover, ignore_errors=True)
-    return sizes | {"tokens": steps * config.global_batch} | {"mixture": _shares(plan)} | figures_of(start)
+    told = told_rows(config.model) if isinstance(config.model, str) else {}
+    return sizes | told | {"tokens": steps * config.global_batch} | {"mixture": _shares(plan)} | figures_of(start)
 
 
 def _model(config: PretrainConfig, source: str | InitModel, pieces: int) -> PreTrainedModel:
@@ -347,9 +349,10 @@ def _old_rows(config: PretrainConfig) -> int:
     Raises:
         BllossomError: nobody wrote that down.
     """
-    manifest = read_manifest(Path(config.model)) if isinstance(config.model, str) else None
-    if isinstance(config.model, InitModel) or manifest is None or "old_rows" not in manifest.figures:
+    told = told_rows(config.model) if isinstance(config.model, str) else {}
+    if "old_rows" not in told:
         raise BllossomError(
-            "trainable: new_rows needs a model that `bllossom expand` made: its manifest knows the rows"
+            "trainable: new_rows needs a model that `bllossom expand` made, or one trained from it: the manifest knows "
+            "the rows"
         )
-    return int(manifest.figures["old_rows"])
+    return told["old_rows"]

@@ -16,7 +16,7 @@ from bllossom.instructions.template import CHAT_TEMPLATE
 from bllossom.training.checkpoints import CHECKPOINTS, Reads
 from bllossom.training.launch import publish_trained, rank_count
 from bllossom.training.lora import add_adapters, check_base
-from bllossom.training.models import copy_tokenizer, load_model
+from bllossom.training.models import copy_tokenizer, load_model, told_rows
 from bllossom.training.ranks import Ranks
 from bllossom.training.rows import IGNORED, Row
 from bllossom.training.run import accumulation_of, figures_of, train_and_save
@@ -136,7 +136,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         tokenizer.save_pretrained(folder)
         copy_tokenizer(Path(config.model), folder)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return figures | figures_of(state)
+    return told_rows(config.model) | figures | figures_of(state)
 
 
 def _list_too_long(examples: Examples, folder: Path) -> None:

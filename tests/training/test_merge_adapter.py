@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
+from command_runs import assert_only_new_rows_moved
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from typer.testing import CliRunner
 
-from bllossom.artifacts import MANIFEST, fingerprint, verify
+from bllossom.artifacts import MANIFEST, fingerprint, read_manifest, verify
+from bllossom.cli import make_app
 from bllossom.errors import BllossomError
 from bllossom.training import run
 from bllossom.training.engine import Engine
@@ -134,3 +138,66 @@ def test_rank_stabilised_scale(trained: tuple[Path, torch.Tensor], expanded: Pat
     through_peft = logits(peft.PeftModel.from_pretrained(base, adapter))
     merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged"))
     torch.testing.assert_close(merged, through_peft, rtol=1e-5, atol=1e-5)
+
+
+def test_merged_model_knows_its_old_rows(
+    trained: tuple[Path, torch.Tensor], settings: Settings, tmp_path: Path
+) -> None:
+    merged = merge_adapter(MergeAdapterConfig(adapter=trained[0], output=tmp_path / "merged"))
+    assert merged.figures["rows"] == 300
+    assert merged.figures["old_rows"] == 200
+    changes = {"model": str(tmp_path / "merged"), "trainable": "new_rows"}
+    pretrain(PretrainConfig(**settings(tmp_path / "model", **changes)))
+    assert_only_new_rows_moved(tmp_path / "merged", tmp_path / "model")
+    manifest = read_manifest(tmp_path / "model")
+    assert manifest is not None
+    assert (manifest.figures["rows"], manifest.figures["old_rows"]) == (300, 200)
+
+
+def test_base_that_nobody_expanded_tells_no_old_rows(
+    trained: tuple[Path, torch.Tensor], expanded: Path, tmp_path: Path
+) -> None:
+    base = copy(trained[0], tmp_path / "adapter").parent / "base"
+    shutil.copytree(expanded, base, ignore=shutil.ignore_patterns(MANIFEST))
+    config = MergeAdapterConfig(adapter=tmp_path / "adapter", model=str(base), output=tmp_path / "merged")
+    figures = merge_adapter(config).figures
+    assert figures["rows"] == 300
+    assert "old_rows" not in figures
+
+
+def test_step_of_a_recipe(settings: Settings, expanded: Path, tmp_path: Path) -> None:
+    """An adapter is trained, merged, and the merged model trained on; a second run finds everything there."""
+
+    def bllossom(*arguments: object) -> tuple[str, str]:
+        done = CliRunner().invoke(make_app(), [str(argument) for argument in arguments])
+        assert done.exit_code == 0, done.output
+        return done.stdout, done.stderr
+
+    pretraining = settings(Path("set by the recipe"), steps=2)
+    (tmp_path / "pretrain.yaml").write_text(yaml.safe_dump(pretraining))
+    (tmp_path / "merge-adapter.yaml").write_text("{output: out, adapter: adapter}")
+    lora = {"model": str(expanded), "lora": {"rank": 4, "alpha": 8}, "trainable": "embeddings"}
+    merge = {"adapter": "${steps.adapter.output}"}
+    steps = [
+        {"name": "adapter", "stage": "pretrain", "config": "pretrain.yaml", "set": lora},
+        {"name": "merged", "stage": "merge-adapter", "config": "merge-adapter.yaml", "set": merge},
+        {"name": "on", "stage": "pretrain", "config": "pretrain.yaml", "set": {"model": "${steps.merged.output}"}},
+    ]
+    runs, recipe = tmp_path / "runs", tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"output": str(runs), "steps": steps}))
+
+    assert "what is merged is known once the adapter and its base are here" in bllossom("run", recipe, "--dry-run")[0]
+    assert not runs.exists()
+    bllossom("run", recipe)
+    assert [verify(runs / name) for name in ("adapter", "merged", "on")] == [[], [], []]
+    before = {path: path.stat().st_mtime_ns for path in runs.glob("*/*")}
+    assert bllossom("run", recipe)[1].count("nothing to do") == 3
+    assert {path: path.stat().st_mtime_ns for path in runs.glob("*/*")} == before
+
+    planned = f"{expanded} + 2.0 · B A in 14 matrices; lm_head.weight, model.embed_tokens.weight replaced"
+    assert planned in bllossom("run", recipe, "--dry-run")[0]
+    typed = (f"adapter={runs / 'adapter'}", f"output={tmp_path / 'typed'}")
+    assert planned in bllossom("merge-adapter", *typed, "--dry-run")[0]
+    assert not (tmp_path / "typed").exists()
+    bllossom("merge-adapter", *typed)
+    assert fingerprint(tmp_path / "typed") == fingerprint(runs / "merged")
