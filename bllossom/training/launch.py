@@ -27,11 +27,8 @@ from bllossom.training import checkpoints, ranks
 from bllossom.training.checkpoints import CHECKPOINTS, Reads
 from bllossom.training.deepspeed_engine import name_accelerator
 from bllossom.training.log import check_trackers
-from bllossom.training.ranks import Ranks
+from bllossom.training.ranks import Failure, Ranks
 from bllossom.training.settings import TrainingConfig
-
-GRACE_SECONDS = 20
-"""How long the other ranks have to end by themselves once one has died."""
 
 Config = TypeVar("Config", bound=TrainingConfig, contravariant=True)
 
@@ -124,7 +121,7 @@ def _publish_as_rank(
         return _publish_as_first(config, work, mine, publish_with)
     told = mine.from_first(None)
     if isinstance(told, Path):
-        work(config, told, mine)
+        _work_among_others(work, config, told, mine)
         told = mine.from_first(None)
     if told is not None:
         raise BllossomError(f"rank 0 says: {told}")
@@ -146,7 +143,7 @@ def _publish_as_first(
         nonlocal training
         mine.from_first(folder.absolute())
         training = True
-        figures = work(config, folder, mine)
+        figures = _work_among_others(work, config, folder, mine)
         training = False
         return figures
 
@@ -160,10 +157,25 @@ def _publish_as_first(
     return manifest
 
 
+def _work_among_others(work: Work[Config], config: Config, folder: Path, mine: Ranks) -> dict[str, Any]:
+    """Work as a rank that something else started; where it fails, say which rank was the first to fail, and of what."""
+    try:
+        return work(config, folder, mine)
+    except Stopped:
+        raise
+    except Exception as error:
+        first = mine.first_failure(error)
+        if first.rank == mine.rank and first.traceback:
+            raise  # torch puts the rank before each line of its traceback
+        told = first.message if first.rank == mine.rank else f"{first.message.splitlines()[0]} (rank {mine.rank} ends)"
+        raise BllossomError(told) from error
+
+
 def _launched(config: Config, work: Work[Config], world: int) -> Callable[[Path], dict[str, Any]]:
     def start(folder: Path) -> dict[str, Any]:
-        # It repeats each rank's traceback in frames of its own; what matters is told below, once.
-        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        # They repeat each rank's traceback in frames of their own; what matters is told below, once.
+        for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         launch = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -175,7 +187,6 @@ def _launched(config: Config, work: Work[Config], world: int) -> Callable[[Path]
             max_restarts=0,
             start_method="spawn",
             signals_to_handle="SIGHUP,SIGQUIT",  # SIGTERM and SIGINT are ours
-            shutdown_timeout=GRACE_SECONDS,
         )
         with _forward_stop_requests():
             try:
@@ -190,40 +201,47 @@ def _launched(config: Config, work: Work[Config], world: int) -> Callable[[Path]
     return start
 
 
+class RankFailedError(Exception):
+    """A Failure as JSON, in the one form that the launcher hands on: an exception's text."""
+
+
 def _rank_main(work: Work[Config], config: Config, folder: Path) -> dict[str, Any]:
-    """What each launched rank runs. Being stopped is a result: an error would have the launcher kill the others."""
+    """What each launched rank runs. Being stopped is a result: an error would have the launcher kill the others.
+
+    Once a rank has died the launcher sends the others SIGTERM, and 30 seconds later SIGKILL.
+    """
     mine = ranks.join()
     try:
-        return {"figures": work(config, folder, mine)}
+        result: dict[str, Any] = {"figures": work(config, folder, mine)}
     except Stopped as stopped:
-        return {"stopped": str(stopped)}
-    except BllossomError as error:
-        get_error_handler().record_exception(error)  # where the launcher looks for it
-        raise SystemExit(error.exit_code) from None
-    finally:
-        ranks.leave()
+        result = {"stopped": str(stopped)}
+    except Exception as error:
+        failure = mine.first_failure(error)
+        get_error_handler().record_exception(RankFailedError(failure.model_dump_json()))
+        raise SystemExit(1) from None  # without leaving the group, for which NCCL may wait for the others
+    ranks.leave()
+    return result
 
 
 def _told(rank: int, failure: ProcessFailure) -> BllossomError:
-    """The error of the rank that died first, as one message."""
+    """What the launcher found of a rank that died, as one message; `rank` may have failed only because another had."""
     if failure.exitcode < 0:
         name = failure.signal_name()
         return BllossomError(
             f"rank {rank} was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}, the others were "
             "ended; the same command goes on from the last checkpoint"
         )
-    message = failure.message
-    traceback = ""
-    if isinstance(message, dict):
-        traceback = message.get("extraInfo", {}).get("py_callstack", "")
-        message = message.get("message", str(message))
-    kind, _, text = str(message).partition(": ")
-    if kind in ("BllossomError", "ConfigError"):
-        return BllossomError(text)
-    say(traceback)
+    # A dict where the rank recorded its error, as "class: text".
+    recorded = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+    kind, _, text = recorded.partition(": ")
+    if kind != RankFailedError.__name__:  # it could not even join the others
+        return BllossomError(text if kind in ("BllossomError", "ConfigError") else f"rank {rank} failed: {recorded}")
+    first = Failure.model_validate_json(text)
+    if not first.traceback:
+        return BllossomError(first.message)
+    say(first.traceback)
     return BllossomError(
-        f"rank {rank} failed: {message} (traceback above), the others were ended; the same command goes on from the "
-        "last checkpoint"
+        f"{first.message} (traceback above), the others were ended; the same command goes on from the last checkpoint"
     )
 
 

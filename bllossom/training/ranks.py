@@ -4,18 +4,37 @@ One process is rank 0 of 1 and needs no process group. Sums are float64 and go o
 """
 
 import os
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import torch
+from pydantic import BaseModel
 from torch import distributed
 
 from bllossom.errors import BllossomError
 
+FIRST_FAILURE = "bllossom/first-failure"
 PATIENCE = timedelta(hours=2)
 """How long ranks wait for one another: rank 0 may be hashing or writing a model of many gigabytes meanwhile."""
+
+
+class Failure(BaseModel):
+    """What a rank died of."""
+
+    rank: int
+    message: str  # names the rank, and the error's class where it was not an expected one
+    traceback: str  # empty where the error was an expected one
+
+    @classmethod
+    def of(cls, rank: int, error: Exception) -> Self:
+        """The failure of `rank` with this error."""
+        if isinstance(error, BllossomError):
+            return cls(rank=rank, message=f"rank {rank}: {error}", traceback="")
+        message = f"rank {rank} failed: {type(error).__name__}: {error}"
+        return cls(rank=rank, message=message, traceback="".join(traceback.format_exception(error)).rstrip())
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,20 @@ class Ranks:
         box = [value]
         distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
+
+    def first_failure(self, error: Exception) -> Failure:
+        """The failure that came first, where this rank now fails with `error`: its own, or the one it is an echo of.
+
+        Ask before this rank's connections close. Then what the others meet because they closed comes second for sure.
+        """
+        own = Failure.of(self.rank, error)
+        if self.world == 1:
+            return own
+        try:
+            store = distributed.distributed_c10d._get_default_store()
+            return Failure.model_validate_json(store.compare_set(FIRST_FAILURE, "", own.model_dump_json()))
+        except RuntimeError:  # whoever kept the store was killed
+            return own
 
     def wait(self) -> None:
         """Go on once every rank has come here."""

@@ -28,16 +28,16 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def write_tokens(folder: Path, *, seed: int = 0, tokenizer: str = "one") -> Path:
+def write_tokens(folder: Path, *, seed: int = 0, tokenizer: str = "one", documents: int = 240) -> Path:
     """Two languages in documents of uneven length: Markov chains, so that there is something to learn."""
     folder.mkdir(parents=True)
     sources = []
     for number, language in enumerate(("en", "ko")):
         random = np.random.default_rng([seed, number])
         records = {}
-        for where, documents in ((SHARDS, 240), (HELDOUT, 6)):
+        for where, count in ((SHARDS, documents), (HELDOUT, 6)):
             writer = ShardWriter(folder, f"{where}/{language}/news", "uint16")
-            lengths = random.integers(5, 60, documents).tolist()
+            lengths = random.integers(5, 60, count).tolist()
             ids = np.cumsum(random.integers(1, 4, sum(lengths))) % 140 + 10 + 145 * number
             writer.add(ids.astype(np.uint16), lengths, [3 * length for length in lengths])
             records[where] = writer.finish()
