@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +12,23 @@ import numpy as np
 import pytest
 import torch
 from command_runs import assert_same_run, log_lines, partial_of
+from conftest import write_tokens
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 from two_ranks import global_gradient
 
+from bllossom.artifacts import MANIFEST
 from bllossom.corpus.mixture import Block, Mixture
+from bllossom.corpus.shards import INDEX, edge_checksum, read_index
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.training import checkpoints, ranks, run
 from bllossom.training.loss import GroupLoss, loss_inputs
 from bllossom.training.models import LlamaShape, init_model
-from bllossom.training.pretrain import PretrainConfig, as_row, block_number, pretrain
+from bllossom.training.pretrain import PretrainConfig, _open_mixture, as_row, block_number, pretrain
 from bllossom.training.rows import IGNORED, Row, collate
 
 Settings = Callable[..., dict[str, Any]]
@@ -143,6 +148,57 @@ def test_spike_stops_the_run_and_skipping_its_blocks_lets_it_go_on(
     assert [line["loss"] for line in log_lines(output)] == [line["loss"] for line in log_lines(never_met)]
     with pytest.raises(BllossomError, match="another result \\(skip_blocks"):
         pretrain(PretrainConfig(**settings(output, **changes, skip_blocks=[3])))
+
+
+RARE = 299  # an id that no text of the tokens folder has
+
+
+def poison(tokens: Path, model: Path, block: Block) -> int:
+    """Put a rare token into the middle of `block` in its shard, and make that token's vector NaN in the model.
+
+    Gives the number of its document in the source.
+    """
+    [shard] = next(source.shards for source in read_index(tokens).sources if source.language == block.language)
+    path = tokens / f"{shard.file}.tokens"
+    ids = np.fromfile(path, "<u2")
+    [start] = [at for at in range(len(ids)) if np.array_equal(ids[at : at + len(block.ids)], block.ids)]
+    place = start + len(block.ids) // 2
+    ids[place] = RARE
+    ids.tofile(path)
+    index = tokens / INDEX
+    index.write_text(index.read_text().replace(shard.checksum, edge_checksum(path)))
+    weights = load_file(model / "model.safetensors")
+    weights["model.embed_tokens.weight"][RARE] = math.nan
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    (model / MANIFEST).unlink()  # it tells the fingerprint of the model that was
+    ends = np.load(tokens / f"{shard.file}.documents.npy")[:, 0]
+    return int(np.searchsorted(ends, place, side="right"))
+
+
+def test_nan_stops_the_run_with_its_blocks_and_skipping_them_lets_it_go_on(settings: Settings, tmp_path: Path) -> None:
+    tokens, model, output = write_tokens(tmp_path / "tokens"), tmp_path / "base", tmp_path / "model"
+    pretrain(PretrainConfig(**settings(model, steps=1)))
+    changes = {"tokens": str(tokens), "model": str(model), "checkpoint_every": 10}
+    bad = 8 * 6 + 5
+    block = _open_mixture(PretrainConfig(**settings(output, **changes))).block(bad)
+    document = poison(tokens, model, block)
+    with pytest.raises(BllossomError) as stopped:
+        pretrain(PretrainConfig(**settings(output, **changes)))
+    said = str(stopped.value)
+    assert said.startswith("step 7: the loss is nan; the weights before it are saved")
+    told = {int(number): line for line, number in re.findall(r"^  (block (\d+) .*)$", said, re.MULTILINE)}
+    assert list(told) == list(range(8 * 6, 8 * 7))
+    documents = re.fullmatch(rf"block {bad} \({block.language}/news, documents ([\d, ]+)\)", told[bad])
+    assert documents
+    assert str(document) in documents[1].split(", ")
+    assert checkpoints.newest(partial_of(output) / "checkpoints").name == "step-00000006"
+
+    skipping = changes | {"skip_blocks": list(told)}
+    pretrain(PretrainConfig(**settings(output, **skipping)))
+    never_met = tmp_path / "never-met"
+    pretrain(PretrainConfig(**settings(never_met, **skipping)))
+    assert [line["loss"] for line in log_lines(output)] == [line["loss"] for line in log_lines(never_met)]
+    assert (output / "model.safetensors").read_bytes() == (never_met / "model.safetensors").read_bytes()
 
 
 def test_a_tracker_gets_what_the_log_gets(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
