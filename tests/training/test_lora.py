@@ -14,13 +14,23 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.training import checkpoints
 from bllossom.training.lora import ADAPTER_WEIGHTS
 from bllossom.training.pretrain import PretrainConfig, pretrain
+from bllossom.training.reshard import reshard
 
 pytest.importorskip("peft", reason="peft is not installed (pip install 'bllossom[lora]')")
 
 Settings = Callable[..., dict[str, Any]]
 LORA = {"rank": 4, "alpha": 8}
+PHASES = {
+    "steps": None,
+    "phases": [
+        {"trainable": "new_rows", "tokens": 10 * 8 * 32},
+        {"trainable": "embeddings", "tokens": 10 * 8 * 32, "learning_rate": {"peak": 0.005}},
+    ],
+}
+"""Two phases of ten steps each."""
 EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
 
 
@@ -41,15 +51,28 @@ def assert_same_adapter(one: Path, other: Path) -> None:
     assert (one / ADAPTER_WEIGHTS).read_bytes() == (other / ADAPTER_WEIGHTS).read_bytes()
 
 
+def kill_after(step: int, output: Path, config: Path) -> None:
+    """Start the run of `config`, which publishes `output`, and kill all its processes once `step` is done."""
+    process = start("-m", "bllossom.cli", "pretrain", "--config", config)
+    wait_for_step(output, step, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def go_on(config: Path) -> str:
+    """Let the run of `config` come to its end; gives what it said."""
+    process = start("-m", "bllossom.cli", "pretrain", "--config", config)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    return said
+
+
 def test_killed_run_with_dropout_goes_on_exactly(
     make: Settings, expanded: Path, tmp_path: Path, write_yaml: Callable[..., Path]
 ) -> None:
     whole, output = tmp_path / "whole", tmp_path / "model"
     pretrain(PretrainConfig(**make(whole)))
-    process = start("-m", "bllossom.cli", "pretrain", "--config", write_yaml(make(output)))
-    wait_for_step(output, 12, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_after(12, output, write_yaml(make(output)))
     [saved] = sorted(partial_of(output).glob("checkpoints/step-*/engine/model.safetensors"))[-1:]
     assert not any(".base_layer." in name for name in load_file(saved))  # the base is not copied into checkpoints
     pretrain(PretrainConfig(**make(output)))
@@ -78,35 +101,72 @@ def test_phases_hand_their_adapters_on(make: Settings, expanded: Path, tmp_path:
         torch.testing.assert_close(weight, two[name], rtol=0, atol=1e-9)
 
 
-def test_engines_agree(make: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{"steps": 4}, PHASES], ids=["one run", "phases"])
+def test_engines_agree(changes: dict[str, Any], make: Settings, tmp_path: Path) -> None:
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (pip install 'bllossom[deepspeed]')")
     for name in ("plain", "zero2", "zero3"):
         deepspeed = None if name == "plain" else name
-        pretrain(PretrainConfig(**make(tmp_path / name, steps=4, deepspeed=deepspeed)))
+        pretrain(PretrainConfig(**make(tmp_path / name, **changes, deepspeed=deepspeed)))
     plain, zero2, zero3 = ([line["loss"] for line in log_lines(tmp_path / n)] for n in ("plain", "zero2", "zero3"))
     assert zero2 == pytest.approx(plain, rel=1e-5)
     assert zero3 == pytest.approx(plain, rel=1e-5)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["zero2", "zero3"])
-def test_two_ranks_go_on_exactly(engine: str, make: Settings, tmp_path: Path, write_yaml: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("engine", "changes", "killed_after"),
+    [("zero2", {}, 12), ("zero3", {}, 12), ("zero3", PHASES, 17)],
+    ids=["zero2", "zero3", "zero3, in the second phase"],
+)
+def test_two_ranks_go_on_exactly(
+    engine: str,
+    changes: dict[str, Any],
+    killed_after: int,
+    make: Settings,
+    tmp_path: Path,
+    write_yaml: Callable[..., Path],
+) -> None:
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (pip install 'bllossom[deepspeed]')")
-    command = ("-m", "bllossom.cli", "pretrain", "--config")
     whole, output = tmp_path / "whole", tmp_path / "model"
-    process = start(*command, write_yaml(make(whole, deepspeed=engine, processes=2)))
-    said = process.communicate()[1]
-    assert process.returncode == 0, said
-    config = write_yaml(make(output, deepspeed=engine, processes=2))
-    process = start(*command, config)
-    wait_for_step(output, 12, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    process = start(*command, config)
-    said = process.communicate()[1]
-    assert process.returncode == 0, said
-    assert "going on after step" in said
+    changes = changes | {"deepspeed": engine, "processes": 2}
+    go_on(write_yaml(make(whole, **changes)))
+    config = write_yaml(make(output, **changes))
+    kill_after(killed_after, output, config)
+    assert "going on after step" in go_on(config)
     assert_same_adapter(whole, output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("engine", "changes", "killed_after"),
+    [(None, {}, 12), ("zero1", {}, 12), ("zero2", {}, 12), ("zero3", {}, 12), ("zero3", PHASES, 17)],
+    ids=["replicas", "zero1", "zero2", "zero3", "zero3, in the second phase"],
+)
+def test_one_rank_goes_on_from_two_after_reshard(
+    engine: str | None,
+    changes: dict[str, Any],
+    killed_after: int,
+    make: Settings,
+    tmp_path: Path,
+    write_yaml: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if engine is not None:
+        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (pip install 'bllossom[deepspeed]')")
+    whole, output = tmp_path / "whole", tmp_path / "model"
+    changes = changes | {"lora": LORA, "deepspeed": engine}  # no dropout: each rank draws its own
+    pretrain(PretrainConfig(**make(whole, **changes)))
+    kill_after(killed_after, output, write_yaml(make(output, **changes, processes=2)))
+    checkpoint = checkpoints.newest(partial_of(output) / "checkpoints")
+    assert checkpoint is not None
+    with pytest.raises(BllossomError, match=f"made by 2 ranks, this run has 1; .*bllossom reshard {checkpoint}"):
+        pretrain(PretrainConfig(**make(output, **changes)))
+    reshard(checkpoint)
+    step = checkpoints.read_state(checkpoint).step
+    pretrain(PretrainConfig(**make(output, **changes)))
+    assert f"going on after step {step} of 20" in capsys.readouterr().err
+    one, two = ([(line["loss"], line["gradient_norm"]) for line in log_lines(folder)] for folder in (whole, output))
+    assert two == [pytest.approx(pair, rel=1e-6) for pair in one]
 
 
 def test_what_lora_refuses(make: Settings, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
