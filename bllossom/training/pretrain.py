@@ -172,6 +172,11 @@ class BlockRows:
         block = self.mixture.block(number)
         return f"block {number} ({block.language}/{block.source}, documents {', '.join(map(str, block.documents))})"
 
+    def leave_out(self, indices: Sequence[int]) -> str:
+        """The override that leaves out these rows' blocks, beside those that are left out already."""
+        blocks = sorted({*self.skip_blocks, *(block_number(index, self.skip_blocks) for index in indices)})
+        return f"run the same command with the bad ones left out (all: 'skip_blocks=[{','.join(map(str, blocks))}]')"
+
 
 def as_row(block: Block, document_mask: bool) -> Row:
     """A block with its labels."""

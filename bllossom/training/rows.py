@@ -39,6 +39,10 @@ class RowSource(Protocol):
         """Where that row comes from, for a person who has to look at it."""
         ...
 
+    def leave_out(self, indices: Sequence[int]) -> str:
+        """What a person does to go on without such of these rows as are bad."""
+        ...
+
 
 @dataclass(frozen=True)
 class MicroBatch:

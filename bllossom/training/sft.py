@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -60,6 +61,10 @@ class ExampleRows:
     def describe(self, index: int) -> str:
         """Which example it is, counted over all files from 0, leaving out what was dropped."""
         return f"example {self._place(index)}"
+
+    def leave_out(self, indices: Sequence[int]) -> str:
+        """Other data are another run."""
+        return "take the bad ones out of the data and start over with --force"
 
     def _place(self, index: int) -> int:
         epoch, place = divmod(index, len(self.examples.items))

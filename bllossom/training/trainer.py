@@ -208,11 +208,11 @@ def _problem(loss: float, recent: Sequence[float], factor: float | None) -> str 
 
 
 def _bad_step(step: int, problem: str, source: RowSource, segment: Segment, saved: str) -> str:
-    first = step * segment.rows_per_step
-    rows = "\n".join(f"  {source.describe(first + offset)}" for offset in range(segment.rows_per_step))
+    indices = range(step * segment.rows_per_step, (step + 1) * segment.rows_per_step)
+    rows = "\n".join(f"  {source.describe(index)}" for index in indices)
     return (
-        f"step {step + 1}: {problem}; {saved}. Its rows:\n{rows}\nlook at these, then leave bad ones out "
-        "(skip_blocks), lower learning_rate.peak, or raise spike_factor, and run the same command"
+        f"step {step + 1}: {problem}; {saved}. Its rows:\n{rows}\nlook at these, then {source.leave_out(indices)}; or "
+        "go on with a higher spike_factor where it was a spike; or start over with a lower learning_rate.peak"
     )
 
 

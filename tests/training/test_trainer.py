@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from command_runs import assert_same_run, log_lines, partial_of
 from conftest import write_tokens
 from hypothesis import given
@@ -193,7 +194,10 @@ def test_nan_stops_the_run_with_its_blocks_and_skipping_them_lets_it_go_on(setti
     assert str(document) in documents[1].split(", ")
     assert checkpoints.newest(partial_of(output) / "checkpoints").name == "step-00000006"
 
-    skipping = changes | {"skip_blocks": list(told)}
+    override = re.search("'(skip_blocks=.*)'", said)
+    assert override
+    skipping = changes | yaml.safe_load(override[1].replace("=", ": "))
+    assert skipping["skip_blocks"] == list(told)
     pretrain(PretrainConfig(**settings(output, **skipping)))
     never_met = tmp_path / "never-met"
     pretrain(PretrainConfig(**settings(never_met, **skipping)))
