@@ -11,7 +11,6 @@ its peak memory is its own. Files were just read or written, so the page cache i
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import commit, machine
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bllossom.artifacts import publish
@@ -302,17 +302,6 @@ def report(result: dict[str, Any]) -> str:
             times = " | ".join(f"{run[key]:.1f}" for key in ("load_seconds", "resize_seconds", "save_seconds"))
             lines.append(f"| {step} | {times} | {run['total_seconds']:.1f} | {run['peak_rss_gb']:.2f} |")
     return "\n".join(lines) + "\n"
-
-
-def machine() -> str:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB"
-
-
-def commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ Results go to docs/results/init.md, .json and .svg. What is in --work/runs.json 
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -23,6 +21,7 @@ from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
+from machine import commit, machine
 from transformers import AutoModelForCausalLM
 
 from bllossom.config import load_config
@@ -221,17 +220,6 @@ def plot(runs: Runs, base: Bits) -> str:
     for index, pair in enumerate(pairs):
         parts.append(f'<text x="{left - 12}" y="{44 + index * row}" text-anchor="end">{pair}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
-
-
-def machine() -> str:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB"
-
-
-def commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
 
 
 if __name__ == "__main__":

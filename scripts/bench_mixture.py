@@ -6,25 +6,27 @@ Korean and English below BLLOSSOM_SHARED (default ../shared) are prepared with L
 tokens, 7:3, are then written as a data set per language, and interleaved and shuffled. Every side gives int64 arrays
 of its own (a view into a file would have read nothing yet). `row by row` takes rows of the interleaved set, in the
 faster of its two formats; `materialised` has it written out in order first (flatten_indices, not timed) and reads
-Arrow batches, its fastest way. All sides read the same number of blocks, taking turns; the files are in the page cache.
+Arrow batches, its fastest way. Both batched ways are measured with several sizes of batch, and compared at the best of
+each. All sides read the same number of blocks, taking turns; the files are in the page cache, and the mixture is opened
+anew for each reading, so that it has to find out again which block is where.
 Results go to docs/results/mixture.md and .json.
 """
 
 import argparse
 import json
 import os
-import platform
 import re
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, Sequence, Value, interleave_datasets
+from machine import commit, machine
 
 from bllossom.corpus.mixture import Mixture, MixtureConfig
 from bllossom.corpus.prepare import PrepareConfig, prepare
@@ -34,13 +36,14 @@ ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("BLLOSSOM_SHARED", ROOT.parent / "shared"))
 BLOCK = 2048
 WEIGHTS = {"ko": 7.0, "en": 3.0}
-BATCH = 64
+BATCHES = (64, 256, 512)
+OURS, ARROW = "mixture.ids, batches", "interleave_datasets, materialised, Arrow batches"
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--blocks", type=int, default=8192, help="blocks read by each side and repeat")
+    parser.add_argument("--blocks", type=int, default=16384, help="blocks read by each side, or all there are")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--work", type=Path, default=None, help="an empty folder for tokens and data sets")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "mixture")
@@ -62,30 +65,24 @@ def measure(work: Path, blocks: int, repeats: int) -> dict[str, Any]:
         }
     )
     prepare(config)
-    mixture = Mixture.open(config.output, MixtureConfig(weights=WEIGHTS), BLOCK, seed=0)
+
+    def opened() -> Mixture:
+        return Mixture.open(config.output, MixtureConfig(weights=WEIGHTS), BLOCK, seed=0)
+
+    mixture = opened()
     blocks = min(blocks, mixture.longest())
-    interleaved = make_datasets(work, mixture, blocks)
-    flat = interleaved.flatten_indices().with_format("arrow")
-    python, numpy = interleaved.with_format(None), interleaved.with_format("numpy")
-    sides: dict[str, Callable[[], Iterator[np.ndarray]]] = {
-        "mixture.ids, batches of 64": lambda: read_ids(mixture, blocks),
-        "mixture.block, one by one, with positions": lambda: (mixture.block(at).ids for at in range(blocks)),
-        "interleave_datasets, row by row (python)": lambda: (np.asarray(python[at]["ids"]) for at in range(blocks)),
-        "interleave_datasets, row by row (numpy)": lambda: (
-            numpy[at]["ids"].astype(np.int64, copy=False) for at in range(blocks)
-        ),
-        "interleave_datasets, materialised, Arrow batches of 64": lambda: read_arrow(flat),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    ways = sides(make_datasets(work, mixture, blocks), blocks)
+    seconds: dict[str, list[float]] = {}
     for repeat in range(repeats + 1):
-        for name, side in sides.items():
+        for name, read in ways.items():
+            fresh = opened()
             started = time.perf_counter()
-            read = sum(part.size for part in side())
-            if repeat:  # the first one warms the caches
-                seconds[name].append((time.perf_counter() - started) / blocks)
-            assert read == blocks * BLOCK
+            tokens = sum(part.size for part in read(fresh))
+            if repeat:  # the first one warms the page cache
+                seconds.setdefault(name, []).append((time.perf_counter() - started) / blocks)
+            assert tokens == blocks * BLOCK
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {cpu_name()}",
+        "machine": machine(),
         "commit": commit(),
         "blocks": blocks,
         "seconds_per_block": seconds,
@@ -129,41 +126,45 @@ def make_datasets(work: Path, mixture: Mixture, blocks: int) -> Dataset:
     return mixed.shuffle(seed=0).select(range(blocks))
 
 
-def read_ids(mixture: Mixture, blocks: int) -> Iterator[np.ndarray]:
-    for at in range(0, blocks, BATCH):
-        yield mixture.ids(range(at, min(at + BATCH, blocks)))
+def sides(interleaved: Dataset, blocks: int) -> dict[str, Callable[[Mixture], Iterator[np.ndarray]]]:
+    """What is measured, by name."""
+    flat = interleaved.flatten_indices().with_format("arrow")
+    python, numpy = interleaved.with_format(None), interleaved.with_format("numpy")
+    return {
+        **{f"{OURS} of {size}": partial(read_ids, blocks=blocks, size=size) for size in BATCHES},
+        "mixture.block, one by one, with positions": lambda mixture: (mixture.block(at).ids for at in range(blocks)),
+        "interleave_datasets, row by row (python)": lambda _: (np.asarray(python[at]["ids"]) for at in range(blocks)),
+        "interleave_datasets, row by row (numpy)": lambda _: (
+            numpy[at]["ids"].astype(np.int64, copy=False) for at in range(blocks)
+        ),
+        **{f"{ARROW} of {size}": partial(read_arrow, flat=flat, size=size) for size in BATCHES},
+    }
 
 
-def read_arrow(flat: Dataset) -> Iterator[np.ndarray]:
-    for batch in flat.iter(BATCH):
+def read_ids(mixture: Mixture, blocks: int, size: int) -> Iterator[np.ndarray]:
+    for at in range(0, blocks, size):
+        yield mixture.ids(range(at, min(at + size, blocks)))
+
+
+def read_arrow(_: Mixture, flat: Dataset, size: int) -> Iterator[np.ndarray]:
+    for batch in flat.iter(size):
         # astype copies, as int32 becomes int64
         yield batch["ids"].combine_chunks().flatten().to_numpy().reshape(-1, BLOCK).astype(np.int64)
 
 
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
-
-
-def commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
-    ).stdout.strip()
-
-
 def render(results: dict[str, Any]) -> str:
     medians = {name: statistics.median(times) for name, times in results["seconds_per_block"].items()}
-    ours = medians["mixture.ids, batches of 64"]
+    ours = min(median for name, median in medians.items() if name.startswith(OURS))
     lines = [
         "# Reading random blocks of a mixture",
         "",
         f"{results['machine']}; commit {results['commit']}; `python scripts/bench_mixture.py`.",
         f"{results['blocks']:,} blocks of {BLOCK:,} tokens as int64; medians.",
         "",
-        "| way | µs a block | of which mixture.ids takes |",
+        "| way | µs a block | beside the best of mixture.ids |",
         "|---|--:|--:|",
     ]
-    lines += [f"| {name} | {1e6 * each:.1f} | 1/{each / ours:.1f} |" for name, each in medians.items()]
+    lines += [f"| {name} | {1e6 * each:.1f} | {each / ours:.2f} × |" for name, each in medians.items()]
     totals = {unit: sum(read[unit] for read in results["read"].values()) for unit in ("bytes", "tokens")}
     lines += ["", "What the plan says, and what the blocks held when read:", "", "```", *results["plan"], "```", ""]
     lines += ["| language | target, by bytes | read, by bytes | read, by tokens |", "|---|--:|--:|--:|"]

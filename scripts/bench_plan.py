@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from machine import commit, machine
+
 from bllossom.config import load_config
 from bllossom.corpus.mixture import MixtureConfig
 from bllossom.corpus.prepare import PrepareConfig, prepare
@@ -211,11 +213,6 @@ def _disk(plan: RunPlan) -> list[str]:
     ]
 
 
-def _machine() -> str:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
-    return f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}, commit {commit.strip()}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--no-measure", action="store_true", help="keep the measurements of docs/results/plan.json")
@@ -236,7 +233,7 @@ def main() -> None:
             measured_lines, measured = measured_table(make_tokens(Path(work) / "small", SMALL_TEXT))
     table_lines, clusters = plan_tables(tokens["tokens"])
     text = PAGE.format(
-        machine=_machine(),
+        machine=f"{machine()}, Python {platform.python_version()}, commit {commit()}",
         tokens="\n".join(token_lines),
         plan="\n".join(table_lines),
         measured="\n".join(measured_lines),

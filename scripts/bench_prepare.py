@@ -13,7 +13,6 @@ were just read, so the page cache is warm for both sides. Results go to docs/res
 import argparse
 import json
 import os
-import platform
 import random
 import shutil
 import statistics
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from machine import commit, machine
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("BLLOSSOM_SHARED", ROOT.parent / "shared"))
@@ -105,7 +105,7 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         theirs.append(run_datasets(work, small, tokenizer))
     reference = run_prepare(work, small, tokenizer, force_reference=True)
     results: dict[str, Any] = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {cpu_name()}",
+        "machine": machine(),
         "commit": commit(),
         "text_bytes": {"small": text_bytes(small)},
         "prepare": ours,
@@ -238,17 +238,6 @@ def proportional(process: psutil.Process) -> int:
         return int(process.memory_full_info().pss)
     except psutil.NoSuchProcess:
         return 0
-
-
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
-
-
-def commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
-    ).stdout.strip()
 
 
 def render(results: dict[str, Any]) -> str:

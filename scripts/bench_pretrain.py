@@ -21,7 +21,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from machine import commit, machine
 from torch.nn import LinearCrossEntropyOptions
 from torch.nn.functional import linear_cross_entropy
 from transformers import LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
@@ -229,13 +229,12 @@ def page(rounds: list[dict[str, dict[str, Any]]], steps: int) -> str:
     def ratio(side: str, other: str, key: str) -> float:
         return statistics.median(one[side][key] / one[other][key] for one in rounds)
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     lines = [
         "# Pretraining speed on a CPU",
         "",
         f"Made by `python scripts/bench_pretrain.py`, which says what is measured: {len(rounds)} rounds of "
-        f"{steps - WARM_UP} steps after {WARM_UP}, {torch.get_num_threads()} threads on {os.cpu_count()} cores "
-        f"{platform.machine()}, torch {torch.__version__}, commit {commit.strip()}. Load average at the end "
+        f"{steps - WARM_UP} steps after {WARM_UP}, {torch.get_num_threads()} threads; "
+        f"{machine()}, torch {torch.__version__}, commit {commit()}. Load average at the end "
         f"{os.getloadavg()[0]:.1f}.",
         "",
         "| | tokens/s | / trainer | / bare | peak MB above imports | / trainer | share of matmul limit |",

@@ -11,9 +11,7 @@ merging without samples, and the proof for 30 MB. Writes vocab.md and vocab.json
 import argparse
 import itertools
 import json
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
+from machine import commit, machine
 
 from bllossom.vocab.fast import encode_alone, normal_scores
 from bllossom.vocab.merge import MergeVocabConfig, append, merge_vocab
@@ -245,11 +244,10 @@ def main() -> None:
     korean = read_samples({"ko": sorted((shared / "corpus/ko").glob("*.zst"))})["ko"]
     text = Text([document[:FIRST_CHARACTERS] for document in korean])
     del korean
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     with tempfile.TemporaryDirectory() as folder:
         result = {
-            "machine": f"{platform.machine()}, 2 cores",
-            "commit": commit.stdout.strip(),
+            "machine": machine(),
+            "commit": commit(),
             "words": text.count,
             "modes": measure_modes(shared, text, Path(folder)),
             "plain": measure_plain(shared, text),

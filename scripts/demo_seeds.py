@@ -8,13 +8,14 @@ task stands above its floor by more than the spread (largest − smallest) of th
 """
 
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from machine import machine
 
 from bllossom.artifacts import read_manifest
 
@@ -83,8 +84,8 @@ def report(summaries: dict[int, dict[str, Any]], seconds: dict[int, float], clai
     """The page: claims, wall times, means over the seeds, each seed's own table."""
     manifest = read_manifest(Path(f"runs/demo-{SEEDS[0]}/eval-tuned"))
     commit = manifest.git_commit if manifest else None
-    lines = ["# The demo, three seeds", "", "`python scripts/demo_seeds.py` on 2 cores", ""]
-    lines += [f"Machine: {platform.processor() or platform.machine()}, {processor()}; commit {commit}.", ""]
+    lines = ["# The demo, three seeds", "", "`python scripts/demo_seeds.py`", ""]
+    lines += [f"Machine: {machine()}; commit {commit}.", ""]
     lines += [f"- {'holds' if holds else '**fails**'}: {text}" for text, holds in claims]
     walls = ", ".join(f"{value:.0f} s (seed {seed})" for seed, value in seconds.items())
     mean = statistics.mean(seconds.values())
@@ -93,14 +94,6 @@ def report(summaries: dict[int, dict[str, Any]], seconds: dict[int, float], clai
         table = Path(f"runs/demo-{seed}/summary.md").read_text(encoding="utf8")
         lines += [f"## Seed {seed}", "", table]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def processor() -> str:
-    """The processor's name, as Linux gives it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown processor"
 
 
 if __name__ == "__main__":

@@ -6,25 +6,26 @@ Which block comes when is in schedule.py; `Mixture.plan` says beforehand what a 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from bllossom.config import Model
 from bllossom.corpus.blocks import Block, HeldOut, heldout_blocks, positions_of
-from bllossom.corpus.schedule import Ints, shuffled, split_by
+from bllossom.corpus.fair import STRETCH, FairSplit
+from bllossom.corpus.mixture_plan import Plan, Share, Unit, language_row
+from bllossom.corpus.rows import RowReader
+from bllossom.corpus.schedule import WITHIN_ONE, Ints, Split, shuffled, split_by
 from bllossom.corpus.shards import Ids, SourceRecord, TokenStream, open_stream, read_index
 from bllossom.errors import BllossomError, ConfigError
 
-__all__ = ["Block", "HeldOut", "Mixture", "MixtureConfig", "Plan", "Share", "heldout_blocks"]
+__all__ = ["Block", "HeldOut", "Mixture", "MixtureConfig", "Plan", "heldout_blocks"]
 
-Unit = Literal["bytes", "tokens", "documents"]
-WINDOW = 4096  # blocks whose places are worked out together
+WINDOW = 16384  # blocks whose places are worked out together
 WINDOWS = 4  # kept: training reads forwards, its loader's workers a little apart
 
 Weight = Annotated[float, Field(gt=0)]
@@ -71,52 +72,14 @@ class _Stream:
         )
 
 
-@dataclass(frozen=True)
-class _Window:
-    """Where the blocks of a stretch of training are: worked out together, which costs a hundredth of one by one."""
+class _Places(NamedTuple):
+    """Where some blocks are: int64 arrays, an element for each."""
 
-    leaves: list[int]  # the stream of each block
-    starts: list[int]  # its first token there
-    tokens: list[NDArray[np.integer] | None]  # None where `max_epochs` allows no more
-
-
-@dataclass(frozen=True)
-class Share:
-    """A row of a plan: what a run sees of one source, or of a whole language (`source` is empty)."""
-
-    language: str
-    source: str
-    blocks: int
-    tokens: int
-    bytes: float  # of text, by the source's mean bytes per token
-    documents: float
-    epochs: float
-    target: float  # share of all in the mixture's unit
-    observed: float  # the same, as it comes out
-    repeated_tokens: int  # read twice, where the last block of each epoch steps back
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the first `blocks` blocks of a mixture hold: a row per language, then a row per source."""
-
-    unit: Unit
-    blocks: int
-    languages: list[Share]
-    sources: list[Share]
-
-    def lines(self) -> list[str]:
-        """The plan as a table, target beside observed."""
-        tokens = sum(row.tokens for row in self.languages)
-        text = sum(row.bytes for row in self.languages)
-        lines = [f"{'':24} {'target':>7} {'observed':>8} {'by bytes':>8} {'by tokens':>9} {'tokens':>15} {'epochs':>7}"]
-        for row in self.languages + self.sources:
-            name = f"{row.language}/{row.source}" if row.source else row.language
-            lines.append(
-                f"{name:24} {row.target:7.2%} {row.observed:8.2%} {row.bytes / text:8.2%} "
-                f"{row.tokens / tokens:9.2%} {row.tokens:15,} {row.epochs:7.3f}"
-            )
-        return [*lines, f"target and observed are shares of {self.unit}"]
+    leaves: Ints  # the stream
+    starts: Ints  # its first token there
+    shards: Ints  # the same for reading many at once: see RowReader
+    offsets: Ints
+    there: Ints  # 0 where `max_epochs` allows no more
 
 
 class Mixture:
@@ -125,7 +88,8 @@ class Mixture:
     def __init__(self, streams: Sequence[_Stream], config: MixtureConfig, block_size: int, seed: int) -> None:
         self.config, self.block_size, self.seed = config, block_size, seed
         self._streams = list(streams)
-        self._windows: dict[int, _Window] = {}
+        self._rows = RowReader([stream.tokens for stream in self._streams], block_size)
+        self._windows: dict[int, Ints] = {}
         shares = _block_shares(self._streams, config, block_size)
         self._targets = {leaf: share / sum(shares.values()) for leaf, share in shares.items()}
         by_language = {
@@ -133,8 +97,8 @@ class Mixture:
             for language in sorted(config.weights)  # where shares tie, the order of a config's keys must not decide
         }
         self._languages = list(config.weights)
-        self._by_language = split_by(
-            {place: sum(shares[leaf] for leaf in leaves) for place, leaves in enumerate(by_language.values())}
+        self._by_language = _split_languages(
+            {name: sum(shares[leaf] for leaf in leaves) for name, leaves in by_language.items()}
         )
         self._by_source = [split_by({leaf: shares[leaf] for leaf in leaves}) for leaves in by_language.values()]
 
@@ -176,10 +140,11 @@ class Mixture:
         Raises:
             BllossomError: its source would be read more often than `max_epochs` allows.
         """
-        window, at = self._window(index // WINDOW), index % WINDOW
-        stream = self._streams[window.leaves[at]]
-        positions, documents = positions_of(stream.tokens, window.starts[at], self.block_size)
-        return Block(self._tokens(index).astype(np.int64), positions, stream.language, stream.name, documents)
+        at = self._places(np.asarray([index]))
+        stream, start = self._streams[int(at.leaves[0])], int(at.starts[0])
+        positions, documents = positions_of(stream.tokens, start, self.block_size)
+        ids = stream.tokens.read(start, start + self.block_size)
+        return Block(ids, positions, stream.language, stream.name, documents)
 
     def ids(self, indices: Sequence[int] | Ints) -> Ids:
         """The tokens of several blocks, int64 [len(indices), block_size]: the fast way, without positions.
@@ -187,29 +152,22 @@ class Mixture:
         Raises:
             BllossomError: a source would be read more often than `max_epochs` allows.
         """
-        rows: list[NDArray[np.integer] | None] = []
-        numbers, places = np.divmod(np.asarray(indices, np.int64), WINDOW)
-        for run in np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers)) + 1):
-            if len(run):
-                tokens = self._window(int(numbers[run[0]])).tokens
-                rows += [tokens[place] for place in places[run].tolist()]
-        if not rows:
-            return np.empty((0, self.block_size), np.int64)
-        missing = [index for index, row in zip(indices, rows, strict=True) if row is None]
-        if missing:
-            raise BllossomError(self._have_and_need(int(max(missing)) + 1))
-        # Joined as they are stored and widened at once: a tenth faster than widening row by row.
-        joined: NDArray[np.integer] = np.concatenate(cast(list[NDArray[np.integer]], rows))
-        return joined.astype(np.int64).reshape(len(rows), self.block_size)
+        at = self._places(np.asarray(indices, np.int64))
+        return self._rows.read(at.leaves, at.starts, at.shards, at.offsets)
 
-    def _tokens(self, index: int) -> NDArray[np.integer]:
-        tokens = self._window(index // WINDOW).tokens[index % WINDOW]
-        if tokens is None:
-            raise BllossomError(self._have_and_need(index + 1))
-        return tokens
+    def _places(self, indices: Ints) -> _Places:
+        numbers, within = np.divmod(indices, WINDOW)
+        table = np.empty((len(_Places._fields), len(indices)), np.int64)
+        for number in set(numbers.tolist()):
+            mine = numbers == number
+            table[:, mine] = self._window(number)[:, within[mine]]
+        places = _Places(*table)
+        if not places.there.all():
+            raise BllossomError(self._have_and_need(int(indices.max()) + 1))
+        return places
 
-    def _window(self, number: int) -> _Window:
-        """The blocks `number * WINDOW` and on, kept for the next one that is asked for."""
+    def _window(self, number: int) -> Ints:
+        """`_Places` of the blocks `number * WINDOW` and on, together: one by one they would cost a hundred times it."""
         window = self._windows.get(number)
         if window is None:
             if len(self._windows) >= WINDOWS:
@@ -217,28 +175,28 @@ class Mixture:
             window = self._windows[number] = self._locate(np.arange(number * WINDOW, (number + 1) * WINDOW))
         return window
 
-    def _locate(self, indices: Ints) -> _Window:
-        """Where some blocks are; without tokens where the source is used up before."""
+    def _locate(self, indices: Ints) -> Ints:
+        """Where some blocks are, a row for each field of `_Places`."""
         languages, within, leaves, ordinals = (np.empty(len(indices), np.int64) for _ in range(4))
         self._by_language.locate(indices, languages, within)
         for place, split in enumerate(self._by_source):
             mine = np.flatnonzero(languages == place)
             if len(mine):
                 split.locate(within[mine], leaves, ordinals, mine)
-        starts = np.empty(len(indices), np.int64)
-        tokens: list[NDArray[np.integer] | None] = [None] * len(indices)
+        table = np.empty((len(_Places._fields), len(indices)), np.int64)
+        table[0] = leaves
         for leaf in np.flatnonzero(np.bincount(leaves)).tolist():
             stream, mine = self._streams[leaf], np.flatnonzero(leaves == leaf)
-            epochs, places = np.divmod(ordinals[mine], stream.blocks)
+            epochs, at = np.divmod(ordinals[mine], stream.blocks)
             for epoch in range(int(epochs.min()), int(epochs.max()) + 1):
                 key = f"{self.seed}/{stream.language}/{stream.name}/{epoch}"
                 now = epochs == epoch
-                places[now] = shuffled(stream.blocks, key, places[now])
-            starts[mine] = np.minimum(places * self.block_size, stream.tokens.tokens - self.block_size)
-            mine = mine[ordinals[mine] < self._allowed(stream)]
-            for at, view in zip(mine.tolist(), stream.tokens.views(starts[mine], self.block_size), strict=True):
-                tokens[at] = view
-        return _Window(leaves.tolist(), starts.tolist(), tokens)
+                at[now] = shuffled(stream.blocks, key, at[now])
+            starts = np.minimum(at * self.block_size, stream.tokens.tokens - self.block_size)
+            places = starts, *self._rows.locate(leaf, starts), ordinals[mine] < self._allowed(stream)
+            for row, values in zip(table[1:], places, strict=True):
+                row[mine] = values
+        return table
 
     def _allowed(self, stream: _Stream) -> int:
         return round(self.config.max_epochs * stream.blocks)
@@ -293,7 +251,7 @@ class Mixture:
                 repeated_tokens=int(epochs) * (stream.blocks * self.block_size - stream.tokens.tokens),
             )
             sources.append(row)
-        return Plan(unit, blocks, [_sum(language, sources) for language in self._languages], sources)
+        return Plan(unit, blocks, [language_row(language, sources) for language in self._languages], sources)
 
     def _have_and_need(self, blocks: int) -> str:
         lines, counts = [], self._counts(blocks)
@@ -309,6 +267,16 @@ class Mixture:
         epochs = math.ceil(100 * wanted) / 100
         lines.append(f"train on at most {self.longest():,} blocks, set max_epochs to {epochs:g}, or add text")
         return "\n".join(lines)
+
+
+def _split_languages(shares: Mapping[str, float]) -> Split | FairSplit:
+    """Deals blocks out to the languages, by their place in `shares`: by the tree while it keeps to within one block."""
+    by_place = dict(enumerate(shares.values()))
+    if len(by_place) <= WITHIN_ONE:
+        return split_by(by_place)
+    if small := [name for name, share in shares.items() if share * STRETCH < sum(shares.values())]:
+        raise ConfigError(f"weights.{small[0]}: less than one block in {STRETCH:,}; give it more, or leave it out")
+    return FairSplit(by_place)
 
 
 def _is_used(source: SourceRecord, config: MixtureConfig) -> bool:
@@ -350,21 +318,3 @@ def _check_names(config: MixtureConfig, sources: Sequence[SourceRecord]) -> None
         ]
     if problems:
         raise ConfigError(problems)
-
-
-def _sum(language: str, sources: Sequence[Share]) -> Share:
-    rows = [row for row in sources if row.language == language]
-    blocks = sum(row.blocks for row in rows)
-    in_an_epoch = sum(row.blocks / row.epochs for row in rows if row.epochs)
-    return Share(
-        language=language,
-        source="",
-        blocks=blocks,
-        tokens=sum(row.tokens for row in rows),
-        bytes=sum(row.bytes for row in rows),
-        documents=sum(row.documents for row in rows),
-        epochs=blocks / in_an_epoch if in_an_epoch else 0.0,
-        target=sum(row.target for row in rows),
-        observed=sum(row.observed for row in rows),
-        repeated_tokens=sum(row.repeated_tokens for row in rows),
-    )

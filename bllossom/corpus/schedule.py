@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
+WITHIN_ONE = 4  # leaves of a `Split` that keep to within one block of their targets; fair.py does for more
 SHARE_BITS = 31  # a share is an integer over 2**31: exact up to 2**31 blocks, off by half a block at most there
 ROUNDS = 4  # as many make a pseudorandom permutation of a good round function (Luby and Rackoff, 1988)
 
@@ -27,7 +28,7 @@ class Split:
     After n blocks the left branch has round(n · share) of them, the right one the others: never more than half a block
     off. A branch's own error is passed on by the share of its leaf, so with two leaves each prefix is within 1/2 block
     of the target; with up to four, whose tree has two levels, within 1/2 + 1/2 · share < 1. With more, errors of up to
-    a block and a half were seen.
+    a block and a half were seen: nothing to the sources of a language, and fair.py is there for languages.
     """
 
     leaf: int = -1

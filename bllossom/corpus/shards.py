@@ -203,17 +203,15 @@ class TokenStream:
     def documents(self) -> int:
         return self._first_documents[-1]
 
-    def views(self, starts: Ids, length: int) -> list[NDArray[np.integer]]:
-        """`length` tokens from each of these offsets on, as they lie in the files; a copy across two files."""
-        at = np.searchsorted(self._starts, starts, side="right") - 1
-        offsets = starts - np.asarray(self._starts)[at]
-        found = [
-            self._shards[shard].tokens[offset : offset + length]
-            for shard, offset in zip(at.tolist(), offsets.tolist(), strict=True)
-        ]
-        for place in np.flatnonzero(starts + length > np.asarray(self._starts)[at + 1]).tolist():
-            found[place] = self.read(int(starts[place]), int(starts[place]) + length)
-        return found
+    @property
+    def shards(self) -> Sequence[Shard]:
+        return self._shards
+
+    def locate(self, starts: Ids) -> tuple[Ids, Ids, Ids]:
+        """The shard of each of these tokens, its place there, and how many tokens there are from it on."""
+        begins = np.asarray(self._starts)
+        shards = np.searchsorted(begins, starts, side="right") - 1
+        return shards, starts - begins[shards], begins[shards + 1] - starts
 
     def read(self, start: int, stop: int) -> Ids:
         """The tokens from offset `start` up to `stop`, int64 [stop - start]."""

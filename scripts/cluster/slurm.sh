@@ -3,8 +3,9 @@
 #
 #     sbatch --nodes=2 scripts/cluster/slurm.sh pretrain configs/bllossom-13b/pretrain.yaml [key=value ...]
 #
-# Slurm warns the ranks five minutes before the time is up: they finish their step, save and exit 75, and the job is put
-# back into the queue. All nodes need the same file system below the config's output. DRY_RUN=1 prints the command.
+# Slurm warns the ranks five minutes before the time is up: they finish their step, save and exit 75, and this script puts
+# the job back into the queue, where the same command goes on. Any other exit code ends the job: a failure would come
+# again. All nodes need the same file system below the config's output. DRY_RUN=1 prints the command.
 #SBATCH --job-name=bllossom
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=8
@@ -13,7 +14,8 @@
 #SBATCH --time=24:00:00
 #SBATCH --signal=TERM@300
 #SBATCH --requeue
-#SBATCH --output=logs/%x-%j.out
+#SBATCH --output=%x-%j.out
+#SBATCH --open-mode=append
 set -euo pipefail
 
 if [[ $# -lt 2 ]]; then
@@ -32,7 +34,9 @@ export MASTER_ADDR MASTER_PORT
 # shellcheck disable=SC2016  # expanded by that shell
 rank='export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE
 exec "$@"'
-command=(srun --kill-on-bad-exit=0 bash -c "$rank" rank bllossom "$stage" --config "$config" "$@")
+# A rank that exits 75 a moment before the others must not have them killed, which bad exits do by default on many
+# clusters; a minute after the first has ended, all are. srun exits with the highest code of all ranks.
+command=(srun --kill-on-bad-exit=0 --wait=60 bash -c "$rank" rank bllossom "$stage" --config "$config" "$@")
 
 if [[ ${DRY_RUN:-0} == 1 ]]; then
     printf '%q ' "${command[@]}"
@@ -43,6 +47,7 @@ fi
 status=0
 "${command[@]}" || status=$?
 if [[ $status == 75 ]]; then
+    echo "stopped and saved: back into the queue" >&2
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

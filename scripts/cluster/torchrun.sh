@@ -4,6 +4,9 @@
 #     MASTER_ADDR=first-machine NODES=2 NODE_RANK=0 GPUS=8 scripts/cluster/torchrun.sh pretrain CONFIG [key=value ...]
 #
 # On a single machine `bllossom pretrain` starts the ranks by itself (gpus: auto). DRY_RUN=1 prints the command.
+#
+# Ctrl-C or SIGTERM here has the ranks finish their step, save and exit 75, but torchrun makes 1 of every exit code. That
+# it was a stop and no failure is told by the line "stopped after step N of M, saved"; the same command goes on.
 set -euo pipefail
 
 if [[ $# -lt 2 ]]; then

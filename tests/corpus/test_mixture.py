@@ -109,6 +109,30 @@ def test_a_block_depends_on_seed_and_index_alone(tokens: Path) -> None:
     assert forwards != other.ids(range(40)).tolist()
 
 
+def test_many_blocks_at_once_are_the_same_as_one_by_one(tokens: Path) -> None:
+    mixture = open_mixture(tokens)  # shards of a source end within blocks, and blocks end before a source does
+    indices = np.random.default_rng(0).permutation(mixture.longest())
+    one_by_one = np.stack([mixture.block(int(index)).ids for index in indices])
+    many = open_mixture(tokens).ids(indices)
+    assert many.dtype == np.int64
+    assert np.array_equal(many, one_by_one)
+    assert open_mixture(tokens).ids([]).shape == (0, BLOCK)
+
+
+def test_six_languages_are_each_within_a_block_of_their_target(tmp_path: Path) -> None:
+    weights = {"ko": 40, "en": 30, "ja": 15, "vi": 8, "th": 4, "km": 3}
+    folder = write_tokens(tmp_path, {(name, "web"): [300] * 60 for name in weights}, dict.fromkeys(weights, 3))
+    mixture = open_mixture(folder, weights=weights, unit="tokens")
+    blocks = mixture.longest()
+    languages = [mixture.block(index).language for index in range(blocks)]
+    for prefix in range(blocks + 1):
+        counts = Counter(languages[:prefix])
+        assert all(abs(counts[name] - prefix * weight / 100) < 1 for name, weight in weights.items())
+    assert [row.blocks for row in mixture.plan(blocks).languages] == [Counter(languages)[name] for name in weights]
+    with pytest.raises(ConfigError, match=r"weights\.km: less than one block in 16,384"):
+        open_mixture(folder, weights=weights | {"km": 0.001})
+
+
 def test_the_order_of_the_weights_in_a_config_decides_nothing(tokens: Path) -> None:
     one, other = (
         open_mixture(tokens, unit="tokens", weights=dict.fromkeys(names, 1)) for names in (["ko", "en"], ["en", "ko"])
