@@ -34,8 +34,8 @@ export MASTER_ADDR MASTER_PORT
 # shellcheck disable=SC2016  # expanded by that shell
 rank='export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE
 exec "$@"'
-# A rank that exits 75 a moment before the others must not have them killed, which bad exits do by default on many
-# clusters; a minute after the first has ended, all are. srun exits with the highest code of all ranks.
+# A rank that exits 75 a moment before the others must not have them killed, as KillOnBadExit in slurm.conf may have it; a
+# minute after the first has ended, however, all are. srun exits with the highest code of its tasks (srun(1)).
 command=(srun --kill-on-bad-exit=0 --wait=60 bash -c "$rank" rank bllossom "$stage" --config "$config" "$@")
 
 if [[ ${DRY_RUN:-0} == 1 ]]; then
