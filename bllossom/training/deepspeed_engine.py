@@ -207,8 +207,9 @@ def partitioned_loading(config: TrainingConfig) -> Iterator[None]:
     from transformers.integrations import HfDeepSpeedConfig
 
     import_deepspeed()
-    batch = {"train_micro_batch_size_per_gpu": config.micro_batch}
-    alive = HfDeepSpeedConfig(read_settings(str(config.deepspeed)) | batch)
+    # Without bf16 here the parts would be fp32, whatever from_pretrained is asked for, and so would be all arithmetic.
+    ours = {"train_micro_batch_size_per_gpu": config.micro_batch, "bf16": {"enabled": config.precision == "bf16"}}
+    alive = HfDeepSpeedConfig(read_settings(str(config.deepspeed)) | ours)
     yield
     del alive  # transformers holds it weakly: later models are whole again
 
