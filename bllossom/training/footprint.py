@@ -11,7 +11,8 @@ shards them (arXiv 1910.02054, section 3) and as DeepSpeed's engine holds them:
     zero3           2 / N     2 / N       12 / N                    4 / N, at most a sub-group of 1e9 weights
     zero3-offload   2 / N     none        on the CPU                on the CPU
 
-for bf16; in fp32 the 2s are 4s. DeepSpeed keeps fp32 masters beside fp32 weights too.
+for bf16; in fp32 the 2s are 4s. DeepSpeed keeps fp32 masters beside fp32 weights too. Weights are those of the whole
+model, everything else is of what trains: with adapters, or `trainable`, a small part of it.
 """
 
 from collections.abc import Iterator
@@ -22,10 +23,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import AttentionInterface, AutoModelForCausalLM, PretrainedConfig
+from transformers import AttentionInterface, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from bllossom.training.optimization import embedding_matrices
+from bllossom.training.lora import adapter_parameters, add_adapters
+from bllossom.training.optimization import Trainable, embedding_matrices, select_trainable
+from bllossom.training.settings import Lora
 
 Strategy = Literal["replicas", "zero1", "zero2", "zero3", "zero3-offload"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
@@ -45,7 +48,8 @@ keeps freed blocks of up to 32 MB. Measured, not derived (docs/results/plan.md):
 class ModelSize:
     """Parameters of a model, and what its shape alone decides."""
 
-    parameters: int
+    parameters: int  # without adapters
+    adapters: int  # parameters of all LoRA adapters
     embedding: int  # parameters of one embedding matrix, the largest module
     input_only: int  # parameters that are looked up and never multiplied: the input embedding, unless tied
     rows: int
@@ -53,6 +57,10 @@ class ModelSize:
     intermediate: int
     layers: int
     attention_width: int  # heads × head size
+
+    def trained(self, trainable: Trainable) -> int:
+        """Parameters that train; new_rows keeps gradients and moments of all rows of the embeddings too."""
+        return self.adapters + (self.parameters if trainable == "all" else self.embedding + self.input_only)
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ class Step:
     loss_chunk: int | None  # tokens
     checkpointing: bool
     bf16: bool
+    trainable: Trainable = "all"
 
 
 @dataclass(frozen=True)
@@ -105,14 +114,22 @@ class Footprint:
         return self.weights + self.gradients + self.optimizer
 
 
-def model_size(config: PretrainedConfig) -> ModelSize:
-    """Count the parameters of a model on the meta device: nothing is allocated."""
+def model_size(config: PretrainedConfig, lora: Lora | None = None) -> ModelSize:
+    """Count the parameters of a model on the meta device: nothing is allocated.
+
+    Raises:
+        ConfigError: peft is not installed, or a target module does not exist.
+    """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
+        parameters = sum(weight.numel() for weight in model.parameters())
+        if lora is not None:
+            add_adapters(model, lora, seed=0)
     embedding = embedding_matrices(model)[0].numel()
     heads = config.num_attention_heads
     return ModelSize(
-        parameters=sum(weight.numel() for weight in model.parameters()),
+        parameters=parameters,
+        adapters=adapter_parameters(model),
         embedding=embedding,
         input_only=0 if config.tie_word_embeddings else embedding,
         rows=config.vocab_size,
@@ -124,13 +141,35 @@ def model_size(config: PretrainedConfig) -> ModelSize:
 
 
 def count_activations(
-    config: PretrainedConfig, *, block_size: int, document_mask: bool, weights: torch.dtype, autocast: bool
+    config: PretrainedConfig,
+    *,
+    block_size: int,
+    document_mask: bool,
+    weights: torch.dtype,
+    autocast: bool,
+    trainable: Trainable = "all",
+    lora: Lora | None = None,
 ) -> Activations:
-    """Run one and two layers over one and two blocks on fake tensors, and tell the parts apart."""
+    """Run one and two layers over one and two blocks on fake tensors, and tell the parts apart.
+
+    `document_mask` says that attention is given a mask of blocks × tokens × tokens: torch's own is, flash attention is
+    given where the documents end. Both keep queries, keys, values, the output and a log-sum a row.
+    """
 
     def kept(layers: int, blocks: int) -> float:
         small = type(config).from_dict(config.to_dict() | {"num_hidden_layers": layers, "vocab_size": 8})
-        return _saved_bytes(small, blocks, block_size, document_mask, weights, autocast)
+        with torch.device("meta"):  # peft moves its adapters about, which fake tensors do not take part in
+            model = AutoModelForCausalLM.from_config(small, dtype=weights)
+            if lora is not None:
+                add_adapters(model, lora, seed=0)
+        for weight in model.parameters():
+            weight.data = weight.data.to(weights)  # adapters are fp32 until the engine gets them
+        select_trainable(model, trainable, old_rows=0)
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with fake, _causal_attention(blocks, block_size, document_mask) as (name, mask_bytes):
+            model.to_empty(device="cpu")
+            model.config._attn_implementation = name
+            return _saved_bytes(model, blocks, block_size, autocast) + mask_bytes
 
     one, two, one_wide, two_wide = kept(1, 1), kept(2, 1), kept(1, 2), kept(2, 2)
     layer = (two_wide - one_wide) - (two - one)
@@ -149,8 +188,9 @@ def footprint(size: ModelSize, activations: Activations, step: Step, strategy: S
     The peak is at the end of the first forward pass (all activations, and the gradients of earlier micro-batches), at
     the end of the backward pass (all gradients, one layer's activations), or in the optimizer's step.
     """
-    weights, gradients, optimizer, stepping, cpu = _states(size.parameters, strategy, ranks, bf16=step.bf16)
-    buffers = _buffers(size.parameters, strategy, 2 if step.bf16 else 4)
+    held, trained = size.parameters + size.adapters, size.trained(step.trainable)
+    weights, gradients, optimizer, stepping, cpu = _states(held, trained, strategy, ranks, bf16=step.bf16)
+    buffers = _buffers(held, trained, strategy, 2 if step.bf16 else 4)
     kept = activations.kept(step.micro_batch, size.layers, checkpointing=step.checkpointing)
     layer = activations.one_layer(step.micro_batch)
     loss_kept, loss_passing = _loss(size, step, head_copy=step.bf16 and strategy != "replicas")
@@ -175,34 +215,36 @@ def footprint(size: ModelSize, activations: Activations, step: Step, strategy: S
 
 def heap_gaps(size: ModelSize, memory: Footprint) -> float:
     """Bytes that one fp32 process on a CPU holds beyond `memory`; a GPU's allocator has USABLE in plan.py for that."""
-    body = 4.0 * (size.parameters - size.embedding - size.input_only)
+    body = memory.gradients - 4.0 * (size.embedding + size.input_only)
     return HEAP_GAPS * (memory.activations + body)
 
 
-def _states(parameters: int, strategy: Strategy, ranks: int, *, bf16: bool) -> tuple[float, float, float, float, float]:
+def _states(
+    held: int, trained: int, strategy: Strategy, ranks: int, *, bf16: bool
+) -> tuple[float, float, float, float, float]:
     """Bytes of weights, gradients, optimizer, fp32 gradients while stepping; and on the CPU, for each rank."""
-    p, shard = float(parameters), parameters / ranks
+    shard = trained / ranks
     if strategy == "replicas":
-        return 4 * p, 4 * p, 8 * p, 0.0, 0.0
+        return 4.0 * held, 4.0 * trained, 8.0 * trained, 0.0, 0.0
     narrow = 2 if bf16 else 4
     if strategy == "zero3-offload":
-        return narrow * shard, 0.0, 0.0, 0.0, 16 * shard
+        return narrow * held / ranks, 0.0, 0.0, 0.0, 16 * shard
     stepping = 4 * (min(shard, SUB_GROUP) if strategy == "zero3" else shard)
     return (
-        narrow * (shard if strategy == "zero3" else p),
-        narrow * (p if strategy == "zero1" else shard),
+        narrow * held / (ranks if strategy == "zero3" else 1),
+        narrow * (float(trained) if strategy == "zero1" else shard),
         12 * shard,
         stepping if bf16 else 0.0,
         0.0,
     )
 
 
-def _buffers(parameters: int, strategy: Strategy, width: int) -> float:
-    """DeepSpeed's buckets (two, as communication overlaps), and what ZeRO-3 has gathered."""
+def _buffers(held: int, trained: int, strategy: Strategy, width: int) -> float:
+    """DeepSpeed's buckets of gradients (two, as communication overlaps), and the weights that ZeRO-3 has gathered."""
     if strategy == "replicas":
         return 0.0
-    gathered = min(parameters, MAX_LIVE_PARAMETERS) if strategy.startswith("zero3") else 0
-    return float(width * (2 * min(parameters, REDUCE_BUCKET) + gathered))
+    gathered = min(held, MAX_LIVE_PARAMETERS) if strategy.startswith("zero3") else 0
+    return float(width * (2 * min(trained, REDUCE_BUCKET) + gathered))
 
 
 def _loss(size: ModelSize, step: Step, *, head_copy: bool) -> tuple[float, float]:
@@ -220,26 +262,22 @@ def _loss(size: ModelSize, step: Step, *, head_copy: bool) -> tuple[float, float
     return copy + hidden + groups * 4.0 * size.embedding, 4.0 * min(step.loss_chunk, tokens) * size.rows
 
 
-def _saved_bytes(
-    config: PretrainedConfig, blocks: int, block_size: int, document_mask: bool, weights: torch.dtype, autocast: bool
-) -> float:
-    with FakeTensorMode(), _causal_attention(blocks, block_size, document_mask) as (name, mask_bytes):
-        config._attn_implementation = name
-        model = AutoModelForCausalLM.from_config(config, dtype=weights)
-        own = {weight.untyped_storage()._cdata for weight in model.parameters()}
-        kept: dict[int, Any] = {}
+def _saved_bytes(model: PreTrainedModel, blocks: int, block_size: int, autocast: bool) -> float:
+    """Bytes that autograd keeps of a forward pass, each storage once, beside the weights themselves."""
+    own = {weight.untyped_storage()._cdata for weight in model.parameters()}
+    kept: dict[int, Any] = {}
 
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in own:
-                kept[storage._cdata] = storage  # held, so that no address is used twice
-            return tensor
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage  # held, so that no address is used twice
+        return tensor
 
-        ids = torch.zeros(blocks, block_size, dtype=torch.long)
-        positions = torch.zeros(blocks, block_size, dtype=torch.long)
-        with saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            model.base_model(input_ids=ids, position_ids=positions, use_cache=False)
-        return float(sum(storage.nbytes() for storage in kept.values()) + mask_bytes)
+    ids = torch.zeros(blocks, block_size, dtype=torch.long)
+    positions = torch.zeros(blocks, block_size, dtype=torch.long)
+    with saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        model.base_model(input_ids=ids, position_ids=positions, use_cache=False)
+    return float(sum(storage.nbytes() for storage in kept.values()))
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 Time is tokens × FLOPs a token / (GPUs × peak FLOP/s × utilisation). FLOPs and model FLOP utilisation are counted as
 PaLM does (arXiv 2204.02311, appendix B): 6 for each parameter that is multiplied, 12 × layers × width × block for
-attention; what gradient checkpointing computes again does not count, so it shows as a lower utilisation.
+attention; what gradient checkpointing computes again does not count, so it shows as a lower utilisation. A weight that
+does not train saves its own gradient, 2 of the 6.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from bllossom.training.footprint import (
     model_size,
 )
 from bllossom.training.models import InitModel, llama_config
+from bllossom.training.optimization import Trainable
 from bllossom.training.pretrain import PretrainConfig
 
 CONTEXT_BYTES = 2e9  # CUDA's context, cuBLAS' and NCCL's own buffers
@@ -65,6 +67,7 @@ class Choice:
     checkpointing: bool
     memory: Footprint  # at `micro_batch`, or at 1 where nothing fits
     micro_batch: int  # the largest that fits and divides the global batch; 0 where not even one block does
+    checkpoint: float  # bytes on disk
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class RunPlan:
     """What `make_plan` found; sizes in bytes, times in hours."""
 
     size: ModelSize
+    trained: int  # parameters that train; in the phase where most do
     gpus: int
     gpu: str
     utilisation: float
@@ -85,11 +89,16 @@ class RunPlan:
     flops_per_token: float
     tokens_per_second: float
     hours: float
-    checkpoint: float
     checkpoints: int  # on disk at once: the newest `keep`, the best, and the one being written
+    left_by_phases: float  # what each phase but the last leaves for the next one
     published: float
     save_dtype: str
     not_planned: list[str]  # what the config asks for and the plan leaves out
+
+    @property
+    def checkpoint(self) -> float:
+        """Bytes of a checkpoint as recommended; the largest of all choices where none fits."""
+        return self.recommended.checkpoint if self.recommended else max(choice.checkpoint for choice in self.choices)
 
     @property
     def recommended(self) -> Choice | None:
@@ -121,14 +130,19 @@ def make_plan(
             f"global_batch={nearest}"
         )
     shape, hardware = shape_of(config, beside), GPUS[gpu]
-    size = model_size(shape)
-    tokens = config.total_steps() * config.global_batch
-    flops = flops_per_token(size, config.block_size)
+    size = model_size(shape, config.lora)
+    parts = _parts(config)
+    most = max((trainable for trainable, _ in parts), key=size.trained)
+    steps = sum(count for _, count in parts)
+    tokens = steps * config.global_batch
+    flops = _mean_flops(parts, size, config.block_size)
     used = hardware.utilisation if utilisation is None else utilisation
     speed = gpus * (hardware.bf16 if config.precision == "bf16" else hardware.fp32) * used / flops
     usable = (hardware.memory - CONTEXT_BYTES) * USABLE
+    saved = size.parameters if config.lora is None else size.trained(most)
     return RunPlan(
         size=size,
+        trained=size.trained(most),
         gpus=gpus,
         gpu=gpu,
         utilisation=used,
@@ -136,18 +150,40 @@ def make_plan(
         arithmetic=[f"{blocks:,} blocks × {config.block_size:,} tokens = {config.global_batch:,} tokens a step"],
         block_size=config.block_size,
         tokens=tokens,
-        steps=config.total_steps(),
+        steps=steps,
         usable=usable,
-        choices=list(_choices(config, shape, size, gpus, usable)),
+        choices=list(_choices(config, shape, size, most, gpus, usable)),
         flops_per_token=flops,
         tokens_per_second=speed,
         hours=tokens / speed / 3600,
-        checkpoint=size.parameters * (14.0 if config.precision == "bf16" else 16.0),
         checkpoints=config.keep + 2,
-        published=size.parameters * (2.0 if config.save_dtype == "bf16" else 4.0),
+        left_by_phases=4.0 * saved * (len(parts) - 1),
+        published=saved * (2.0 if config.save_dtype == "bf16" else 4.0),
         save_dtype=config.save_dtype,
         not_planned=_not_planned(config),
     )
+
+
+def _parts(config: PretrainConfig) -> list[tuple[Trainable, int]]:
+    """What trains, and for how many steps: phase by phase."""
+    if not config.phases:
+        return [(config.trainable, config.total_steps())]
+    return [(trainable, segment.steps) for segment, trainable in config.segments()]
+
+
+def _mean_flops(parts: Sequence[tuple[Trainable, int]], size: ModelSize, block_size: int) -> float:
+    """Floating-point operations a token, over all phases."""
+    steps = sum(count for _, count in parts)
+    if not steps:  # `epochs` of tokens that are not here yet
+        return flops_per_token(size, block_size, parts[0][0])
+    return sum(flops_per_token(size, block_size, trainable) * count for trainable, count in parts) / steps
+
+
+def checkpoint_bytes(trained: int, strategy: Strategy, *, bf16: bool) -> float:
+    """Bytes of a training checkpoint: fp32 weights and two moments of what trains. DeepSpeed's ZeRO 1 and 2 write the
+    weights once more as they compute with them; ZeRO-3 does not, nor do replicas, which have no others."""
+    again = (2 if bf16 else 4) if strategy in ("zero1", "zero2") else 0
+    return float(trained * (12 + again))
 
 
 def shape_of(config: PretrainConfig, beside: Path) -> PretrainedConfig:
@@ -188,9 +224,11 @@ def _read_shape(source: str, spare: Path) -> PretrainedConfig:
     )
 
 
-def flops_per_token(size: ModelSize, block_size: int) -> float:
+def flops_per_token(size: ModelSize, block_size: int, trainable: Trainable = "all") -> float:
     """Floating-point operations of one token's forward and backward pass (PaLM, appendix B)."""
-    return training_flops_per_token(size.parameters - size.input_only, size.layers, size.attention_width, block_size)
+    multiplied = size.parameters + size.adapters - size.input_only
+    every = training_flops_per_token(multiplied, size.layers, size.attention_width, block_size)
+    return every - 2.0 * (size.parameters + size.adapters - size.trained(trainable))
 
 
 def _not_planned(config: PretrainConfig) -> list[str]:
@@ -198,15 +236,13 @@ def _not_planned(config: PretrainConfig) -> list[str]:
     left_out = []
     if isinstance(config.deepspeed, Path):
         left_out.append(f"deepspeed: {config.deepspeed}: the presets are planned; its own offload and buckets are not")
-    if config.lora is not None or config.trainable != "all" or any(phase.trainable != "all" for phase in config.phases):
-        left_out.append("frozen weights (lora, trainable, phases): planned as if all weights trained, which needs more")
-    if config.attention != "sdpa":
-        left_out.append(f"attention: {config.attention}: planned as sdpa, which needs more where documents are masked")
+    if kernels := [name for name in ("liger", "compile") if getattr(config, name)]:
+        left_out.append(f"{', '.join(kernels)}: planned without, which keeps more activations")
     return left_out
 
 
 def _choices(
-    config: PretrainConfig, shape: PretrainedConfig, size: ModelSize, gpus: int, usable: float
+    config: PretrainConfig, shape: PretrainedConfig, size: ModelSize, trainable: Trainable, gpus: int, usable: float
 ) -> Iterator[Choice]:
     bf16 = config.precision == "bf16"
 
@@ -215,9 +251,11 @@ def _choices(
         return count_activations(
             shape,
             block_size=config.block_size,
-            document_mask=config.document_mask,
+            document_mask=config.document_mask and config.attention == "sdpa",
             weights=torch.float32 if plain or not bf16 else torch.bfloat16,
             autocast=plain and bf16,
+            trainable=trainable,
+            lora=config.lora,
         )
 
     counted = {strategy: activations(strategy) for strategy in ("replicas", "zero1")}
@@ -227,10 +265,15 @@ def _choices(
             def memory(
                 micro_batch: int, strategy: Strategy = strategy, checkpointing: bool = checkpointing
             ) -> Footprint:
-                accumulation = config.blocks_per_step() // gpus // micro_batch
-                languages = len(config.mixture.weights)
                 step = Step(
-                    config.block_size, micro_batch, accumulation, languages, config.loss_chunk, checkpointing, bf16
+                    block_size=config.block_size,
+                    micro_batch=micro_batch,
+                    accumulation=config.blocks_per_step() // gpus // micro_batch,
+                    groups=len(config.mixture.weights),
+                    loss_chunk=config.loss_chunk,
+                    checkpointing=checkpointing,
+                    bf16=bf16,
+                    trainable=trainable,
                 )
                 kept = counted["replicas" if strategy == "replicas" else "zero1"]
                 return footprint(size, kept, step, strategy, gpus)
@@ -238,23 +281,24 @@ def _choices(
             each = config.blocks_per_step() // gpus
             fitting = [n for n in range(1, each + 1) if each % n == 0 and memory(n).peak <= usable]
             best = max(fitting, default=0)
-            yield Choice(strategy, checkpointing, memory(best or 1), best)
+            on_disk = checkpoint_bytes(size.trained(trainable), strategy, bf16=bf16)
+            yield Choice(strategy, checkpointing, memory(best or 1), best, on_disk)
 
 
 def describe(plan: RunPlan) -> list[str]:
     """The plan as lines of text."""
     size = plan.size
+    adapters = f", and {size.adapters:,} in adapters" if size.adapters else ""
     lines = [
         f"model      {size.parameters:,} parameters, of which {size.embedding:,} in each embedding matrix of "
-        f"{size.rows:,} rows",
+        f"{size.rows:,} rows{adapters}",
+        *([f"           {plan.trained:,} of them train"] if plan.trained != size.parameters else []),
         f"run        {plan.tokens:,} tokens = {plan.steps:,} steps; {plan.arithmetic[0]}",
         f"time       {plan.hours:,.1f} h = {plan.hours / 24:,.1f} days, {plan.hours * plan.gpus:,.0f} GPU-hours on "
         f"{plan.gpus} × {plan.gpu}: {plan.tokens_per_second:,.0f} tokens/s at {plan.utilisation:.0%} model FLOP "
         "utilisation",
         f"           ({plan.utilisation_source})",
-        f"disk       {_gb(plan.checkpoint)} GB a checkpoint, {_gb(plan.checkpoint * plan.checkpoints)} GB at once "
-        f"(newest {plan.checkpoints - 2}, best, one being written); {_gb(plan.published)} GB the model in "
-        f"{plan.save_dtype}",
+        *_disk(plan),
         *(f"not planned  {line}" for line in plan.not_planned),
         f"memory     GB on each of {plan.gpus} GPUs; {_gb(plan.usable)} GB of a {plan.gpu} can be used",
         "",
@@ -270,6 +314,18 @@ def describe(plan: RunPlan) -> list[str]:
         f"recommended: deepspeed={deepspeed} gradient_checkpointing={str(best.checkpointing).lower()} "
         f"micro_batch={best.micro_batch}",
     ]
+
+
+def _disk(plan: RunPlan) -> list[str]:
+    kind = "the adapter" if plan.size.adapters else "the model"
+    lines = [
+        f"disk       {_gb(plan.checkpoint)} GB a checkpoint, {_gb(plan.checkpoint * plan.checkpoints)} GB at once "
+        f"(newest {plan.checkpoints - 2}, best, one being written); {_gb(plan.published)} GB {kind} in "
+        f"{plan.save_dtype}",
+    ]
+    if plan.left_by_phases:
+        lines.append(f"           {_gb(plan.left_by_phases)} GB what the phases leave to one another")
+    return lines
 
 
 WIDTHS = (13, 13, 8, 9, 9, 11, 6, 7, 7, 4, 11, 9)

@@ -1,21 +1,29 @@
 """plan: counted against the model itself, DeepSpeed's estimators, published runs, and measured peaks."""
 
 import importlib.util
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from command_runs import partial_of
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from bllossom.cli import make_app
-from bllossom.errors import BllossomError, ConfigError
+from bllossom.errors import BllossomError, ConfigError, Stopped
+from bllossom.training import checkpoints
 from bllossom.training.footprint import STRATEGIES, Step, count_activations, footprint, model_size
-from bllossom.training.plan import GPUS, describe, flops_per_token, make_plan
-from bllossom.training.pretrain import PretrainConfig
+from bllossom.training.lora import add_adapters
+from bllossom.training.optimization import Trainable, select_trainable
+from bllossom.training.plan import GPUS, checkpoint_bytes, describe, flops_per_token, make_plan
+from bllossom.training.pretrain import BlockRows, PretrainConfig, pretrain
+from bllossom.training.rows import Row
+from bllossom.training.settings import Lora
 
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "configs" / "bllossom-13b"
@@ -111,10 +119,21 @@ def test_states_are_those_of_deepspeeds_estimators(ranks: int) -> None:
 
 @pytest.mark.parametrize("document_mask", [False, True])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_activations_are_what_autograd_keeps_of_the_real_model(document_mask: bool, autocast: bool) -> None:
+@pytest.mark.parametrize(
+    ("trainable", "lora"),
+    [("all", None), ("new_rows", None), ("embeddings", Lora(rank=8)), ("embeddings", Lora(rank=8, dropout=0.1))],
+    ids=["all", "new rows", "lora", "lora with dropout"],
+)
+def test_activations_are_what_autograd_keeps_of_the_real_model(
+    trainable: Trainable, lora: Lora | None, document_mask: bool, autocast: bool
+) -> None:
     shape = {"vocab_size": 500, "hidden_size": 128, "intermediate_size": 352, "num_attention_heads": 4}
     config = LlamaConfig(**shape, num_hidden_layers=5, num_key_value_heads=2)
     model = LlamaForCausalLM(config)
+    if lora is not None:
+        pytest.importorskip("peft", reason="peft is not installed (pip install 'bllossom[lora]')")
+        add_adapters(model, lora, seed=0)
+    select_trainable(model, trainable, old_rows=0)
     own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -132,7 +151,13 @@ def test_activations_are_what_autograd_keeps_of_the_real_model(document_mask: bo
         )
     real = sum(storage.nbytes() for storage in kept.values())
     counted = count_activations(
-        config, block_size=256, document_mask=document_mask, weights=torch.float32, autocast=autocast
+        config,
+        block_size=256,
+        document_mask=document_mask,
+        weights=torch.float32,
+        autocast=autocast,
+        trainable=trainable,
+        lora=lora,
     )
     constants = 5 * counted.layer_constant
     assert counted.outside * 3 + 5 * counted.layer * 3 + constants == pytest.approx(real, rel=0.02)
@@ -166,6 +191,120 @@ def test_hours_and_disk() -> None:
     assert plan.tokens == plan.steps * 1024 * 4096 >= 9_000_000_000
     assert plan.hours == pytest.approx(plan.tokens * flops / (64 * 312e12 * 0.5) / 3600)
     assert (plan.checkpoint, plan.published) == (14 * PARAMETERS, 4 * PARAMETERS)
+
+
+def test_checkpoints_kept_and_the_type_published_decide_the_disk() -> None:
+    plan = make_plan(paper_run(keep=3, save_dtype="bf16"), PAPER, gpus=8, gpu="a100-80g")
+    # bf16 under ZeRO 1 or 2: fp32 masters, two moments and bf16 weights; three kept, the best, and one being written.
+    assert plan.checkpoint == (4 + 4 + 4 + 2) * PARAMETERS == 183_294_146_560
+    assert plan.checkpoint * plan.checkpoints == 5 * 183_294_146_560
+    assert plan.published == 2 * PARAMETERS == 26_184_878_080
+    [line] = [line for line in describe(plan) if line.startswith("disk")]
+    assert "183.3 GB a checkpoint, 916.5 GB at once (newest 3, best, one being written); 26.2 GB the model in b" in line
+    wide = make_plan(paper_run(keep=3), PAPER, gpus=8, gpu="a100-80g")
+    assert wide.published == 4 * PARAMETERS
+    assert "52.4 GB the model in fp32" in "".join(describe(wide))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("engine", [None, "zero1", "zero2", "zero3", "zero3-offload"])
+def test_a_checkpoint_has_the_bytes_that_are_planned(
+    engine: str | None,
+    precision: str,
+    settings: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if engine is not None:
+        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (pip install 'bllossom[deepspeed]')")
+    row = BlockRows.row
+
+    def stopping(self: BlockRows, index: int) -> Row:
+        signal.raise_signal(signal.SIGTERM)
+        return row(self, index)
+
+    monkeypatch.setattr(BlockRows, "row", stopping)
+    shape = {"hidden_size": 128, "intermediate_size": 512, "layers": 3, "heads": 2}
+    changes = {"model": {"init": shape}, "deepspeed": engine, "precision": precision}
+    with pytest.raises(Stopped):
+        pretrain(PretrainConfig(**settings(tmp_path / "model", **changes)))
+    [saved] = checkpoints.complete_ones(partial_of(tmp_path / "model") / "checkpoints")
+    found = sum(path.stat().st_size for path in saved.rglob("*") if path.is_file())
+    parameters = 2 * 300 * 128 + 3 * (4 * 128 * 128 + 3 * 128 * 512 + 2 * 128) + 128
+    strategy = next(name for name in STRATEGIES if name == (engine or "replicas"))
+    # Beside the tensors there are names, and under DeepSpeed two scripts of 40 kB.
+    assert found == pytest.approx(checkpoint_bytes(parameters, strategy, bf16=precision == "bf16"), rel=0.02)
+
+
+def test_frozen_weights_have_no_gradients_and_moments() -> None:
+    pytest.importorskip("peft", reason="peft is not installed (pip install 'bllossom[lora]')")
+    lora = {"rank": 64, "alpha": 128}
+    plan = make_plan(paper_run(lora=lora, trainable="embeddings", save_dtype="bf16"), PAPER, gpus=8, gpu="a100-80g")
+    # A and B beside q, k, v, o and gate, up, down of 40 layers, and both embedding matrices.
+    adapters = 40 * 64 * (4 * (5120 + 5120) + 3 * (5120 + 13824))
+    trained = adapters + 2 * LARGEST
+    assert (plan.size.parameters, plan.size.adapters, plan.trained) == (PARAMETERS, adapters, trained)
+    memory = {choice.strategy: choice.memory for choice in plan.choices if choice.checkpointing}
+    assert memory["zero2"].weights == 2 * (PARAMETERS + adapters)
+    assert memory["zero2"].gradients == 2 * trained / 8
+    assert memory["zero2"].optimizer == (12 + 4) * trained / 8
+    assert memory["zero3"].weights == 2 * (PARAMETERS + adapters) / 8
+    assert memory["zero3-offload"].cpu == 16 * trained / 8
+    assert memory["replicas"].states() == 4 * (PARAMETERS + adapters) + 12 * trained
+    assert plan.published == 2 * trained
+    assert plan.recommended is not None
+    assert plan.checkpoint == checkpoint_bytes(trained, plan.recommended.strategy, bf16=True)
+    # Frozen weights are multiplied forward and backward, and have no gradient of their own: 4, not 6.
+    body = PARAMETERS - 2 * LARGEST
+    flops = 4 * body + 6 * (LARGEST + adapters) + 12 * 40 * 5120 * 4096
+    assert plan.hours == pytest.approx(plan.tokens * flops / (8 * 312e12 * 0.43) / 3600)
+    assert not plan.not_planned
+
+
+def test_phases_need_what_the_largest_needs_and_take_their_times() -> None:
+    million = 1_000_000
+    rows, everything = (
+        {"trainable": "new_rows", "tokens": 1000 * million},
+        {"trainable": "all", "tokens": 8000 * million},
+    )
+    plan = make_plan(paper_run(tokens_total=None, phases=[rows, everything]), PAPER, gpus=8, gpu="a100-80g")
+    whole = make_plan(paper_run(), PAPER, gpus=8, gpu="a100-80g")
+    assert plan.trained == PARAMETERS
+    assert [choice.memory for choice in plan.choices] == [choice.memory for choice in whole.choices]
+    steps = (239, 1908)  # of 4,194,304 tokens, rounded up
+    assert plan.steps == sum(steps)
+    attention = 12 * 40 * 5120 * 4096
+    flops = (4 * (PARAMETERS - 2 * LARGEST) + 6 * LARGEST + attention, 6 * (PARAMETERS - LARGEST) + attention)
+    operations = sum(count * 4_194_304 * each for count, each in zip(steps, flops, strict=True))
+    assert plan.hours == pytest.approx(operations / (8 * 312e12 * 0.43) / 3600)
+    assert plan.left_by_phases == 4 * PARAMETERS  # what the first leaves, in fp32
+    assert "52.4 GB what the phases leave to one another" in "\n".join(describe(plan))
+    assert whole.left_by_phases == 0
+
+
+def test_flash_attention_keeps_no_masks() -> None:
+    flash = make_plan(paper_run(attention="flash_attention_2"), PAPER, gpus=8, gpu="a100-80g")
+    sdpa = make_plan(paper_run(), PAPER, gpus=8, gpu="a100-80g")
+    no_documents = make_plan(paper_run(document_mask=False), PAPER, gpus=8, gpu="a100-80g")
+    assert [choice.memory for choice in flash.choices] == [choice.memory for choice in no_documents.choices]
+    activations = [
+        next(choice.memory.activations for choice in plan.choices if choice.strategy == "zero1")
+        for plan in (flash, sdpa)
+    ]
+    # At one block: a mask of booleans, and for each layer its copy in bf16.
+    assert activations[1] - activations[0] == 4096 * 4096 * (1 + 40 * 2)
+
+
+def test_what_is_not_planned_is_named(tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    own.write_text('{"zero_optimization": {"stage": 2}}')
+    lines = describe(make_plan(paper_run(deepspeed=str(own), liger=True), PAPER, gpus=8, gpu="a100-80g"))
+    named = [line for line in lines if line.startswith("not planned")]
+    assert len(named) == 2
+    assert f"deepspeed: {own}: the presets are planned" in named[0]
+    assert "liger: planned without" in named[1]
+    preset = make_plan(paper_run(deepspeed="zero2"), PAPER, gpus=8, gpu="a100-80g")
+    assert not any(line.startswith("not planned") for line in describe(preset))
 
 
 def test_recommends_what_fits() -> None:
