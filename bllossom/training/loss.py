@@ -34,6 +34,10 @@ class GroupLoss(nn.Module):
         `ids` and `positions` are int64 [rows, tokens]; `targets` int64 [rows × tokens] is the next token at each
         place; `picked` gives the places that each group is scored at.
         """
+        if self.model.config._attn_implementation == "flash_attention_2":
+            # It keeps documents apart in one long row only: in more, transformers takes restarting positions for plain
+            # causal attention, without a word (modeling_flash_attention_utils._is_packed_sequence).
+            ids, positions = ids.view(1, -1), positions.view(1, -1)
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.autocast):
             hidden = self.model.base_model(input_ids=ids, position_ids=positions, use_cache=False)[0]
         hidden = hidden.flatten(0, 1)

@@ -1,5 +1,6 @@
 """Models in, models out: plain Hugging Face folders, with the tokenizer beside the weights."""
 
+import importlib.util
 import json
 import shutil
 import struct
@@ -58,7 +59,7 @@ def load_model(source: str, config: TrainingConfig) -> PreTrainedModel:
     try:
         with partitioned_loading(config):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                source, dtype=torch.bfloat16 if masters_apart else torch.float32, attn_implementation=config.attention
+                source, dtype=torch.bfloat16 if masters_apart else torch.float32
             )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -89,29 +90,37 @@ def told_rows(source: str | Path) -> dict[str, int]:
     return {name: figures[name] for name in ("rows", "old_rows") if name in figures}
 
 
-def prepare_for_training(model: PreTrainedModel, config: TrainingConfig) -> None:
-    """Switch on what the config asks for in the model itself.
+def check_kernels(config: TrainingConfig) -> None:
+    """Refuse kernels that cannot run here, before anything is loaded.
 
     Raises:
-        ConfigError: Liger's kernels are asked for where there is no GPU.
+        ConfigError: there is no GPU, or the package is not installed; says what to set instead.
     """
+    if config.attention == "flash_attention_2":
+        _check_kernel("attention: flash_attention_2", "flash-attn", "set attention to sdpa")
+    if config.liger:
+        _check_kernel("liger", "liger-kernel", "set liger to false")
+
+
+def _check_kernel(what: str, package: str, otherwise: str) -> None:
+    if not torch.cuda.is_available():
+        raise ConfigError(f"{what}: needs a GPU; {otherwise}")
+    if importlib.util.find_spec(package.replace("-", "_")) is None:
+        raise ConfigError(f"{what}: not installed; pip install {package}, or {otherwise}")
+
+
+def prepare_for_training(model: PreTrainedModel, config: TrainingConfig) -> None:
+    """Switch on what the config asks for in the model itself."""
+    model.set_attn_implementation(config.attention)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.liger:
-        _use_liger(model)
+        from liger_kernel.transformers import _apply_liger_kernel_to_instance
+
+        # The loss is ours: chunked, and summed by group.
+        _apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
     if config.compile:
         model.base_model.compile()
-
-
-def _use_liger(model: PreTrainedModel) -> None:
-    if not torch.cuda.is_available():
-        raise ConfigError("liger: its kernels need a GPU; set liger to false")
-    try:
-        from liger_kernel.transformers import _apply_liger_kernel_to_instance
-    except ImportError as error:
-        raise ConfigError("liger: not installed; pip install liger-kernel, or set liger to false") from error
-    # The loss is ours: chunked, and summed by group.
-    _apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
 
 
 def llama_config(shape: LlamaShape, rows: int) -> LlamaConfig:

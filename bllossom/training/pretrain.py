@@ -29,6 +29,7 @@ from bllossom.training.models import (
     TOKENIZER_FILES,
     InitModel,
     ModelSource,
+    check_kernels,
     check_rows,
     copy_tokenizer,
     init_model,
@@ -206,6 +207,7 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
     if isinstance(config.model, str) and not is_hub_id(config.model):
         inputs["model"] = Path(config.model)
     config.arithmetic(rank_count(config), 0)
+    check_kernels(config)
     _check_tokenizer(config)
     if isinstance(config.model, str):
         check_base(config.model, config.lora)

@@ -1,9 +1,9 @@
 """What pretrain and sft have in common: the settings of a training run."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bllossom.config import Model, StageConfig
 
@@ -99,6 +99,12 @@ class TrainingConfig(StageConfig):
     ] = 2.0
     track: Annotated[list[Tracker], Field(description="trackers beside the JSONL, as accelerate brings them")] = []
     seed: Annotated[int, Field(ge=0, description="of the initial weights and of the order of the data")] = 0
+
+    @model_validator(mode="after")
+    def _check_attention(self) -> Self:
+        if self.attention == "flash_attention_2" and self.precision != "bf16":
+            raise ValueError("attention: flash_attention_2 computes in bf16 only; set precision to bf16, or sdpa")
+        return self
 
     def engine_name(self) -> str:
         """What a checkpoint is marked with."""

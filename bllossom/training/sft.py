@@ -17,7 +17,7 @@ from bllossom.instructions.template import CHAT_TEMPLATE
 from bllossom.training.checkpoints import CHECKPOINTS, Reads
 from bllossom.training.launch import publish_trained, rank_count
 from bllossom.training.lora import add_adapters, check_base
-from bllossom.training.models import copy_tokenizer, load_model, told_rows
+from bllossom.training.models import check_kernels, copy_tokenizer, load_model, told_rows
 from bllossom.training.ranks import Ranks
 from bllossom.training.rows import IGNORED, Row
 from bllossom.training.run import accumulation_of, figures_of, train_and_save
@@ -85,6 +85,7 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
     if not is_hub_id(config.model):
         inputs["model"] = Path(config.model)
     accumulation_of(config.examples_per_step, config, rank_count(config), "examples")
+    check_kernels(config)
     check_base(config.model, config.lora)
     return publish_trained(config, stage="sft", inputs=inputs, reads=_reads(config), work=_train, force=force)
 
