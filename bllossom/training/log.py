@@ -17,7 +17,7 @@ from bllossom.errors import ConfigError
 from bllossom.memory import peak_rss_bytes
 from bllossom.training.flops import training_flops_per_token
 from bllossom.training.ranks import Ranks
-from bllossom.training.settings import TrainingConfig
+from bllossom.training.settings import Tracker, TrainingConfig
 
 LOG = "train.jsonl"
 
@@ -50,7 +50,7 @@ def step_log(folder: Path, config: TrainingConfig, ranks: Ranks, *, done: int, s
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = path.read_text(encoding="utf8").splitlines(keepends=True)[:done] if path.exists() else []
     path.write_text("".join(kept), encoding="utf8")
-    trackers = [_tracker(name, path.parent, config) for name in config.track]
+    trackers = [_tracker(name, path.parent, config, done) for name in config.track]
     try:
         with path.open("a", encoding="utf8") as file, progress("training", steps) as advance:
             advance(done)
@@ -76,7 +76,12 @@ def check_trackers(names: Sequence[str]) -> None:
         raise ConfigError(f"{told}; pip install {' '.join(missing)}, or leave it out")
 
 
-def _tracker(name: str, folder: Path, config: TrainingConfig) -> Any:
+def _tracker(name: Tracker, folder: Path, config: TrainingConfig, done: int) -> Any:
+    """A tracker that goes on after `done` steps.
+
+    TensorBoard is told to forget what a killed run had logged after its last checkpoint. The other trackers cannot;
+    each start is a run of its own there.
+    """
     from accelerate.state import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
@@ -84,14 +89,16 @@ def _tracker(name: str, folder: Path, config: TrainingConfig) -> Any:
     PartialState()
     # Where a process group is, it leaves RANK and others in the environment, which the next stage of a recipe would
     # take for a launcher's, and another number of threads, with which sums round differently.
-    for name in os.environ.keys() - before.keys():
-        del os.environ[name]
+    for added in os.environ.keys() - before.keys():
+        del os.environ[added]
     torch.set_num_threads(threads)
-    kind = LOGGER_TYPE_TO_CLASS[name]
-    where = {"logging_dir": folder} if kind.requires_logging_directory else {}
-    tracker = kind(config.output.name, **where)
-    tracker.start() if hasattr(tracker, "start") else None
-    tracker.store_init_configuration({key: str(value) for key, value in config.model_dump(mode="json").items()})
+    run = config.output.name
+    local = {"logging_dir": folder, "purge_step": done + 1} if name == "tensorboard" else {}
+    known = name == "tensorboard" and (folder / run).exists()
+    tracker = LOGGER_TYPE_TO_CLASS[name](run, **local)
+    tracker.start()
+    if not known:  # TensorBoard would list the config once for every start
+        tracker.store_init_configuration({key: str(value) for key, value in config.model_dump(mode="json").items()})
     return tracker
 
 

@@ -97,7 +97,13 @@ class TrainingConfig(StageConfig):
         float | None,
         Field(gt=1, description="stop where a loss is this many times the median of the last 32 steps; null never"),
     ] = 2.0
-    track: Annotated[list[Tracker], Field(description="trackers beside the JSONL, as accelerate brings them")] = []
+    track: Annotated[
+        list[Tracker],
+        Field(
+            description="trackers beside the JSONL, as accelerate brings them; a run that goes on stays one run in "
+            "TensorBoard, with each step once, and begins another in the others"
+        ),
+    ] = []
     seed: Annotated[int, Field(ge=0, description="of the initial weights and of the order of the data")] = 0
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from command_runs import assert_same_run, log_lines, partial_of
+from command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
 from conftest import write_tokens
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -207,6 +208,7 @@ def test_nan_stops_the_run_with_its_blocks_and_skipping_them_lets_it_go_on(setti
 
 def test_a_tracker_gets_what_the_log_gets(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    pretrain(PretrainConfig(**settings(tmp_path / "untracked", steps=1)))  # torch's and DeepSpeed's own marks stay
     before = dict(os.environ)
     pretrain(PretrainConfig(**settings(tmp_path / "model", steps=3, track=["tensorboard"])))
     assert os.environ == before
@@ -214,6 +216,28 @@ def test_a_tracker_gets_what_the_log_gets(settings: Settings, tmp_path: Path, mo
     for key in ("loss", "loss/ko", "loss/en", "gradient_norm", "learning_rate", "tokens_per_second"):
         told = [line[key] for line in log_lines(tmp_path / "model")]
         assert [event.value for event in found.Scalars(key)] == pytest.approx(told)
+
+
+def test_killed_run_goes_on_in_tensorboard_with_each_step_once(
+    settings: Settings, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    output = tmp_path / "model"
+    command = ("-m", "bllossom.cli", "pretrain", "--config", write_yaml(settings(output, track=["tensorboard"])))
+    process = start(*command)
+    wait_for_step(output, 13, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    last = checkpoints.newest(partial_of(output) / "checkpoints")
+    assert last is not None
+    assert checkpoints.read_state(last).step < len(log_lines(partial_of(output)))
+    folders = [path.name for path in (partial_of(output) / "logs/model").iterdir() if path.is_dir()]
+
+    process = start(*command)  # a new process: event files are ordered by the second they were begun in
+    assert "going on after step" in process.communicate()[1]
+    found = EventAccumulator(str(output / "logs/model")).Reload()
+    told = [(line["step"], pytest.approx(line["loss"])) for line in log_lines(output)]
+    assert [(event.step, event.value) for event in found.Scalars("loss")] == told
+    assert folders == [path.name for path in (output / "logs/model").iterdir() if path.is_dir()]
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_made(settings: Settings, tmp_path: Path) -> None:
