@@ -1,4 +1,4 @@
-"""The loss under flash attention, whose kernels need a GPU: the way to them is transformers' own, the arithmetic torch's."""
+"""The loss under flash attention, its kernels replaced by the arithmetic of torch: they need a GPU."""
 
 from typing import Any
 
