@@ -1,17 +1,21 @@
 """What DeepSpeed is told, seen in the model that it makes."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command_runs import assert_same_run
 from transformers import PreTrainedModel
 
+from bllossom.errors import Stopped
 from bllossom.training import run
 from bllossom.training.deepspeed_engine import PRESETS
 from bllossom.training.engine import Engine
-from bllossom.training.pretrain import PretrainConfig, pretrain
+from bllossom.training.pretrain import BlockRows, PretrainConfig, pretrain
+from bllossom.training.rows import Row
 
 pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (pip install 'bllossom[deepspeed]')")
 
@@ -44,3 +48,25 @@ def test_bf16_weights_are_bf16(
     changes |= {"lora": lora, "trainable": "embeddings" if lora else "all"}
     pretrain(PretrainConfig(**settings(tmp_path / "model", **changes)))
     assert types == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("engine", ["zero2", "zero3"])
+def test_stopped_bf16_run_goes_on_exactly(
+    engine: str, settings: Settings, expanded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bf16 weights are made anew from fp32 masters at every step: both have to come back."""
+    changes = {"model": str(expanded), "precision": "bf16", "deepspeed": engine}
+    pretrain(PretrainConfig(**settings(tmp_path / "whole", **changes)))
+    row = BlockRows.row
+
+    def stopping(self: BlockRows, index: int) -> Row:
+        if index == 8 * 11:
+            signal.raise_signal(signal.SIGTERM)
+        return row(self, index)
+
+    monkeypatch.setattr(BlockRows, "row", stopping)
+    with pytest.raises(Stopped, match="stopped after step 12 of 20"):
+        pretrain(PretrainConfig(**settings(tmp_path / "model", **changes)))
+    monkeypatch.undo()
+    pretrain(PretrainConfig(**settings(tmp_path / "model", **changes)))
+    assert_same_run(tmp_path / "whole", tmp_path / "model")
