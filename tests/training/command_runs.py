@@ -23,6 +23,8 @@ def start(*arguments: object, before: tuple[Path, ...] = ()) -> subprocess.Popen
         *map(str, before),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    # A DeepSpeed run in this process leaves it, and accelerate would take the new process for a rank.
+    environment.pop("LOCAL_RANK", None)
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         env=environment,
