@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.console import say
 from bllossom.corpus.encode import tokenizer_fingerprint
+from bllossom.corpus.marks import SAMPLES, Mark, Progress
 from bllossom.corpus.shards import (
     HELDOUT,
     ShardRecord,
@@ -21,7 +22,7 @@ from bllossom.corpus.shards import (
     write_index,
     write_whole,
 )
-from bllossom.corpus.slices import SAMPLES, Mark, Progress, Reading, Settings
+from bllossom.corpus.slices import Reading, Settings
 from bllossom.errors import BllossomError
 
 DROPPED = "dropped.jsonl"

@@ -2,7 +2,8 @@
 
     sources ─▶ clean ─▶ near duplicates? ─▶ contaminated? ─▶ duplicates ─▶ held-out share ─▶ encode ─▶ shards
 
-The work lies in the partial folder, under work/, and is removed at the end; slices.py says how a killed run goes on.
+The work lies in the partial folder, under work/, and is removed at the end; slices.py says how a killed run goes on,
+run_local.py and run_ray.py who makes the slices.
 Held-out files come first, so that training text that repeats them is dropped as a duplicate.
 """
 
@@ -11,7 +12,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,10 @@ from bllossom.corpus.encode import Encoder, Encoders
 from bllossom.corpus.estimate import Estimate, estimate_reading, table
 from bllossom.corpus.finish import finish
 from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, find_near_duplicates
+from bllossom.corpus.run_local import run_local
+from bllossom.corpus.run_ray import run_ray
 from bllossom.corpus.shards import INDEX, save_array, token_dtype
-from bllossom.corpus.slices import Reading, Settings, run_slices
+from bllossom.corpus.slices import Reading, Settings
 from bllossom.corpus.sources import Split, locate, parse_field, read_records
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.vocab.tokenizer import load_tokenizer
@@ -104,6 +107,11 @@ class PrepareConfig(StageConfig):
     shard_bytes: Annotated[
         int, Field(gt=0, le=1_000_000_000, description="bytes of text in a shard, which is also what a kill can cost")
     ] = 64_000_000
+
+    executor: Annotated[
+        Literal["local", "ray"], Field(description="this machine, or a Ray cluster with a shared disk: the same bytes")
+    ] = "local"
+    execution_keys: ClassVar[frozenset[str]] = StageConfig.execution_keys | {"executor"}
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -290,9 +298,10 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
             )
         return encoder
 
-    with progress("bytes of text tokenised", text_bytes) as advance:
-        done = run_slices(readings, settings, choose, folder, work, advance)
     save_tokenizer(config.tokenizer, tokenizer, folder / "tokenizer")
+    run = run_ray if config.executor == "ray" else run_local
+    with progress("bytes of text tokenised", text_bytes) as advance:
+        done = run(readings, settings, choose, folder, work, advance)
     finish(readings, done, settings, tokenizer, _licences(config), folder, work)
 
 

@@ -1,8 +1,9 @@
-"""One pass over all text, slice by slice: read, clean, drop duplicates, keep some back, encode, write a shard.
+"""A slice: the next `shard_bytes` of text of one source, made into a shard.
 
-A slice is the next `shard_bytes` of text of one source. When its shard is on the disk, a mark says where reading goes
-on; a run that was killed reads the marks and goes on after the last one. Everything a slice decides depends on its text
-and on the marks before it, so the bytes are the same however often it was killed.
+Read, clean, drop duplicates, keep some back, encode, write. When its shard is on the disk, a mark says where reading
+goes on; a run that was killed reads the marks and goes on after the last one. Everything a slice decides depends on its
+text and on what came before it, so the bytes are the same however often it was killed, and whoever makes it
+(run_local.py, run_ray.py).
 
     reading and cleaning (this thread) ──batches──▶ encoding (one thread, all cores inside) ──▶ writing (this thread)
 """
@@ -11,66 +12,24 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import xxhash
-from pydantic import Field
+from numpy.typing import NDArray
 
-from bllossom.config import Model
 from bllossom.corpus.clean import CleaningConfig, make_cleaner
-from bllossom.corpus.dedup import SeenHashes
+from bllossom.corpus.dedup import Hashes
 from bllossom.corpus.encode import Encoded, Encoder, add_edges
+from bllossom.corpus.marks import SAMPLES, Counts, Drop, Mark, Position, mark_path
 from bllossom.corpus.shards import SHARDS, ShardRecord, ShardWriter, save_array, write_whole
 from bllossom.corpus.sources import Split, read_records
 from bllossom.errors import BllossomError
 
 BATCH_BYTES = 4_000_000  # text encoded at a time: enough to keep the cores busy, little enough to hold three of
-SAMPLES = 20  # dropped documents kept to be read, for each source and reason
 SAMPLE_CHARACTERS = 300
-
-
-class Position(Model):
-    """Where reading goes on."""
-
-    file: int = 0
-    record: int = 0  # records of that file already read
-    document: int = 0  # documents of the reading already seen, dropped ones among them
-
-
-class Drop(Model):
-    """A document that was left out, as a reader of dropped.jsonl sees it."""
-
-    reason: str
-    detail: str = ""
-    file: str
-    record: int
-    text: str
-
-
-class Tally(Model):
-    """What became of the documents of a slice. Bytes are UTF-8 bytes of text."""
-
-    read: tuple[int, int]  # documents, bytes: as they came
-    kept: tuple[int, int]  # as they are encoded
-    changed: int  # bytes that cleaning took away (or, where negative, put in) inside kept documents
-    dropped: dict[str, tuple[int, int]]  # by reason; bytes as they came
-    broken: int  # records that could not be read
-
-
-class Mark(Model):
-    """A finished slice."""
-
-    reading: int
-    end: Position
-    last: bool  # nothing is left of this reading
-    shard: ShardRecord
-    heldout: ShardRecord
-    tally: Tally
-    samples: list[Drop]
-    encoder: str
 
 
 @dataclass(frozen=True)
@@ -102,6 +61,18 @@ class Settings:
     contaminated: Callable[[bytes], str] | None  # names the test row that a text holds, if any
 
 
+@dataclass(frozen=True)
+class Slice:
+    """Where a slice begins, and what came before it."""
+
+    number: int  # over all readings
+    reading: int
+    within: int  # its number within the reading
+    start: Position
+    kept_before: int  # documents of the reading
+    broken_before: int  # records of all readings
+
+
 class Candidate(NamedTuple):
     """A cleaned document, not yet known to be kept."""
 
@@ -112,127 +83,49 @@ class Candidate(NamedTuple):
     record: int
 
 
-@dataclass
-class _Counts:
-    """The tally while it grows."""
-
-    read: list[int] = field(default_factory=lambda: [0, 0])
-    kept: list[int] = field(default_factory=lambda: [0, 0])
-    changed: int = 0
-    dropped: dict[str, list[int]] = field(default_factory=dict)
-    broken: int = 0
-    samples: list[Drop] = field(default_factory=list)
-
-    def drop(self, reason: str, came_as: int) -> bool:
-        """Count a document that is left out; True while samples of this reason are wanted."""
-        tally = self.dropped.setdefault(reason, [0, 0])
-        tally[0] += 1
-        tally[1] += came_as
-        return tally[0] <= SAMPLES
-
-    def tally(self) -> Tally:
-        return Tally(
-            read=(self.read[0], self.read[1]),
-            kept=(self.kept[0], self.kept[1]),
-            changed=self.changed,
-            dropped={reason: (documents, text) for reason, (documents, text) in sorted(self.dropped.items())},
-            broken=self.broken,
-        )
-
-
-class Progress(Model):
-    """All marks of a work folder, in order."""
-
-    marks: list[Mark] = Field(default_factory=list)
-
-    def of(self, reading: int) -> list[Mark]:
-        return [mark for mark in self.marks if mark.reading == reading]
-
-
-def read_marks(work: Path) -> Progress:
-    """The finished slices of a work folder."""
-    return Progress(marks=[Mark.model_validate_json(path.read_bytes()) for path in sorted(work.glob("*.mark.json"))])
-
-
-def run_slices(
-    readings: Sequence[Reading],
-    settings: Settings,
-    choose: Callable[[Reading], Encoder],
-    folder: Path,
-    work: Path,
-    advance: Callable[[int], None],
-) -> Progress:
-    """Go through all readings from where the marks in `work` end; `advance` is told the bytes of text read.
-
-    Raises:
-        BllossomError: a record is broken (or too many are), or a source has no text.
-    """
-    done = read_marks(work)
-    seen = SeenHashes()
-    for number, mark in enumerate(done.marks):
-        seen.add(np.load(work / f"{number:05d}.hashes.npy"))
-        advance(mark.tally.read[1])
-    marks = list(done.marks)
-    with ThreadPoolExecutor(1) as pool:
-        for number, reading in enumerate(readings):
-            mine = done.of(number)
-            if mine and mine[-1].last:
-                continue
-            encoder = choose(reading)
-            while not (mine and mine[-1].last):
-                maker = _SliceMaker(reading, number, settings, encoder, seen, pool, advance)
-                broken = sum(mark.tally.broken for mark in marks)
-                mark = maker.make(folder, work, len(marks), mine, broken)
-                marks.append(mark)
-                mine.append(mark)
-    return Progress(marks=marks)
-
-
-class _SliceMaker:
-    """Makes one slice."""
+class SliceMaker:
+    """Makes one slice. `is_new` says which hashes were not there before, as `SeenHashes.add` does."""
 
     def __init__(
         self,
         reading: Reading,
-        number: int,
         settings: Settings,
         encoder: Encoder,
-        seen: SeenHashes,
-        pool: ThreadPoolExecutor,
+        is_new: Callable[[Hashes], NDArray[np.bool_]],
         advance: Callable[[int], None],
     ) -> None:
-        self._reading, self._number, self._settings, self._encoder = reading, number, settings, encoder
-        self._seen, self._pool, self._advance = seen, pool, advance
+        self._reading, self._settings, self._encoder = reading, settings, encoder
+        self._is_new, self._advance = is_new, advance
         self._clean = make_cleaner(reading.clean)
-        self._counts = _Counts()
+        self._counts = Counts()
         self._hashes: list[np.ndarray] = []
         self._heldout: list[bytes] = []
         self._pieces = np.zeros(settings.pieces, np.int64)
         self._end, self._last = Position(), False
 
-    def make(self, folder: Path, work: Path, slice_number: int, before: Sequence[Mark], broken: int) -> Mark:
-        """Read, encode and write the slice after `before`, and mark it."""
-        start = before[-1].end if before else Position()
-        kept_before = sum(mark.tally.kept[0] for mark in before)
+    def make(self, this: Slice, folder: Path, work: Path) -> Mark:
+        """Read, encode and write the slice, and mark it."""
         # A source's own held-out file gives no training shard: its empty one stays in the work folder.
         root = folder if self._reading.heldout_share < 1 else work
-        file = f"{SHARDS}/{self._reading.language}/{self._reading.source}/{len(before):05d}"
+        file = f"{SHARDS}/{self._reading.language}/{self._reading.source}/{this.within:05d}"
         writer = ShardWriter(root, file, self._settings.dtype)
         waiting: deque[tuple[Future[Encoded], list[int]]] = deque()
-        for batch in self._batches(start, broken):
-            texts = self._keep_back(self._unique(batch), kept_before)
-            waiting.append((self._pool.submit(self._encode, texts), [len(text) for text in texts]))
-            # One batch is being encoded while the next is read: more would only take memory.
-            while len(waiting) > 1:
+        with ThreadPoolExecutor(1) as pool:
+            for batch in self._batches(this.start, this.broken_before):
+                texts = self._keep_back(self._unique(batch, this.reading), this.kept_before)
+                waiting.append((pool.submit(self._encode, texts), [len(text) for text in texts]))
+                # One batch is being encoded while the next is read: more would only take memory.
+                while len(waiting) > 1:
+                    self._write(writer, *waiting.popleft())
+            while waiting:
                 self._write(writer, *waiting.popleft())
-        while waiting:
-            self._write(writer, *waiting.popleft())
         shard = writer.finish()
-        heldout = self._write_heldout(work, slice_number)
-        save_array(work / f"{slice_number:05d}.hashes.npy", np.concatenate([np.empty(0, np.uint64), *self._hashes]))
-        save_array(work / f"{slice_number:05d}.pieces.npy", self._pieces)
+        name = f"{this.number:05d}"
+        heldout = self._write_heldout(work, name)
+        save_array(work / f"{name}.hashes.npy", np.concatenate([np.empty(0, np.uint64), *self._hashes]))
+        save_array(work / f"{name}.pieces.npy", self._pieces)
         mark = Mark(
-            reading=self._number,
+            reading=this.reading,
             end=self._end,
             last=self._last,
             shard=shard,
@@ -242,7 +135,7 @@ class _SliceMaker:
             encoder=self._encoder.name,
         )
         _conserves(mark)
-        write_whole(work / f"{slice_number:05d}.mark.json", mark.model_dump_json().encode())
+        write_whole(mark_path(work, this.number), mark.model_dump_json().encode())
         return mark
 
     def _batches(self, start: Position, broken_before: int) -> Iterator[list[Candidate]]:
@@ -276,9 +169,7 @@ class _SliceMaker:
         self._end, self._last = Position(file=len(self._reading.files), document=document), True
 
     def _candidate(self, text: str, number: int, file: int, record: int) -> Candidate | None:
-        cleaned, reason = self._clean(text)
-        data = cleaned.encode()
-        came_as = len(data) if cleaned is text else len(text.encode())
+        data, came_as, reason = cleaned(text, self._clean)
         self._counts.read[0] += 1
         self._counts.read[1] += came_as
         if reason:
@@ -298,17 +189,17 @@ class _SliceMaker:
         if broken_before + self._counts.broken > limit:
             raise BllossomError(f"more than {limit:,} broken records, now {where}, or raise max_errors")
 
-    def _unique(self, batch: list[Candidate]) -> list[Candidate]:
+    def _unique(self, batch: list[Candidate], reading: int) -> list[Candidate]:
         """Drop exact duplicates, near duplicates and contaminated documents, in this order; count what is kept."""
         if self._settings.deduplicate:
-            hashes = np.fromiter((xxhash.xxh3_64_intdigest(c.data) for c in batch), np.uint64, len(batch))
-            new = self._seen.add(hashes)
+            hashes = document_hashes([candidate.data for candidate in batch])
+            new = self._is_new(hashes)
             self._hashes.append(hashes[new])
             batch = self._without(batch, ~new, "duplicate")
         near = self._settings.near_duplicates
         if near is not None:
             numbers = np.asarray([candidate.number for candidate in batch], np.int64)
-            batch = self._without(batch, np.isin(numbers, near[self._number]), "near duplicate")
+            batch = self._without(batch, np.isin(numbers, near[reading]), "near duplicate")
         if self._settings.contaminated is not None:
             batch = [candidate for candidate in batch if not self._is_contaminated(candidate)]
         for candidate in batch:
@@ -355,14 +246,26 @@ class _SliceMaker:
         writer.add(encoded.ids, encoded.lengths, text_bytes)
         self._pieces += np.bincount(encoded.ids, minlength=len(self._pieces))
 
-    def _write_heldout(self, work: Path, slice_number: int) -> ShardRecord:
-        writer = ShardWriter(work, f"{slice_number:05d}.heldout", self._settings.dtype)
+    def _write_heldout(self, work: Path, name: str) -> ShardRecord:
+        writer = ShardWriter(work, f"{name}.heldout", self._settings.dtype)
         encoded = self._encode(self._heldout)
         writer.add(encoded.ids, encoded.lengths, [len(text) for text in self._heldout])
-        with (work / f"{slice_number:05d}.heldout.jsonl").open("w", encoding="utf8") as file:
+        with (work / f"{name}.heldout.jsonl").open("w", encoding="utf8") as file:
             for text in self._heldout:
                 file.write(json.dumps({"text": text.decode()}, ensure_ascii=False) + "\n")
         return writer.finish()
+
+
+def cleaned(text: str, clean: Callable[[str], tuple[str, str]]) -> tuple[bytes, int, str]:
+    """The cleaned text in UTF-8, the bytes that it came as, and why it is dropped, if it is."""
+    result, reason = clean(text)
+    data = result.encode()
+    return data, len(data) if result is text else len(text.encode()), reason
+
+
+def document_hashes(documents: Sequence[bytes]) -> Hashes:
+    """What exact duplicates are told by."""
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, documents), np.uint64, len(documents))
 
 
 def is_heldout(place: int, share: float) -> bool:

@@ -4,9 +4,12 @@ import json
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece
+
+from bllossom.corpus.prepare import PrepareConfig
 
 KOREAN = "나무 바다 하늘 사람 도시 마을 학교 아침 저녁 구름 이야기 노래 사랑 시간 여행 친구 음식 편지 달빛 강물"
 ENGLISH = "tree sea sky people city village school morning evening cloud story song love time travel friend"
@@ -57,3 +60,24 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text.unlink()
     (folder / "tokenizer.vocab").unlink()
     return folder
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, write_jsonl, documents) -> dict[str, Path]:  # type: ignore[no-untyped-def]
+    return {
+        "news": write_jsonl(tmp_path / "news.jsonl", documents("ko", 300, 1)),
+        "wiki": write_jsonl(tmp_path / "wiki.jsonl", documents("ko", 120, 2)),
+        "en": write_jsonl(tmp_path / "english.jsonl", documents("en", 200, 3)),
+    }
+
+
+@pytest.fixture
+def make(tmp_path: Path, tokenizer_folder: Path, corpus: dict[str, Path]) -> Callable[..., PrepareConfig]:
+    """A config over the corpus, with changes."""
+
+    def build(**changes: Any) -> PrepareConfig:
+        sources = {"ko": [str(corpus["news"]), str(corpus["wiki"])], "en": [str(corpus["en"])]}
+        settings = {"tokenizer": str(tokenizer_folder), "sources": sources, "output": tmp_path / "tokens"}
+        return PrepareConfig.model_validate(settings | {"shard_bytes": 8000, "holdout": 0.05} | changes)
+
+    return build

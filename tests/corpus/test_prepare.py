@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,27 +23,6 @@ from bllossom.corpus.shards import TokenStream, open_heldout, open_stream, read_
 from bllossom.corpus.slices import is_heldout
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.vocab.tokenizer import encode_text, load_tokenizer
-
-
-@pytest.fixture
-def corpus(tmp_path: Path, write_jsonl, documents) -> dict[str, Path]:  # type: ignore[no-untyped-def]
-    return {
-        "news": write_jsonl(tmp_path / "news.jsonl", documents("ko", 300, 1)),
-        "wiki": write_jsonl(tmp_path / "wiki.jsonl", documents("ko", 120, 2)),
-        "en": write_jsonl(tmp_path / "english.jsonl", documents("en", 200, 3)),
-    }
-
-
-@pytest.fixture
-def make(tmp_path: Path, tokenizer_folder: Path, corpus: dict[str, Path]) -> Callable[..., PrepareConfig]:
-    """A config over the corpus, with changes."""
-
-    def build(**changes: Any) -> PrepareConfig:
-        sources = {"ko": [str(corpus["news"]), str(corpus["wiki"])], "en": [str(corpus["en"])]}
-        settings = {"tokenizer": str(tokenizer_folder), "sources": sources, "output": tmp_path / "tokens"}
-        return PrepareConfig.model_validate(settings | {"shard_bytes": 8000, "holdout": 0.05} | changes)
-
-    return build
 
 
 def read_back(stream: TokenStream) -> list[list[int]]:
