@@ -54,14 +54,13 @@ class ReferenceEncoder:
 
     name: Literal["tokenizers", "gigatoken"] = "tokenizers"
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        settings = tokenizer.backend_tokenizer.to_str()
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, settings: dict[str, Any]) -> None:
         # A copy: splitting special tokens is a state of the backend, and the caller's must not change.
-        self._backend = type(tokenizer.backend_tokenizer).from_str(settings)
+        self._backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.encode_special_tokens = True
         self._backend.no_truncation()
         self._backend.no_padding()
-        self._by_words = encodes_word_by_word(json.loads(settings))
+        self._by_words = encodes_word_by_word(settings)
         if self._by_words:
             # Done by `_parts`: the library would keep every character's origin, a sixth of the time.
             self._backend.normalizer = None
@@ -122,15 +121,14 @@ class GigatokenEncoder:
 
     name: Literal["tokenizers", "gigatoken"] = "gigatoken"
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, settings: dict[str, Any]) -> None:
         import gigatoken
 
-        settings = json.loads(tokenizer.backend_tokenizer.to_str())
         if plain := [token["content"] for token in settings.get("added_tokens") or [] if not token["special"]]:
             # The reference finds these inside text, too; no sample need hold one.
             raise ValueError(f"it would not find the added tokens {', '.join(map(repr, plain[:3]))}")
-        settings |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-        self._tokenizer = gigatoken.Tokenizer.from_json(json.dumps(settings))
+        plainer = settings | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+        self._tokenizer = gigatoken.Tokenizer.from_json(json.dumps(plainer))
 
     def encode(self, texts: Sequence[bytes]) -> Encoded:
         layout = self._tokenizer.encode_batch(list(texts)).layout
@@ -142,11 +140,12 @@ class Encoders:
     """The reference and, where there is one for this tokenizer, the fast encoder."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.reference = ReferenceEncoder(tokenizer)
+        settings = json.loads(tokenizer.backend_tokenizer.to_str())  # as in tokenizer.json
+        self.reference = ReferenceEncoder(tokenizer, settings)
         self.fast: GigatokenEncoder | None = None
         self.why_not = ""
         try:
-            self.fast = GigatokenEncoder(tokenizer)
+            self.fast = GigatokenEncoder(settings)
         # A tokenizer it cannot take makes it raise what it likes, a Rust panic (a BaseException) among it.
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):

@@ -20,7 +20,7 @@ def tokenizer(tokenizer_folder: Path) -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="module")
 def reference(tokenizer: PreTrainedTokenizerFast) -> ReferenceEncoder:
-    return ReferenceEncoder(tokenizer)
+    return Encoders(tokenizer).reference
 
 
 def test_both_encoders_give_the_tokenizers_ids(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -34,7 +34,7 @@ def test_both_encoders_give_the_tokenizers_ids(tokenizer: PreTrainedTokenizerFas
 
 
 def test_literal_special_tokens_stay_text(tokenizer: PreTrainedTokenizerFast) -> None:
-    ids = ReferenceEncoder(tokenizer).encode([b"a</s>b <s> <unk>"]).ids
+    ids = Encoders(tokenizer).reference.encode([b"a</s>b <s> <unk>"]).ids
     assert not np.isin(ids, [0, 1, 2]).any()
     # The caller's tokenizer goes on finding its special tokens.
     assert tokenizer("a</s>b", add_special_tokens=False)["input_ids"].count(2) == 1
@@ -82,7 +82,7 @@ def test_documents_are_left_whole_where_pieces_reach_into_the_next_word(tokenize
     text = "나무 " * 600
     expected = encode_text(other, text)
     assert settings["model"]["vocab"]["무▁"] in expected
-    assert ReferenceEncoder(other).encode([text.encode()]).ids.tolist() == expected
+    assert Encoders(other).reference.encode([text.encode()]).ids.tolist() == expected
 
 
 def test_a_truncation_saved_with_the_tokenizer_cuts_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -93,7 +93,7 @@ def test_a_truncation_saved_with_the_tokenizer_cuts_nothing(tokenizer: PreTraine
     texts = ["나무 바다 하늘 사람".encode()]
     encoders = Encoders(other)
     assert encoders.fast is not None
-    expected = ReferenceEncoder(tokenizer).encode(texts).ids.tolist()
+    expected = Encoders(tokenizer).reference.encode(texts).ids.tolist()
     assert [encoder.encode(texts).ids.tolist() for encoder in (encoders.reference, encoders.fast)] == [expected] * 2
 
 
@@ -104,7 +104,7 @@ def test_an_added_token_that_is_not_special_is_found_in_text(tokenizer: PreTrain
     other.add_tokens(["<tool>"])
     text = "나무 <tool> 바다"
     assert len(other) - 1 in encode_text(other, text)
-    assert ReferenceEncoder(other).encode([text.encode()]).ids.tolist() == encode_text(other, text)
+    assert Encoders(other).reference.encode([text.encode()]).ids.tolist() == encode_text(other, text)
     encoders = Encoders(other)
     assert encoders.fast is None  # no sampled document need hold the token that gigatoken would miss
     assert "'<tool>'" in encoders.why_not
