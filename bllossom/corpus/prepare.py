@@ -8,124 +8,38 @@ Held-out files come first, so that training text that repeats them is dropped as
 """
 
 import json
-import re
 import shutil
-from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import InputGlob, Model, Source, StageConfig, TextSource, is_hub_id
+from bllossom.config import is_hub_id
 from bllossom.console import progress, say
-from bllossom.corpus.clean import CleaningConfig, make_cleaner
-from bllossom.corpus.decontaminate import DecontaminationConfig, Decontaminator, test_files
+from bllossom.corpus.decontaminate import Decontaminator, test_files
 from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
 from bllossom.corpus.encode import Encoder, Encoders
 from bllossom.corpus.estimate import Estimate, estimate_reading, table
 from bllossom.corpus.finish import finish
-from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, find_near_duplicates
+from bllossom.corpus.near_duplicates import bytes_per_document, find_near_duplicates
+from bllossom.corpus.prepare_config import PrepareConfig, SourceConfig
+from bllossom.corpus.readings import first_documents, is_there, make_readings, named_sources, readings_of
 from bllossom.corpus.run_local import run_local
 from bllossom.corpus.run_ray import run_ray
 from bllossom.corpus.shards import INDEX, save_array, token_dtype
 from bllossom.corpus.slices import Reading, Settings
-from bllossom.corpus.sources import Split, locate, parse_field, read_records
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.vocab.tokenizer import load_tokenizer
 
+__all__ = ["PrepareConfig", "SourceConfig", "dry_run", "prepare"]
+
 WORK = "work"
 REPORT = "report.json"
-SAMPLE_DOCUMENTS, SAMPLE_BYTES = 200, 256_000  # of each source, on which the encoders are compared: what is less
 QUICK_SAMPLE_BYTES = 2_000_000  # of each source, for the progress bar and the room on the disk
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
-
-
-class SourceConfig(Model):
-    """One source of text in one language."""
-
-    path: Annotated[
-        TextSource,
-        Field(description="file, folder, glob, or hub data set: owner/name, or hf://datasets/owner/name/folder"),
-    ]
-    name: Annotated[
-        str, Field(pattern=r"^[\w.-]*$", description="what the source is called; from its path where not given")
-    ] = ""
-    field: Annotated[
-        str, Field(description="where the text is: text, meta.body, data[].context; [+] joins a list into one text")
-    ] = "text"
-    split: Annotated[Split, Field(description="plain text files: a document between blank lines, or a file each")] = (
-        "blank-line"
-    )
-    licence: Annotated[str, Field(description="recorded with the figures")] = ""
-    clean: Annotated[CleaningConfig | None, Field(description="cleaning of its own, in place of the common one")] = None
-    holdout: Annotated[
-        float | None, Field(ge=0, lt=1, description="share of documents kept back, in place of the common one")
-    ] = None
-    holdout_path: Annotated[
-        InputGlob, Field(description="its held-out text (file, folder, glob); then no share of `path` is kept back")
-    ] = ""
-
-    @model_validator(mode="after")
-    def _one_way_to_hold_out(self) -> Self:
-        if self.holdout and self.holdout_path:
-            raise ValueError("holdout and holdout_path exclude each other; give one of them")
-        return self
-
-
-class PrepareConfig(StageConfig):
-    """What `bllossom prepare` reads."""
-
-    tokenizer: Annotated[Source, Field(description="a folder with a tokenizer, a .model file or a hub id")]
-    sources: Annotated[
-        dict[str, Annotated[list[SourceConfig], Field(min_length=1)]],
-        Field(min_length=1, description="by language, each a path or a mapping with path, field, licence, clean …"),
-    ]
-    bos: Annotated[bool, Field(description="put the tokenizer's begin-of-text token before each document")] = True
-    eos: Annotated[bool, Field(description="put the tokenizer's end-of-text token behind each document")] = True
-    holdout: Annotated[
-        float, Field(ge=0, lt=1, description="share of each source's documents kept back for validation")
-    ] = 0.01
-    clean: Annotated[CleaningConfig, Field(description="cleaning of every source that has none of its own")] = (
-        CleaningConfig()
-    )
-    deduplicate: Annotated[bool, Field(description="drop documents that came before, in any source")] = True
-    near_duplicates: Annotated[
-        NearDuplicatesConfig | None,
-        Field(description="also drop what is nearly the same: a pass of its own over all text"),
-    ] = None
-    decontaminate: Annotated[
-        DecontaminationConfig | None, Field(description="drop documents that hold test rows of the evaluation data")
-    ] = None
-    on_error: Annotated[Literal["stop", "skip"], Field(description="a broken record ends the stage, or is skipped")] = (
-        "stop"
-    )
-    max_errors: Annotated[int, Field(ge=0, description="with on_error: skip, end the stage beyond this many")] = 1000
-    shard_bytes: Annotated[
-        int, Field(gt=0, le=1_000_000_000, description="bytes of text in a shard, which is also what a kill can cost")
-    ] = 64_000_000
-
-    executor: Annotated[
-        Literal["local", "ray"], Field(description="this machine, or a Ray cluster with a shared disk: the same bytes")
-    ] = "local"
-    execution_keys: ClassVar[frozenset[str]] = StageConfig.execution_keys | {"executor"}
-
-    @field_validator("sources", mode="before")
-    @classmethod
-    def _paths_are_sources(cls, sources: Any) -> Any:
-        if not isinstance(sources, dict):
-            return sources
-
-        def as_mapping(entry: Any) -> Any:
-            return {"path": entry} if isinstance(entry, str) else entry
-
-        return {
-            language: [as_mapping(entry) for entry in entries] if isinstance(entries, list) else entries
-            for language, entries in sources.items()
-        }
 
 
 def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
@@ -157,18 +71,19 @@ def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
 def dry_run(config: PrepareConfig) -> list[str]:
     """Say what each source holds and needs, estimated from a sample of it."""
     lines, readings = [], []
-    for language, name, source in _named(config):
+    for language, name, source in named_sources(config):
         paths = [source.path, source.holdout_path] if source.holdout_path else [source.path]
-        absent = [path for path in paths if is_hub_id(path) or not _is_there(path)]
+        absent = [path for path in paths if is_hub_id(path) or not is_there(path)]
         lines += [f"{language}/{name}: {path} is not here yet" for path in absent]
         if not absent:
-            readings += _readings_of(config, language, name, source)
+            readings += readings_of(config, language, name, source)
     tokenizer = None
     if is_hub_id(config.tokenizer) or not Path(config.tokenizer).exists():
         lines.append(f"tokenizer {config.tokenizer} is not here yet: tokens, time and disk cannot be estimated")
     else:
         tokenizer = load_tokenizer(config.tokenizer)
-    encoder = Encoders(tokenizer).choose(_all_samples(readings))[0] if tokenizer else None
+    samples = [text for reading in readings for text in first_documents(reading)]
+    encoder = Encoders(tokenizer).choose(samples)[0] if tokenizer else None
     itemsize = 2 if tokenizer is None or token_dtype(len(tokenizer)) == "uint16" else 4
     estimates = [estimate_reading(reading, encoder, itemsize) for reading in readings]
     return [*lines, *table(estimates), *_memory_lines(config, sum(estimate.documents for estimate in estimates))]
@@ -185,67 +100,6 @@ def _memory_lines(config: PrepareConfig, documents: int) -> list[str]:
         f"{what}: up to {each} bytes of memory a document, {documents * each / 1e6:,.1f} MB"
         for what, each in needs.items()
     ]
-
-
-def make_readings(config: PrepareConfig) -> list[Reading]:
-    """All files to read, in order: held-out files first, then the sources as they stand in the config.
-
-    Raises:
-        ConfigError: names every source that is not there or has no known format.
-    """
-    readings: list[Reading] = []
-    problems = []
-    for language, name, source in _named(config):
-        try:
-            readings += _readings_of(config, language, name, source)
-            parse_field(source.field)
-            make_cleaner(source.clean or config.clean)
-        except BllossomError as error:
-            problems.append(f"sources.{language}: {error}")
-    if problems:
-        raise ConfigError(problems)
-    return sorted(readings, key=lambda reading: reading.heldout_share < 1)
-
-
-def _readings_of(config: PrepareConfig, language: str, name: str, source: SourceConfig) -> list[Reading]:
-    share = config.holdout if source.holdout is None else source.holdout
-    ways = [(source.holdout_path, 1.0), (source.path, 0.0)] if source.holdout_path else [(source.path, share)]
-    clean = source.clean or config.clean
-    return [
-        Reading(language, name, locate(path), source.field, source.split, clean, heldout_share)
-        for path, heldout_share in ways
-    ]
-
-
-def _named(config: PrepareConfig) -> list[tuple[str, str, SourceConfig]]:
-    """Every source with its language and a name that is its own there: as given, or from the path.
-
-    Raises:
-        ConfigError: two sources were given the same name.
-    """
-    found = []
-    for language, sources in config.sources.items():
-        names = [source.name or _name_from(source.path) for source in sources]
-        counts, given = Counter(names), Counter[str]()
-        twice = [source.name for source in sources if counts[source.name] > 1]
-        if twice:
-            raise ConfigError(f"sources.{language}: two sources are called {twice[0]}; give each a name of its own")
-        for name, source in zip(names, sources, strict=True):
-            given[name] += 1
-            found.append((language, name if counts[name] == 1 else f"{name}-{given[name]}", source))
-    return found
-
-
-def _name_from(path: str) -> str:
-    stem = re.split(r"\.(jsonl|ndjson|json|parquet|txt)\b", Path(path).name)[0]
-    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "text"
-
-
-def _is_there(path: str) -> bool:
-    try:
-        return bool(locate(path))
-    except BllossomError:
-        return False
 
 
 def _tokenizer_inputs(source: str) -> dict[str, Path]:
@@ -291,7 +145,7 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
     )
 
     def choose(reading: Reading) -> Encoder:
-        encoder, why = encoders.choose(_samples(reading))
+        encoder, why = encoders.choose(first_documents(reading))
         if why:
             say(
                 f"{reading.language}/{reading.source}: {why}; using the tokenizer's own implementation, which is slower"
@@ -332,20 +186,7 @@ def _special(tokenizer: PreTrainedTokenizerFast, which: str) -> int:
 
 
 def _licences(config: PrepareConfig) -> dict[str, str]:
-    return {f"{language}/{name}": source.licence for language, name, source in _named(config) if source.licence}
-
-
-def _samples(reading: Reading) -> list[bytes]:
-    """The first documents of a source."""
-    texts: list[bytes] = []
-    records = (record for file in reading.files for record in read_records(file, reading.field, split=reading.split))
-    while sum(map(len, texts)) < SAMPLE_BYTES and (record := next(records, None)) is not None:
-        texts += [text.encode() for text in record.texts]
-    return texts[:SAMPLE_DOCUMENTS]
-
-
-def _all_samples(readings: list[Reading]) -> list[bytes]:
-    return [text for reading in readings for text in _samples(reading)]
+    return {f"{language}/{name}": source.licence for language, name, source in named_sources(config) if source.licence}
 
 
 def _check_disk(folder: Path, estimates: list[Estimate], dtype: str) -> None:
