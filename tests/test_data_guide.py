@@ -1,0 +1,40 @@
+"""What docs/data.md tells to write is a config, and the defaults it names are the code's."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bllossom.config import load_config
+from bllossom.corpus.clean import CleaningConfig
+from bllossom.corpus.mixture import MixtureConfig
+from bllossom.corpus.prepare import PrepareConfig, SourceConfig
+from bllossom.training.pretrain import PretrainConfig
+
+ROOT = Path(__file__).parent.parent
+GUIDE = (ROOT / "docs" / "data.md").read_text(encoding="utf8")
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL))
+def test_yaml_is_a_piece_of_a_config(block: str) -> None:
+    values = yaml.safe_load(block)
+    kind, name = (PretrainConfig, "pretrain") if "mixture" in values else (PrepareConfig, "prepare")
+    config = load_config(kind, ROOT / f"configs/bllossom-13b/{name}.yaml", values=values, allow_missing=True).config
+    assert config
+
+
+def test_defaults_are_the_codes() -> None:
+    rows = re.findall(r"\| `(clean\.)?([a-z_]+)` \| `([^`]+)` \|", GUIDE)
+    assert len(rows) == 8
+    for clean, key, default in rows:
+        fields = (CleaningConfig if clean else PrepareConfig).model_fields
+        assert fields[key].default == yaml.safe_load(default), key
+
+
+def test_keys_that_are_named_exist() -> None:
+    models = (PrepareConfig, SourceConfig, CleaningConfig, MixtureConfig)
+    known = {key for model in models for key in model.model_fields}
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)[:`]", GUIDE))
+    assert len(named) > 5
+    assert named <= known
