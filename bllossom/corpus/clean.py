@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 import regex
@@ -15,6 +15,9 @@ from bllossom.errors import ConfigError
 
 # C0 and C1 controls but tab and newline, the byte order mark, and code points that are no characters.
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff\ufff9-\ufffc\ufffe\uffff]")
+# In UTF-8: bytes that are controls themselves (and CR), and those that the others begin with.
+CONTROL_BYTES = bytes(code for code in (*range(0x20), 0x7F) if code not in b"\t\n")
+CONTROL_LEADS = (b"\xc2", b"\xef")
 
 
 class CleaningConfig(Model):
@@ -37,29 +40,51 @@ class CleaningConfig(Model):
         return self
 
 
-def make_cleaner(config: CleaningConfig) -> Callable[[str], tuple[str, str]]:
-    """A function from a text to (the cleaned text, "") or (the text so far, why it is dropped).
+class Cleaned(NamedTuple):
+    """What became of a text."""
+
+    data: bytes  # UTF-8; as far as it was cleaned, where it is dropped
+    came_as: int  # UTF-8 bytes before
+    reason: str  # why it is dropped; empty where it is kept
+
+
+def make_cleaner(config: CleaningConfig) -> Callable[[str], Cleaned]:
+    """A function that cleans one text.
 
     Raises:
         ConfigError: there is no such script.
     """
     table = script_table(config.script) if config.script else None
 
-    def clean(text: str) -> tuple[str, str]:
-        if config.control_characters:
+    def clean(text: str) -> Cleaned:
+        came = text.encode()
+        result = composed(text, came)
+        data = came if result is text else result.encode()
+        return Cleaned(data, len(came), why_dropped(result))
+
+    def composed(text: str, data: bytes) -> str:
+        if config.control_characters and may_have_controls(data):
             text = remove_controls(text)
         # For ASCII this is known without a look at the text, and most other text is composed already.
         if config.nfc and not text.isascii() and not unicodedata.is_normalized("NFC", text):
             text = unicodedata.normalize("NFC", text)
+        return text
+
+    def why_dropped(text: str) -> str:
         if not text or text.isspace():
-            return text, "empty"
+            return "empty"
         if len(text) < config.min_characters:
-            return text, "too short"
+            return "too short"
         if table is not None and script_ratio(text, table) < config.min_script_ratio:
-            return text, "other script"
-        return text, ""
+            return "other script"
+        return ""
 
     return clean
+
+
+def may_have_controls(data: bytes) -> bool:
+    """False where UTF-8 text has none for sure: a quarter of the time that a search in it takes."""
+    return len(data.translate(None, CONTROL_BYTES)) != len(data) or any(lead in data for lead in CONTROL_LEADS)
 
 
 def remove_controls(text: str) -> str:

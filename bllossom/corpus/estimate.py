@@ -81,8 +81,9 @@ def _try(encoder: Encoder, reading: Reading, texts: Sequence[str]) -> tuple[floa
     # Every so many: the first documents may be of another kind than the last.
     step = max(1, sum(map(len, texts)) // ENCODED_BYTES)
     for text in texts[::step]:
-        cleaned.append(clean(text)[0].encode())
-        size += len(text.encode())
+        data, came_as, _ = clean(text)
+        cleaned.append(data)
+        size += came_as
     tokens = len(encoder.encode(cleaned).ids)
     return tokens / size if size else 0.0, (time.monotonic() - started) / size if size else 0.0
 

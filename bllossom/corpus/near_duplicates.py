@@ -74,11 +74,11 @@ def _batches(reading: Reading, advance: Callable[[int], None]) -> Iterator[tuple
         for record in read_records(file, reading.field, split=reading.split):
             for text in record.texts:
                 number += 1
-                cleaned, reason = clean(text)
-                advance(len(cleaned.encode()))
+                data, _, reason = clean(text)
+                advance(len(data))
                 if not reason:
                     numbers.append(number)
-                    texts.append(cleaned)
+                    texts.append(data.decode())
             if len(texts) >= BATCH_DOCUMENTS:
                 yield numbers, texts
                 numbers, texts = [], []

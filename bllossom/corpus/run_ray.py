@@ -22,7 +22,7 @@ from bllossom.corpus.clean import make_cleaner
 from bllossom.corpus.dedup import Hashes, SeenHashes
 from bllossom.corpus.encode import Encoder, Encoders
 from bllossom.corpus.marks import Mark, Position, Progress, mark_path
-from bllossom.corpus.slices import Reading, Settings, Slice, SliceMaker, cleaned, document_hashes
+from bllossom.corpus.slices import Reading, Settings, Slice, SliceMaker, document_hashes
 from bllossom.corpus.sources import read_records
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.vocab.tokenizer import load_tokenizer
@@ -127,7 +127,7 @@ def scan_file(reading: Reading, settings: Settings, file: int, kept: Path) -> Sc
     contaminated: list[bool] = []
     documents = 0
     for record in read_records(reading.files[file], reading.field, split=reading.split):
-        found = [cleaned(text, clean) for text in record.texts]
+        found = [clean(text) for text in record.texts]
         candidates = [(documents + place, data) for place, (data, _, reason) in enumerate(found) if not reason]
         rows.append((record.number, sum(size for _, size, _ in found), len(found), len(candidates), bool(record.error)))
         documents += len(found)

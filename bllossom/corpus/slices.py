@@ -169,7 +169,7 @@ class SliceMaker:
         self._end, self._last = Position(file=len(self._reading.files), document=document), True
 
     def _candidate(self, text: str, number: int, file: int, record: int) -> Candidate | None:
-        data, came_as, reason = cleaned(text, self._clean)
+        data, came_as, reason = self._clean(text)
         self._counts.read[0] += 1
         self._counts.read[1] += came_as
         if reason:
@@ -254,13 +254,6 @@ class SliceMaker:
             for text in self._heldout:
                 file.write(json.dumps({"text": text.decode()}, ensure_ascii=False) + "\n")
         return writer.finish()
-
-
-def cleaned(text: str, clean: Callable[[str], tuple[str, str]]) -> tuple[bytes, int, str]:
-    """The cleaned text in UTF-8, the bytes that it came as, and why it is dropped, if it is."""
-    result, reason = clean(text)
-    data = result.encode()
-    return data, len(data) if result is text else len(text.encode()), reason
 
 
 def document_hashes(documents: Sequence[bytes]) -> Hashes:

@@ -32,7 +32,8 @@ class Pieces:
 def compare_tokenizers(model: Path, tokenizer: Path) -> Pieces:
     """Check that the tokenizer goes on where the model's own ends, and spell its new pieces with the model's own.
 
-    The number of rows comes from merge-vocab's manifest; for somebody else's tokenizer it is the number of pieces.
+    The number of rows comes from the manifest of merge-vocab, or of the model that the tokenizer stands beside; for
+    somebody else's tokenizer it is the number of pieces.
 
     Raises:
         BllossomError: the first ids are not the base's, the manifest is not the tokenizer's, or nothing is new.
@@ -69,7 +70,9 @@ def _rows(tokenizer: Path, pieces: int) -> int:
     manifest = read_manifest(tokenizer)
     if manifest is None or "rows" not in manifest.figures:
         return pieces
-    if manifest.figures["pieces"] != pieces:
-        told = f"{tokenizer} holds {pieces:,} pieces, its manifest says {manifest.figures['pieces']:,}"
-        raise BllossomError(f"{told}; make it again with merge-vocab --force")
-    return manifest.figures["rows"]
+    # A model's manifest, as expand, pretrain, sft and merge-adapter write it, counts its rows and no pieces.
+    told, rows = manifest.figures.get("pieces", pieces), manifest.figures["rows"]
+    if told != pieces or rows < pieces:
+        told = f"{tokenizer} holds {pieces:,} pieces, its manifest says {told:,} pieces, {rows:,} rows"
+        raise BllossomError(f"{told}; make it again with {manifest.stage} --force")
+    return rows

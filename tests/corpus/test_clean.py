@@ -11,16 +11,18 @@ from bllossom.errors import ConfigError
 
 @given(st.text())
 def test_cleaned_text_is_composed_and_has_no_controls(text: str) -> None:
-    cleaned, _ = make_cleaner(CleaningConfig())(text)
+    data, came_as, _ = make_cleaner(CleaningConfig())(text)
+    cleaned = data.decode()
+    assert came_as == len(text.encode())
     assert unicodedata.is_normalized("NFC", cleaned)
     assert all(unicodedata.category(c) != "Cc" or c in "\t\n" for c in cleaned)
-    assert make_cleaner(CleaningConfig())(cleaned)[0] == cleaned
+    assert make_cleaner(CleaningConfig())(cleaned).data == data
 
 
 def test_decomposed_hangul_is_composed() -> None:
     decomposed = unicodedata.normalize("NFD", "한글 문서")
-    assert make_cleaner(CleaningConfig())(decomposed) == ("한글 문서", "")
-    assert make_cleaner(CleaningConfig(nfc=False))(decomposed) == (decomposed, "")
+    assert make_cleaner(CleaningConfig())(decomposed) == ("한글 문서".encode(), len(decomposed.encode()), "")
+    assert make_cleaner(CleaningConfig(nfc=False))(decomposed).data == decomposed.encode()
 
 
 def test_controls_go_and_line_ends_become_one_kind() -> None:
@@ -29,9 +31,16 @@ def test_controls_go_and_line_ends_become_one_kind() -> None:
     assert remove_controls("👩\u200d👧 a\u00adb") == "👩\u200d👧 a\u00adb"
 
 
+@given(
+    st.text(st.characters(max_codepoint=0x100, categories=["Cc", "Lu", "Zs"]) | st.sampled_from("\ufeff\uffff가\t\n"))
+)
+def test_no_control_is_overlooked(text: str) -> None:
+    assert make_cleaner(CleaningConfig(nfc=False))(text).data.decode() == remove_controls(text)
+
+
 def test_each_drop_has_its_reason() -> None:
     clean = make_cleaner(CleaningConfig(min_characters=5, script="Hangul", min_script_ratio=0.5))
-    assert [clean(text)[1] for text in (" \n", "네 글자", "hello there", "안녕하세요 hi", "한글 abcde 12345")] == [
+    assert [clean(text).reason for text in (" \n", "네 글자", "hello there", "안녕하세요 hi", "한글 abcde 12345")] == [
         "empty",
         "too short",
         "other script",
