@@ -2,8 +2,9 @@
 
     block i ──split──▶ language, its n-th ──split──▶ source, its m-th ──▶ epoch m // blocks, shuffled m % blocks
 
-Both halves take O(1) time and memory whatever the corpus: the split counts by rounding, and the shuffle is a keyed
-permutation that is evaluated where it is needed instead of being written down.
+Both halves take O(1) time whatever the corpus: the split counts by rounding, and the shuffle is a keyed
+permutation that is evaluated where it is needed instead of being written down. (Its tables are of the square root of
+the corpus: 64 KB for four million blocks.)
 """
 
 import hashlib
@@ -84,29 +85,36 @@ def shuffled(size: int, key: str, positions: Ints) -> Ints:
     if size < 2:
         return positions
     bits = max(2, (size - 1).bit_length())
-    keys = _round_keys(key)
-    result = _feistel(positions.astype(np.uint64), bits, keys)
+    tables = _round_tables(key, bits)
+    result = _feistel(positions, bits, tables)
     while len(outside := np.flatnonzero(result >= size)):
-        result[outside] = _feistel(result[outside], bits, keys)
-    return result.astype(np.int64)
+        result[outside] = _feistel(result[outside], bits, tables)
+    return result
 
 
-@lru_cache(maxsize=256)
-def _round_keys(key: str) -> tuple[int, ...]:
-    digest = hashlib.blake2b(key.encode(), digest_size=8 * ROUNDS).digest()
-    return tuple(int.from_bytes(digest[8 * i : 8 * i + 8], "little") for i in range(ROUNDS))
-
-
-def _feistel(values: NDArray[np.uint64], bits: int, keys: Sequence[int]) -> NDArray[np.uint64]:
+def _feistel(values: Ints, bits: int, tables: Sequence[Ints]) -> Ints:
     """One pass over numbers of `bits` bits. Halves may differ by a bit; an even number of rounds swaps them back."""
+    low_bits = bits // 2
+    high, low = values >> low_bits, values & ((1 << low_bits) - 1)
+    for table in tables:
+        high, low = low, high ^ table[low]
+    return (high << low_bits) | low
+
+
+@lru_cache(maxsize=64)
+def _round_tables(key: str, bits: int) -> list[Ints]:
+    """What each round's function gives for every half: as many numbers as the square root of what is shuffled."""
+    digest = hashlib.blake2b(key.encode(), digest_size=8 * ROUNDS).digest()
     low_bits, high_bits = bits // 2, bits - bits // 2
-    high, low = values >> np.uint64(low_bits), values & np.uint64((1 << low_bits) - 1)
-    for key in keys:
+    tables = []
+    for start in range(0, len(digest), 8):
+        mixed = np.arange(1 << low_bits, dtype=np.uint64) + np.uint64(
+            int.from_bytes(digest[start : start + 8], "little")
+        )
         # The upper bits of a product depend on all of its factor's; xor-shifted between two, as splitmix64 does it.
-        mixed = (low + np.uint64(key)) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
         mixed ^= mixed >> np.uint64(32)
         mixed *= np.uint64(0x94D049BB133111EB)
-        mixed >>= np.uint64(64 - high_bits)
-        high, low = low, high ^ mixed
-        high_bits, low_bits = low_bits, high_bits
-    return (high << np.uint64(low_bits)) | low
+        tables.append((mixed >> np.uint64(64 - high_bits)).astype(np.int64))
+        low_bits, high_bits = high_bits, low_bits
+    return tables
