@@ -117,7 +117,7 @@ def _demanded(blocks: int, releases: list[int], shares: list[int]) -> list[int]:
 def _fill(first: int, shares: list[int]) -> tuple[Ints, Ints]:
     """The place of the language of each of the STRETCH blocks from `first` on, and how many it was given before."""
     jobs, ends = _counts_at(first, shares), _counts_at(first + STRETCH, shares)
-    # (release, deadline, place) of each language's next job; those whose release is past move on to `ready`.
+    # The next job of each language: until its release in `coming`, then in `ready`.
     coming = [(_release(job, share), place) for place, (job, share) in enumerate(zip(jobs, shares, strict=True))]
     coming = [(release, place) for release, place in coming if jobs[place] < ends[place]]
     heapq.heapify(coming)

@@ -20,6 +20,7 @@ from torch import distributed
 from transformers import PreTrainedModel
 
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.training.device import DeviceType, device_here
 from bllossom.training.loss import GroupLoss
 from bllossom.training.optimization import Trainable, parameter_groups
 from bllossom.training.ranks import Ranks
@@ -214,9 +215,10 @@ def partitioned_loading(config: TrainingConfig) -> Iterator[None]:
     del alive  # transformers holds it weakly: later models are whole again
 
 
-def name_accelerator() -> None:
-    """Tell DeepSpeed what it would otherwise find out aloud, on stdout, as soon as transformers imports it."""
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+def name_accelerator(device: DeviceType) -> None:
+    """Tell DeepSpeed what it would otherwise find out aloud, on stdout, as soon as transformers imports it: on a machine
+    with GPUs it would take them, whatever `gpus` says. In the environment, for the ranks that are started from here."""
+    os.environ["DS_ACCELERATOR"] = device
 
 
 def import_deepspeed() -> Any:
@@ -225,7 +227,7 @@ def import_deepspeed() -> Any:
     Raises:
         BllossomError: it is not installed.
     """
-    name_accelerator()
+    accelerator = os.environ.setdefault("DS_ACCELERATOR", device_here("auto"))
     try:
         import deepspeed
     except ImportError as error:
@@ -234,7 +236,7 @@ def import_deepspeed() -> Any:
     # Its logger writes to stdout, where only results belong.
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-    if not torch.cuda.is_available():
+    if accelerator == "cpu":
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if distributed.is_initialized() and not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(distributed.get_backend(), verbose=False)

@@ -27,6 +27,7 @@ from bllossom.errors import BllossomError, ConfigError, Stopped
 from bllossom.training import checkpoints, ranks
 from bllossom.training.checkpoints import CHECKPOINTS, Reads
 from bllossom.training.deepspeed_engine import name_accelerator
+from bllossom.training.device import DeviceType, device_here, local_ranks
 from bllossom.training.log import check_trackers
 from bllossom.training.ranks import Failure, Ranks
 from bllossom.training.settings import TrainingConfig
@@ -46,16 +47,11 @@ def rank_count(config: TrainingConfig) -> int:
     """How many ranks the run will have.
 
     Raises:
-        ConfigError: more GPUs than there are, or processes beside GPUs.
+        ConfigError: more GPUs than there are.
     """
     if ranks.launched_from_outside():
         return int(os.environ["WORLD_SIZE"])
-    there = torch.cuda.device_count()
-    if config.gpus == "auto":
-        return there or config.processes
-    if config.gpus > there:
-        raise ConfigError(f"gpus: {config.gpus} asked for, {there} are here; set gpus to {there or 'auto'}")
-    return config.gpus or config.processes
+    return local_ranks(config.gpus, config.processes, torch.cuda.device_count())
 
 
 def publish_trained(
@@ -74,7 +70,7 @@ def publish_trained(
         Stopped: stopped on request; the same command goes on.
     """
     world = rank_count(config)
-    name_accelerator()
+    name_accelerator(device_here(config.gpus))
     check_trackers(config.track)
 
     def build(start: Callable[[Path], dict[str, Any]]) -> Callable[[Path], dict[str, Any]]:
@@ -95,29 +91,30 @@ def publish_trained(
 
 
 def _alone(config: Config, work: Work[Config]) -> Callable[[Path], dict[str, Any]]:
+    device = device_here(config.gpus)
+
     def start(folder: Path) -> dict[str, Any]:
         if config.deepspeed is not None and not distributed.is_initialized():
-            _make_group_of_one()
-        return work(config, folder, ranks.alone())
+            _make_group_of_one(device)
+        return work(config, folder, ranks.alone(device))
 
     return start
 
 
-def _make_group_of_one() -> None:
+def _make_group_of_one(device: DeviceType) -> None:
     """A process group of this process: DeepSpeed wants one, and looks for MPI where there is none.
 
     It stays for the steps of a recipe to come: DeepSpeed keeps groups made from the first one it met.
     """
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     os.environ.setdefault("LOCAL_RANK", "0")
-    distributed.init_process_group(backend, store=distributed.HashStore(), rank=0, world_size=1)
+    distributed.init_process_group(ranks.backend_of(device), store=distributed.HashStore(), rank=0, world_size=1)
 
 
 def _publish_as_rank(
     config: Config, work: Work[Config], publish_with: Callable[[Callable[[Path], dict[str, Any]]], Manifest]
 ) -> Manifest:
     """Rank 0 publishes, and tells the others what to do: train in this folder, or end."""
-    mine = ranks.join()
+    mine = ranks.join(device_here(config.gpus))
     # Not before: a recipe's next stage takes the same group. Never would be too late: gloo's threads, still running while
     # the interpreter goes, abort some processes (SIGABRT) that had done everything and were about to exit 0 or 75.
     atexit.register(ranks.leave)
@@ -215,7 +212,7 @@ def _rank_main(work: Work[Config], config: Config, folder: Path) -> dict[str, An
 
     Once a rank has died the launcher sends the others SIGTERM, and 30 seconds later SIGKILL.
     """
-    mine = ranks.join()
+    mine = ranks.join(device_here(config.gpus))
     try:
         result: dict[str, Any] = {"figures": work(config, folder, mine)}
     except Stopped as stopped:

@@ -17,6 +17,7 @@ from bllossom.artifacts import read_manifest
 from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.training.deepspeed_engine import partitioned_loading
+from bllossom.training.device import DeviceType
 from bllossom.training.settings import TrainingConfig
 
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
@@ -90,20 +91,20 @@ def told_rows(source: str | Path) -> dict[str, int]:
     return {name: figures[name] for name in ("rows", "old_rows") if name in figures}
 
 
-def check_kernels(config: TrainingConfig) -> None:
-    """Refuse kernels that cannot run here, before anything is loaded.
+def check_kernels(config: TrainingConfig, device: DeviceType) -> None:
+    """Refuse kernels that cannot run on `device`, before anything is loaded.
 
     Raises:
-        ConfigError: there is no GPU, or the package is not installed; says what to set instead.
+        ConfigError: it is no GPU, or the package is not installed; says what to set instead.
     """
     if config.attention == "flash_attention_2":
-        _check_kernel("attention: flash_attention_2", "flash-attn", "set attention to sdpa")
+        _check_kernel(device, "attention: flash_attention_2", "flash-attn", "set attention to sdpa")
     if config.liger:
-        _check_kernel("liger", "liger-kernel", "set liger to false")
+        _check_kernel(device, "liger", "liger-kernel", "set liger to false")
 
 
-def _check_kernel(what: str, package: str, otherwise: str) -> None:
-    if not torch.cuda.is_available():
+def _check_kernel(device: DeviceType, what: str, package: str, otherwise: str) -> None:
+    if device != "cuda":
         raise ConfigError(f"{what}: needs a GPU; {otherwise}")
     if importlib.util.find_spec(package.replace("-", "_")) is None:
         raise ConfigError(f"{what}: not installed; pip install {package}, or {otherwise}")

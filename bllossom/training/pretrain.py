@@ -22,6 +22,7 @@ from bllossom.corpus.shards import INDEX, read_index
 from bllossom.errors import BllossomError
 from bllossom.training import checkpoints
 from bllossom.training.checkpoints import CHECKPOINTS, Reads, State
+from bllossom.training.device import device_here
 from bllossom.training.heldout import HeldOutRows
 from bllossom.training.launch import publish_trained, rank_count
 from bllossom.training.lora import adapter_parameters, add_adapters, check_base, load_adapter
@@ -207,7 +208,7 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
     if isinstance(config.model, str) and not is_hub_id(config.model):
         inputs["model"] = Path(config.model)
     config.arithmetic(rank_count(config), 0)
-    check_kernels(config)
+    check_kernels(config, device_here(config.gpus))
     _check_tokenizer(config)
     if isinstance(config.model, str):
         check_base(config.model, config.lora)

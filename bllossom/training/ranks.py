@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from torch import distributed
 
 from bllossom.errors import BllossomError
+from bllossom.training.device import DeviceType
 
 FIRST_FAILURE = "bllossom/first-failure"
 PATIENCE = timedelta(hours=2)
@@ -85,9 +86,9 @@ class Ranks:
         self.sum([0.0])
 
 
-def alone() -> Ranks:
+def alone(device: DeviceType) -> Ranks:
     """The ranks of one process."""
-    return Ranks(0, 1, _device(0))
+    return Ranks(0, 1, torch.device(device, 0))
 
 
 def launched_from_outside() -> bool:
@@ -95,7 +96,12 @@ def launched_from_outside() -> bool:
     return "WORLD_SIZE" in os.environ
 
 
-def join() -> Ranks:
+def backend_of(device: DeviceType) -> str:
+    """The process group's backend. Beside GPUs the CPU has its own: see Ranks.sum."""
+    return "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+
+
+def join(kind: DeviceType) -> Ranks:
     """Join the process group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT).
 
     Raises:
@@ -105,16 +111,15 @@ def join() -> Ranks:
     if missing:
         raise BllossomError(f"{', '.join(missing)} not set: start the ranks with torchrun, or unset WORLD_SIZE")
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    device = _device(int(os.environ.get("LOCAL_RANK", rank)))
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    if device.type == "cuda":
+    device = torch.device(kind, int(os.environ.get("LOCAL_RANK", rank)) if kind == "cuda" else 0)
+    if kind == "cuda":
         torch.cuda.set_device(device)
     elif "OMP_NUM_THREADS" not in os.environ:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
     try:
         if not distributed.is_initialized():  # it is, in the second run of one process
-            distributed.init_process_group(backend, timeout=PATIENCE)
+            distributed.init_process_group(backend_of(kind), timeout=PATIENCE)
     except (RuntimeError, ValueError, OSError) as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         if "in use" in str(error):
@@ -134,7 +139,3 @@ def leave() -> None:
     """Leave the process group, if one was joined."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def _device(local_rank: int) -> torch.device:
-    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")

@@ -15,6 +15,7 @@ from bllossom.console import say
 from bllossom.instructions.dataset import Examples, epoch_order, load_examples
 from bllossom.instructions.template import CHAT_TEMPLATE
 from bllossom.training.checkpoints import CHECKPOINTS, Reads
+from bllossom.training.device import device_here
 from bllossom.training.launch import publish_trained, rank_count
 from bllossom.training.lora import add_adapters, check_base
 from bllossom.training.models import check_kernels, copy_tokenizer, load_model, told_rows
@@ -85,7 +86,7 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
     if not is_hub_id(config.model):
         inputs["model"] = Path(config.model)
     accumulation_of(config.examples_per_step, config, rank_count(config), "examples")
-    check_kernels(config)
+    check_kernels(config, device_here(config.gpus))
     check_base(config.model, config.lora)
     return publish_trained(config, stage="sft", inputs=inputs, reads=_reads(config), work=_train, force=force)
 

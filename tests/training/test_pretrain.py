@@ -177,7 +177,7 @@ def test_port_that_is_taken() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         launched = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        code = "from bllossom.training import ranks; ranks.join()"  # its own process: this one may have a group already
+        code = "from bllossom.training import ranks; ranks.join("cpu")"  # its own process: this one may have a group already
         done = subprocess.run([sys.executable, "-c", code], env=os.environ | launched, capture_output=True, text=True)
     assert f"127.0.0.1:{port} is taken; set MASTER_PORT to a free port" in done.stderr
 
@@ -187,7 +187,7 @@ def test_half_an_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(BllossomError, match="RANK, MASTER_ADDR, MASTER_PORT not set: start the ranks with torchrun"):
-        ranks.join()
+        ranks.join("cpu")
 
 
 def test_deepspeed_settings_that_are_ours_are_refused(tmp_path: Path) -> None:
