@@ -216,8 +216,10 @@ def partitioned_loading(config: TrainingConfig) -> Iterator[None]:
 
 
 def name_accelerator(device: DeviceType) -> None:
-    """Tell DeepSpeed what it would otherwise find out aloud, on stdout, as soon as transformers imports it: on a machine
-    with GPUs it would take them, whatever `gpus` says. In the environment, for the ranks that are started from here."""
+    """Tell DeepSpeed what it would otherwise find out aloud, on stdout, as soon as transformers imports it.
+
+    By itself it would take GPUs wherever there are some. The ranks that are started from here inherit what it is told.
+    """
     os.environ["DS_ACCELERATOR"] = device
 
 

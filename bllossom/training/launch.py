@@ -6,7 +6,6 @@ WORLD_SIZE is set       this process is a rank of torchrun, the deepspeed launch
                         publishes, the others work beside it and wait until it has
 """
 
-import atexit
 import logging
 import os
 import signal
@@ -23,7 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bllossom.artifacts import Manifest, publish, read_manifest
 from bllossom.console import say
-from bllossom.errors import BllossomError, ConfigError, Stopped
+from bllossom.errors import BllossomError, Stopped
 from bllossom.training import checkpoints, ranks
 from bllossom.training.checkpoints import CHECKPOINTS, Reads
 from bllossom.training.deepspeed_engine import name_accelerator
@@ -115,9 +114,6 @@ def _publish_as_rank(
 ) -> Manifest:
     """Rank 0 publishes, and tells the others what to do: train in this folder, or end."""
     mine = ranks.join(device_here(config.gpus))
-    # Not before: a recipe's next stage takes the same group. Never would be too late: gloo's threads, still running while
-    # the interpreter goes, abort some processes (SIGABRT) that had done everything and were about to exit 0 or 75.
-    atexit.register(ranks.leave)
     if mine.first:
         return _publish_as_first(config, work, mine, publish_with)
     told = mine.from_first(None)
@@ -165,7 +161,6 @@ def _work_among_others(work: Work[Config], config: Config, folder: Path, mine: R
     except Stopped:
         raise
     except Exception as error:
-        atexit.unregister(ranks.leave)  # for which NCCL may wait for the others
         first = mine.first_failure(error)
         if first.rank == mine.rank and first.traceback:
             raise  # torch puts the rank before each line of its traceback

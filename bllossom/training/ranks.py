@@ -86,9 +86,9 @@ class Ranks:
         self.sum([0.0])
 
 
-def alone(device: DeviceType) -> Ranks:
+def alone(on: DeviceType) -> Ranks:
     """The ranks of one process."""
-    return Ranks(0, 1, torch.device(device, 0))
+    return Ranks(0, 1, _device(on, 0))
 
 
 def launched_from_outside() -> bool:
@@ -101,7 +101,7 @@ def backend_of(device: DeviceType) -> str:
     return "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
 
 
-def join(kind: DeviceType) -> Ranks:
+def join(on: DeviceType) -> Ranks:
     """Join the process group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT).
 
     Raises:
@@ -111,15 +111,15 @@ def join(kind: DeviceType) -> Ranks:
     if missing:
         raise BllossomError(f"{', '.join(missing)} not set: start the ranks with torchrun, or unset WORLD_SIZE")
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    device = torch.device(kind, int(os.environ.get("LOCAL_RANK", rank)) if kind == "cuda" else 0)
-    if kind == "cuda":
+    device = _device(on, int(os.environ.get("LOCAL_RANK", rank)))
+    if on == "cuda":
         torch.cuda.set_device(device)
     elif "OMP_NUM_THREADS" not in os.environ:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
     try:
         if not distributed.is_initialized():  # it is, in the second run of one process
-            distributed.init_process_group(backend_of(kind), timeout=PATIENCE)
+            distributed.init_process_group(backend_of(on), timeout=PATIENCE)
     except (RuntimeError, ValueError, OSError) as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         if "in use" in str(error):
@@ -139,3 +139,7 @@ def leave() -> None:
     """Leave the process group, if one was joined."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def _device(on: DeviceType, local_rank: int) -> torch.device:
+    return torch.device("cuda", local_rank) if on == "cuda" else torch.device("cpu")

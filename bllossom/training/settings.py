@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from bllossom.config import Model, StageConfig
-from bllossom.training.device import Gpus
 
 Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
@@ -72,9 +71,10 @@ class TrainingConfig(StageConfig):
         Literal["fp32", "bf16"], Field(description="arithmetic of the body; weights and loss stay fp32")
     ] = "fp32"
     save_dtype: Annotated[Literal["fp32", "bf16"], Field(description="type of the published weights")] = "fp32"
-    gpus: Annotated[Gpus, Field(description="GPUs of this machine to train on; auto takes all, 0 takes the CPU")] = (
-        "auto"
-    )
+    gpus: Annotated[
+        Annotated[int, Field(ge=0)] | Literal["auto"],
+        Field(description="GPUs of this machine to train on; auto takes all, 0 takes the CPU"),
+    ] = "auto"
     processes: Annotated[int, Field(gt=0, description="ranks on this machine where no GPU is used")] = 1
     deepspeed: Annotated[
         Literal["zero1", "zero2", "zero3", "zero3-offload"] | Path | None,

@@ -177,7 +177,7 @@ def test_port_that_is_taken() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         launched = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        code = "from bllossom.training import ranks; ranks.join("cpu")"  # its own process: this one may have a group already
+        code = "from bllossom.training import ranks; ranks.join('cpu')"  # its own process: here may be a group
         done = subprocess.run([sys.executable, "-c", code], env=os.environ | launched, capture_output=True, text=True)
     assert f"127.0.0.1:{port} is taken; set MASTER_PORT to a free port" in done.stderr
 

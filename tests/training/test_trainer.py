@@ -58,7 +58,8 @@ def reference(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> t
 def test_loss_and_gradient_do_not_depend_on_how_the_batch_is_cut(
     changes: dict[str, Any], settings: Settings, reference: tuple[float, dict[str, torch.Tensor]], tmp_path: Path
 ) -> None:
-    loss, gradient = global_gradient(PretrainConfig(**settings(tmp_path / "x", **changes)), ranks.alone("cpu"), tmp_path)
+    config = PretrainConfig(**settings(tmp_path / "x", **changes))
+    loss, gradient = global_gradient(config, ranks.alone("cpu"), tmp_path)
     assert loss == pytest.approx(reference[0], rel=1e-6)
     whole = torch.stack([part.norm() for part in reference[1].values()]).norm()
     difference = torch.stack([(gradient[name] - part).norm() for name, part in reference[1].items()]).norm()

@@ -71,7 +71,7 @@ def main() -> None:
         pretrain(PretrainConfig(**values))
     for values in tasks["stopped"]:
         stop_after_step_10(PretrainConfig(**values))
-    ranks = ranks_module.join()
+    ranks = ranks_module.join("cpu")
     losses = {}
     for name, values in tasks["batches"].items():
         losses[name], gradient = global_gradient(PretrainConfig(**values), ranks, Path(tasks["gradients"]))
