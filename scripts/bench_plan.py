@@ -28,7 +28,8 @@ from bllossom.memory import peak_rss_bytes, reset_peak_rss
 from bllossom.training.footprint import Step as PlannedStep
 from bllossom.training.footprint import count_activations, footprint, heap_gaps, model_size
 from bllossom.training.models import InitModel, LlamaShape, llama_config
-from bllossom.training.plan import RunPlan, make_plan, memory_table
+from bllossom.training.plan import RunPlan, make_plan
+from bllossom.training.plan_report import memory_table
 from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.settings import LearningRate
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
@@ -204,11 +205,12 @@ def plan_tables(tokens: int) -> tuple[list[str], dict[str, Any]]:
 
 
 def _disk(plan: RunPlan) -> list[str]:
+    disk = plan.disk
     return [
         f"{plan.size.parameters:,} parameters, {plan.steps:,} steps of {plan.arithmetic[0].split(' = ')[1]}; "
-        f"{plan.checkpoint / 1e9:.0f} GB a training checkpoint ({plan.checkpoints} at once: "
-        f"{plan.checkpoints * plan.checkpoint / 1e9:.0f} GB), "
-        f"{plan.published / 1e9:.1f} GB the published model in {plan.save_dtype}, "
+        f"{disk.checkpoint / 1e9:.0f} GB a training checkpoint ({disk.checkpoints} at once: "
+        f"{disk.checkpoints * disk.checkpoint / 1e9:.0f} GB), "
+        f"{disk.published / 1e9:.1f} GB the published model in {plan.save_dtype}, "
         f"{2 * plan.tokens / 1e9:.1f} GB the tokens."
     ]
 

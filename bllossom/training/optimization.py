@@ -70,14 +70,21 @@ def is_adapter(name: str) -> bool:
     return ".lora_A." in name or ".lora_B." in name
 
 
+def trained_weights(model: PreTrainedModel, trainable: Trainable) -> list[nn.Parameter]:
+    """The weights that `select_trainable` lets train, before or after it was called."""
+    if trainable == "all":  # but what adapters have frozen
+        return [weight for weight in model.parameters() if weight.requires_grad]
+    matrices = embedding_matrices(model)
+    named = model.named_parameters()
+    return [weight for name, weight in named if is_adapter(name) or any(weight is matrix for matrix in matrices)]
+
+
 def select_trainable(model: PreTrainedModel, trainable: Trainable, old_rows: int) -> None:
     """Freeze what does not train. `new_rows` also masks the gradient of the first `old_rows` rows (EEVE's stages,
     arXiv 2402.14714, section 3). Adapters train beside whatever is asked for."""
-    if trainable == "all":
-        return
-    matrices = embedding_matrices(model)
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(is_adapter(name) or any(weight is matrix for matrix in matrices))
+    trained = {id(weight) for weight in trained_weights(model, trainable)}
+    for weight in model.parameters():
+        weight.requires_grad_(id(weight) in trained)
     if trainable != "new_rows":
         return
 
@@ -85,5 +92,5 @@ def select_trainable(model: PreTrainedModel, trainable: Trainable, old_rows: int
         if weight.grad is not None:
             weight.grad[:old_rows].zero_()
 
-    for matrix in matrices:
+    for matrix in embedding_matrices(model):
         matrix.register_post_accumulate_grad_hook(mask)

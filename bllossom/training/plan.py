@@ -9,7 +9,6 @@ does not train saves its own gradient, 2 of the 6.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoConfig, PretrainedConfig
@@ -17,6 +16,7 @@ from transformers import AutoConfig, PretrainedConfig
 from bllossom.config import is_hub_id
 from bllossom.corpus.shards import INDEX, read_index
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.training.disk import DiskNeed, disk_need
 from bllossom.training.flops import training_flops_per_token
 from bllossom.training.footprint import (
     STRATEGIES,
@@ -35,7 +35,6 @@ from bllossom.training.pretrain import PretrainConfig
 
 CONTEXT_BYTES = 2e9  # CUDA's context, cuBLAS' and NCCL's own buffers
 USABLE = 0.9  # of what is left, for the allocator's gaps and what this plan gets wrong: it is checked to 15 % only
-PINNED = 1.5  # DeepSpeed's factor for CPU buffers beside offloaded states (estimate_zero3_model_states_mem_needs)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Choice:
     checkpointing: bool
     memory: Footprint  # at `micro_batch`, or at 1 where nothing fits
     micro_batch: int  # the largest that fits and divides the global batch; 0 where not even one block does
-    checkpoint: float  # bytes on disk
+    disk: DiskNeed
 
 
 @dataclass(frozen=True)
@@ -89,16 +88,13 @@ class RunPlan:
     flops_per_token: float
     tokens_per_second: float
     hours: float
-    checkpoints: int  # on disk at once: the newest `keep`, the best, and the one being written
-    left_by_phases: float  # what each phase but the last leaves for the next one
-    published: float
     save_dtype: str
     not_planned: list[str]  # what the config asks for and the plan leaves out
 
     @property
-    def checkpoint(self) -> float:
-        """Bytes of a checkpoint as recommended; the largest of all choices where none fits."""
-        return self.recommended.checkpoint if self.recommended else max(choice.checkpoint for choice in self.choices)
+    def disk(self) -> DiskNeed:
+        """Of the recommended choice; the largest of all choices where none fits."""
+        return (self.recommended or max(self.choices, key=lambda choice: choice.disk.total)).disk
 
     @property
     def recommended(self) -> Choice | None:
@@ -139,7 +135,6 @@ def make_plan(
     used = hardware.utilisation if utilisation is None else utilisation
     speed = gpus * (hardware.bf16 if config.precision == "bf16" else hardware.fp32) * used / flops
     usable = (hardware.memory - CONTEXT_BYTES) * USABLE
-    saved = size.parameters if config.lora is None else size.trained(most)
     return RunPlan(
         size=size,
         trained=size.trained(most),
@@ -152,13 +147,10 @@ def make_plan(
         tokens=tokens,
         steps=steps,
         usable=usable,
-        choices=list(_choices(config, shape, size, most, gpus, usable)),
+        choices=list(_choices(config, shape, size, most, len(parts), gpus, usable)),
         flops_per_token=flops,
         tokens_per_second=speed,
         hours=tokens / speed / 3600,
-        checkpoints=config.keep + 2,
-        left_by_phases=4.0 * saved * (len(parts) - 1),
-        published=saved * (2.0 if config.save_dtype == "bf16" else 4.0),
         save_dtype=config.save_dtype,
         not_planned=_not_planned(config),
     )
@@ -177,13 +169,6 @@ def _mean_flops(parts: Sequence[tuple[Trainable, int]], size: ModelSize, block_s
     if not steps:  # `epochs` of tokens that are not here yet
         return flops_per_token(size, block_size, parts[0][0])
     return sum(flops_per_token(size, block_size, trainable) * count for trainable, count in parts) / steps
-
-
-def checkpoint_bytes(trained: int, strategy: Strategy, *, bf16: bool) -> float:
-    """Bytes of a training checkpoint: fp32 weights and two moments of what trains. DeepSpeed's ZeRO 1 and 2 write the
-    weights once more as they compute with them; ZeRO-3 does not, nor do replicas, which have no others."""
-    again = (2 if bf16 else 4) if strategy in ("zero1", "zero2") else 0
-    return float(trained * (12 + again))
 
 
 def shape_of(config: PretrainConfig, beside: Path) -> PretrainedConfig:
@@ -242,7 +227,13 @@ def _not_planned(config: PretrainConfig) -> list[str]:
 
 
 def _choices(
-    config: PretrainConfig, shape: PretrainedConfig, size: ModelSize, trainable: Trainable, gpus: int, usable: float
+    config: PretrainConfig,
+    shape: PretrainedConfig,
+    size: ModelSize,
+    trainable: Trainable,
+    phases: int,
+    gpus: int,
+    usable: float,
 ) -> Iterator[Choice]:
     bf16 = config.precision == "bf16"
 
@@ -281,79 +272,7 @@ def _choices(
             each = config.blocks_per_step() // gpus
             fitting = [n for n in range(1, each + 1) if each % n == 0 and memory(n).peak <= usable]
             best = max(fitting, default=0)
-            on_disk = checkpoint_bytes(size.trained(trainable), strategy, bf16=bf16)
-            yield Choice(strategy, checkpointing, memory(best or 1), best, on_disk)
-
-
-def describe(plan: RunPlan) -> list[str]:
-    """The plan as lines of text."""
-    size = plan.size
-    adapters = f", and {size.adapters:,} in adapters" if size.adapters else ""
-    lines = [
-        f"model      {size.parameters:,} parameters, of which {size.embedding:,} in each embedding matrix of "
-        f"{size.rows:,} rows{adapters}",
-        *([f"           {plan.trained:,} of them train"] if plan.trained != size.parameters else []),
-        f"run        {plan.tokens:,} tokens = {plan.steps:,} steps; {plan.arithmetic[0]}",
-        f"time       {plan.hours:,.1f} h = {plan.hours / 24:,.1f} days, {plan.hours * plan.gpus:,.0f} GPU-hours on "
-        f"{plan.gpus} × {plan.gpu}: {plan.tokens_per_second:,.0f} tokens/s at {plan.utilisation:.0%} model FLOP "
-        "utilisation",
-        f"           ({plan.utilisation_source})",
-        *_disk(plan),
-        *(f"not planned  {line}" for line in plan.not_planned),
-        f"memory     GB on each of {plan.gpus} GPUs; {_gb(plan.usable)} GB of a {plan.gpu} can be used",
-        "",
-        *(" ".join(cell.rjust(width) for cell, width in zip(row, WIDTHS, strict=True)) for row in memory_table(plan)),
-        "",
-    ]
-    best = plan.recommended
-    if best is None:
-        return [*lines, "nothing fits: take more GPUs, larger ones, or a shorter block_size"]
-    deepspeed = "null" if best.strategy == "replicas" else best.strategy
-    return [
-        *lines,
-        f"recommended: deepspeed={deepspeed} gradient_checkpointing={str(best.checkpointing).lower()} "
-        f"micro_batch={best.micro_batch}",
-    ]
-
-
-def _disk(plan: RunPlan) -> list[str]:
-    kind = "the adapter" if plan.size.adapters else "the model"
-    lines = [
-        f"disk       {_gb(plan.checkpoint)} GB a checkpoint, {_gb(plan.checkpoint * plan.checkpoints)} GB at once "
-        f"(newest {plan.checkpoints - 2}, best, one being written); {_gb(plan.published)} GB {kind} in "
-        f"{plan.save_dtype}",
-    ]
-    if plan.left_by_phases:
-        lines.append(f"           {_gb(plan.left_by_phases)} GB what the phases leave to one another")
-    return lines
-
-
-WIDTHS = (13, 13, 8, 9, 9, 11, 6, 7, 7, 4, 11, 9)
-
-
-def memory_table(plan: RunPlan) -> list[tuple[str, ...]]:
-    """A header, then a row for each choice: GB by component at the largest micro-batch that fits (or one block)."""
-    rows: list[tuple[str, ...]] = [
-        (
-            *("strategy", "checkpointing", "weights", "gradients", "optimizer", "activations", "loss", "buffers"),
-            *("peak", "fits", "micro-batch", "CPU/node"),
-        )
-    ]
-    for choice in plan.choices:
-        memory = choice.memory
-        parts: tuple[Any, ...] = (memory.weights, memory.gradients, memory.optimizer, memory.activations, memory.loss)
-        rows.append(
-            (
-                choice.strategy,
-                "yes" if choice.checkpointing else "no",
-                *map(_gb, (*parts, memory.buffers, memory.peak)),
-                "yes" if choice.micro_batch else "no",
-                str(choice.micro_batch or "–"),
-                _gb(memory.cpu * min(plan.gpus, 8) * PINNED),
+            disk = disk_need(
+                config, strategy, trained=size.trained(trainable), parameters=size.parameters, phases=phases
             )
-        )
-    return rows
-
-
-def _gb(count: float) -> str:
-    return f"{count / 1e9:,.1f}"
+            yield Choice(strategy, checkpointing, memory(best or 1), best, disk)

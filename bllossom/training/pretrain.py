@@ -23,6 +23,7 @@ from bllossom.errors import BllossomError
 from bllossom.training import checkpoints
 from bllossom.training.checkpoints import CHECKPOINTS, Reads, State
 from bllossom.training.device import device_here
+from bllossom.training.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
 from bllossom.training.heldout import HeldOutRows
 from bllossom.training.launch import publish_trained, rank_count
 from bllossom.training.lora import adapter_parameters, add_adapters, check_base, load_adapter
@@ -37,15 +38,13 @@ from bllossom.training.models import (
     load_model,
     told_rows,
 )
-from bllossom.training.optimization import Trainable, select_trainable
+from bllossom.training.optimization import Trainable, select_trainable, trained_weights
 from bllossom.training.ranks import Ranks
 from bllossom.training.rows import IGNORED, Row
 from bllossom.training.run import accumulation_of, figures_of, parameter_count, train_and_save
 from bllossom.training.settings import LearningRate, TrainingConfig
 from bllossom.training.trainer import Segment
 from bllossom.vocab.tokenizer import load_tokenizer
-
-PHASES = "phases"
 
 
 class Phase(Model):
@@ -283,6 +282,7 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
             continue
         model = _model(config, source, read_index(config.tokens).pieces)
         sizes = _sizes(model)
+        check_disk(folder, _disk_need(config, model, [trainable for _, trainable in segments]))
         select_trainable(model, trainable, _old_rows(config) if trainable == "new_rows" else 0)
         unfinished = kept.with_name(f"{kept.name}.unfinished")
         start = train_and_save(
@@ -327,9 +327,16 @@ def _model(config: PretrainConfig, source: str | InitModel, pieces: int) -> PreT
     return model
 
 
+def _disk_need(config: PretrainConfig, model: PreTrainedModel, phases: Sequence[Trainable]) -> DiskNeed:
+    """Of all phases: what the first one writes is there until the last one ends."""
+    most = max(parameter_count(trained_weights(model, trainable)) for trainable in phases)
+    whole = parameter_count(model.parameters())
+    return disk_need(config, strategy_of(config), trained=most, parameters=whole, phases=len(phases))
+
+
 def _sizes(model: PreTrainedModel) -> dict[str, int]:
     adapters = adapter_parameters(model)
-    sizes = {"parameters": parameter_count(model) - adapters}
+    sizes = {"parameters": parameter_count(model.parameters()) - adapters}
     return sizes | ({"adapter_parameters": adapters} if adapters else {})
 
 

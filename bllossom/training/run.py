@@ -1,8 +1,7 @@
 """From a model and its rows to a trained, saved model: what pretrain and sft do alike, on every rank."""
 
 import math
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from bllossom.errors import BllossomError, ConfigError
+from bllossom.errors import ConfigError
 from bllossom.training.checkpoints import CHECKPOINTS, Reads, State, is_universal, newest
 from bllossom.training.deepspeed_engine import DeepSpeedEngine
 from bllossom.training.engine import Engine, PlainEngine
@@ -46,13 +45,12 @@ def train_and_save(
 
     What may train is selected before (select_trainable, add_adapters).
     """
-    trained = parameter_count(model, trained_only=True)
-    check_disk(folder, trained, trained if config.lora else parameter_count(model), config)
     watch = Watch(heldout or {}, evaluate_every)
     if ranks.first and row_tokens:
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         limit = matmul_limit(ranks.device, dtype) * (ranks.world if ranks.device.type == "cuda" else 1)
-        flops = flops_per_token(model.config, parameter_count(model), row_tokens) - 2.0 * frozen_in_products(model)
+        every = flops_per_token(model.config, parameter_count(model.parameters()), row_tokens)
+        flops = every - 2.0 * frozen_in_products(model)
         watch = replace(watch, flops_per_token=flops, matmul_limit=limit)
     prepare_for_training(model, config)
     engine = make_engine(model, config, ranks, trainable, segment.rows_per_step, folder)
@@ -68,17 +66,16 @@ def train_and_save(
     return state
 
 
-def parameter_count(model: PreTrainedModel, *, trained_only: bool = False) -> int:
-    """Parameters of the whole model, of which this rank may hold a part (ZeRO-3)."""
-    counted = [weight for weight in model.parameters() if weight.requires_grad or not trained_only]
-    return sum(getattr(weight, "ds_numel", weight.numel()) for weight in counted)
+def parameter_count(weights: Iterable[torch.Tensor]) -> int:
+    """Parameters of whole weights, of which this rank may hold a part (ZeRO-3)."""
+    return sum(getattr(weight, "ds_numel", weight.numel()) for weight in weights)
 
 
 def frozen_in_products(model: PreTrainedModel) -> int:
     """Parameters that are multiplied but get no gradient of their own, which saves 2 of their 6 operations a token."""
     looked_up = None if model.config.tie_word_embeddings else model.get_input_embeddings().weight
-    frozen = [weight for weight in model.parameters() if not weight.requires_grad and weight is not looked_up]
-    return sum(getattr(weight, "ds_numel", weight.numel()) for weight in frozen)
+    frozen = (weight for weight in model.parameters() if not weight.requires_grad and weight is not looked_up)
+    return parameter_count(frozen)
 
 
 def make_engine(
@@ -110,26 +107,6 @@ def accumulation_of(rows_per_step: int, config: TrainingConfig, world: int, unit
         f"{config.micro_batch}{f' × {size:,}' if size > 1 else ''} = {stride * size:,} {unit}; the nearest that fit: "
         f"{fits}; or change micro_batch"
     )
-
-
-def check_disk(folder: Path, trained: int, published: int, config: TrainingConfig) -> None:
-    """Refuse to start where the checkpoints and the result will not fit; `trained` and `published` are parameters.
-
-    A checkpoint holds the trained weights and two moments in fp32 (and the weights in bf16); `keep` of them stand
-    beside the best one and the one being written.
-
-    Raises:
-        BllossomError: says what is free and what is needed.
-    """
-    checkpoint = trained * (12 + (2 if config.precision == "bf16" and config.deepspeed else 0))
-    needed = checkpoint * (config.keep + 2) + published * (2 if config.save_dtype == "bf16" else 4)
-    there = sum(path.stat().st_size for path in (folder / CHECKPOINTS).rglob("*") if path.is_file())
-    free = shutil.disk_usage(folder).free
-    if free + there < needed:
-        raise BllossomError(
-            f"{folder}: {free / 1e9:.1f} GB are free, {(needed - there) / 1e9:.1f} GB are needed ({config.keep + 2} "
-            f"checkpoints of {checkpoint / 1e9:.1f} GB and the model); free some room, lower keep, or move the output"
-        )
 
 
 def figures_of(state: State) -> dict[str, Any]:

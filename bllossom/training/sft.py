@@ -16,12 +16,14 @@ from bllossom.instructions.dataset import Examples, epoch_order, load_examples
 from bllossom.instructions.template import CHAT_TEMPLATE
 from bllossom.training.checkpoints import CHECKPOINTS, Reads
 from bllossom.training.device import device_here
+from bllossom.training.disk import check_disk, disk_need, strategy_of
 from bllossom.training.launch import publish_trained, rank_count
 from bllossom.training.lora import add_adapters, check_base
 from bllossom.training.models import check_kernels, copy_tokenizer, load_model, told_rows
+from bllossom.training.optimization import trained_weights
 from bllossom.training.ranks import Ranks
 from bllossom.training.rows import IGNORED, Row
-from bllossom.training.run import accumulation_of, figures_of, train_and_save
+from bllossom.training.run import accumulation_of, figures_of, parameter_count, train_and_save
 from bllossom.training.settings import TrainingConfig
 from bllossom.training.trainer import Segment
 from bllossom.vocab.tokenizer import load_tokenizer
@@ -127,6 +129,8 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     model = load_model(config.model, config)
     if config.lora is not None:
         add_adapters(model, config.lora, config.seed)
+    trained, whole = parameter_count(trained_weights(model, "all")), parameter_count(model.parameters())
+    check_disk(folder, disk_need(config, strategy_of(config), trained=trained, parameters=whole, phases=1))
     state = train_and_save(
         model,
         ExampleRows(examples, config.seed),

@@ -27,7 +27,7 @@ from bllossom.artifacts import MANIFEST
 from bllossom.corpus.mixture import Block, Mixture
 from bllossom.corpus.shards import INDEX, edge_checksum, read_index
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.training import checkpoints, ranks, run
+from bllossom.training import checkpoints, ranks
 from bllossom.training.loss import GroupLoss, loss_inputs
 from bllossom.training.models import LlamaShape, init_model
 from bllossom.training.pretrain import PretrainConfig, _open_mixture, as_row, block_number, pretrain
@@ -301,13 +301,3 @@ def test_log_says_everything(settings: Settings, tmp_path: Path) -> None:
     assert [line["step"] for line in lines if "bits_per_byte/en" in line] == [10, 20]
     # 300 pieces drawn blindly at 1/3 token a byte would need log2(300) / 3 = 2.74 bits a byte.
     assert lines[-1]["bits_per_byte/ko"] < lines[9]["bits_per_byte/ko"] < math.log2(300) / 3
-
-
-def test_disk_without_room_is_told_before_the_first_step(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = run.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(run.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
-    with pytest.raises(BllossomError, match=r"0\.0 GB are free, .* are needed"):
-        pretrain(PretrainConfig(**settings(tmp_path / "model")))
-    assert not (partial_of(tmp_path / "model") / "logs").exists()
