@@ -145,8 +145,15 @@ def refuse_other_runs(partial: Path, output: Path, reads: Reads) -> None:
         pairs = _differences(state, reads)
         raise BllossomError(
             f"{checkpoint} is another run's ({pairs or 'the same data under another config'}), stopped after step "
-            f"{state.step}; restore that config to go on, name another output, or discard it with --force"
+            f"{state.step}; restore that config to go on{_precision_of(state, reads)}, name another output, or discard "
+            "it with --force"
         )
+
+
+def _precision_of(state: State, reads: Reads) -> str:
+    """The one key that may be another although nobody changed the config."""
+    there, here = state.reads.get("precision"), reads(state.step).get("precision")
+    return f" (precision={there}; auto depends on the device)" if there not in (None, here) else ""
 
 
 def is_universal(checkpoint: Path) -> bool:

@@ -103,7 +103,7 @@ class DeepSpeedEngine:
                 "train_micro_batch_size_per_gpu": config.micro_batch,
                 "gradient_accumulation_steps": accumulation,
                 "gradient_clipping": config.optimizer.gradient_clip,
-                "bf16": {"enabled": config.precision == "bf16"},
+                "bf16": {"enabled": config.bf16},
                 "zero_allow_untested_optimizer": True,
                 "zero_force_ds_cpu_optimizer": False,
                 "steps_per_print": 1 << 40,
@@ -209,7 +209,7 @@ def partitioned_loading(config: TrainingConfig) -> Iterator[None]:
 
     import_deepspeed()
     # Without bf16 here the parts would be fp32, whatever from_pretrained is asked for, and so would be all arithmetic.
-    ours = {"train_micro_batch_size_per_gpu": config.micro_batch, "bf16": {"enabled": config.precision == "bf16"}}
+    ours = {"train_micro_batch_size_per_gpu": config.micro_batch, "bf16": {"enabled": config.bf16}}
     alive = HfDeepSpeedConfig(read_settings(str(config.deepspeed)) | ours)
     yield
     del alive  # transformers holds it weakly: later models are whole again

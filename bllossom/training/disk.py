@@ -34,7 +34,7 @@ def disk_need(config: TrainingConfig, strategy: Strategy, *, trained: int, param
     included. With lora it is the adapter that is published, and left by phases: everything that trains."""
     saved = parameters if config.lora is None else trained
     return DiskNeed(
-        checkpoint=checkpoint_bytes(trained, strategy, bf16=config.precision == "bf16"),
+        checkpoint=checkpoint_bytes(trained, strategy, bf16=config.bf16),
         checkpoints=config.keep + 2,
         left_by_phases=4.0 * saved * (phases - 1),  # in fp32, whatever is published
         published=saved * (2.0 if config.save_dtype == "bf16" else 4.0),

@@ -6,7 +6,7 @@ import shutil
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import torch
 from pydantic import Field
@@ -17,7 +17,7 @@ from bllossom.artifacts import read_manifest
 from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.training.deepspeed_engine import partitioned_loading
-from bllossom.training.device import DeviceType
+from bllossom.training.device import DeviceType, device_here
 from bllossom.training.settings import TrainingConfig
 
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
@@ -41,6 +41,7 @@ class InitModel(Model):
 
 
 ModelSource = Source | InitModel
+Config = TypeVar("Config", bound=TrainingConfig)
 
 
 def init_model(shape: LlamaShape, rows: int, seed: int) -> PreTrainedModel:
@@ -56,7 +57,7 @@ def load_model(source: str, config: TrainingConfig) -> PreTrainedModel:
         BllossomError: it cannot be had.
     """
     disable_progress_bar()
-    masters_apart = config.deepspeed is not None and config.precision == "bf16"
+    masters_apart = config.deepspeed is not None and config.bf16
     try:
         with partitioned_loading(config):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -89,6 +90,12 @@ def told_rows(source: str | Path) -> dict[str, int]:
     manifest = read_manifest(Path(source)) if Path(source).is_dir() else None
     figures = manifest.figures if manifest else {}
     return {name: figures[name] for name in ("rows", "old_rows") if name in figures}
+
+
+def resolve_here(config: Config) -> Config:
+    """`config` with what `auto` stands for on this machine."""
+    installed = importlib.util.find_spec("liger_kernel") is not None
+    return config.resolved(device_here(config.gpus), liger_installed=installed)
 
 
 def check_kernels(config: TrainingConfig, device: DeviceType) -> None:

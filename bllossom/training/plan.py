@@ -79,6 +79,7 @@ class RunPlan:
     gpu: str
     utilisation: float
     utilisation_source: str
+    precision: str
     arithmetic: list[str]
     block_size: int
     tokens: int
@@ -125,6 +126,7 @@ def make_plan(
             f"global_batch: {blocks:,} blocks cannot be shared among {gpus} GPUs; the nearest that fits is "
             f"global_batch={nearest}"
         )
+    config = config.resolved("cuda", liger_installed=False)
     shape, hardware = shape_of(config, beside), GPUS[gpu]
     size = model_size(shape, config.lora)
     parts = _parts(config)
@@ -133,7 +135,7 @@ def make_plan(
     tokens = steps * config.global_batch
     flops = _mean_flops(parts, size, config.block_size)
     used = hardware.utilisation if utilisation is None else utilisation
-    speed = gpus * (hardware.bf16 if config.precision == "bf16" else hardware.fp32) * used / flops
+    speed = gpus * (hardware.bf16 if config.bf16 else hardware.fp32) * used / flops
     usable = (hardware.memory - CONTEXT_BYTES) * USABLE
     return RunPlan(
         size=size,
@@ -142,6 +144,7 @@ def make_plan(
         gpu=gpu,
         utilisation=used,
         utilisation_source=hardware.source if utilisation is None else "as asked",
+        precision=config.precision,
         arithmetic=[f"{blocks:,} blocks × {config.block_size:,} tokens = {config.global_batch:,} tokens a step"],
         block_size=config.block_size,
         tokens=tokens,
@@ -235,16 +238,14 @@ def _choices(
     gpus: int,
     usable: float,
 ) -> Iterator[Choice]:
-    bf16 = config.precision == "bf16"
-
     def activations(strategy: Strategy) -> Activations:
         plain = strategy == "replicas"
         return count_activations(
             shape,
             block_size=config.block_size,
             document_mask=config.document_mask and config.attention == "sdpa",
-            weights=torch.float32 if plain or not bf16 else torch.bfloat16,
-            autocast=plain and bf16,
+            weights=torch.float32 if plain or not config.bf16 else torch.bfloat16,
+            autocast=plain and config.bf16,
             trainable=trainable,
             lora=config.lora,
         )
@@ -263,7 +264,7 @@ def _choices(
                     groups=len(config.mixture.weights),
                     loss_chunk=config.loss_chunk,
                     checkpointing=checkpointing,
-                    bf16=bf16,
+                    bf16=config.bf16,
                     trainable=trainable,
                 )
                 kept = counted["replicas" if strategy == "replicas" else "zero1"]

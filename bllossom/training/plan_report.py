@@ -18,8 +18,8 @@ def describe(plan: RunPlan) -> list[str]:
         *([f"           {plan.trained:,} of them train"] if plan.trained != size.parameters else []),
         f"run        {plan.tokens:,} tokens = {plan.steps:,} steps; {plan.arithmetic[0]}",
         f"time       {plan.hours:,.1f} h = {plan.hours / 24:,.1f} days, {plan.hours * plan.gpus:,.0f} GPU-hours on "
-        f"{plan.gpus} × {plan.gpu}: {plan.tokens_per_second:,.0f} tokens/s at {plan.utilisation:.0%} model FLOP "
-        "utilisation",
+        f"{plan.gpus} × {plan.gpu}: {plan.tokens_per_second:,.0f} tokens/s in {plan.precision} at "
+        f"{plan.utilisation:.0%} model FLOP utilisation",
         f"           ({plan.utilisation_source})",
         *_disk(plan),
         *(f"not planned  {line}" for line in plan.not_planned),

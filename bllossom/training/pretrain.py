@@ -36,6 +36,7 @@ from bllossom.training.models import (
     copy_tokenizer,
     init_model,
     load_model,
+    resolve_here,
     told_rows,
 )
 from bllossom.training.optimization import Trainable, select_trainable, trained_weights
@@ -203,6 +204,7 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
         BllossomError: model and tokens do not fit, the mixture has too little text, the loss is not finite.
         Stopped: stopped on request; the same command goes on.
     """
+    config = resolve_here(config)
     inputs = {"tokens": config.tokens}
     if isinstance(config.model, str) and not is_hub_id(config.model):
         inputs["model"] = Path(config.model)
@@ -222,8 +224,8 @@ def _check_tokenizer(config: PretrainConfig) -> None:
 
 def dry_run(config: PretrainConfig) -> list[str]:
     """The batch arithmetic, and, once the tokens are there, what the mixture would read."""
-    steps = config.total_steps()
-    lines = config.arithmetic(rank_count(config), steps)
+    config, steps = resolve_here(config), config.total_steps()
+    lines = [*config.arithmetic(rank_count(config), steps), config.computing(device_here(config.gpus))]
     if config.tokens.is_dir():
         lines += _plan(config, _open_mixture(config), steps).lines()
     return lines
@@ -248,6 +250,7 @@ def _reads(config: PretrainConfig) -> Reads:
         "tokenizer": index.tokenizer[:16],
         "block_size": str(config.block_size),
         "global_batch": str(config.global_batch),
+        "precision": config.precision,
         "mixture": f"{json.dumps(config.mixture.model_dump(), sort_keys=True)} seed {config.seed}",
     }
     skipped = sorted(set(config.skip_blocks))
@@ -268,7 +271,8 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         raise BllossomError("not one whole step of text: lower global_batch, or add text")
     plan = _plan(config, mixture, steps)
     if ranks.first:
-        for line in [*config.arithmetic(ranks.world, steps), *plan.lines()]:
+        computing = config.computing(device_here(config.gpus))
+        for line in [*config.arithmetic(ranks.world, steps), computing, *plan.lines()]:
             say(line)
     rows = BlockRows(mixture, config.document_mask, config.skip_blocks)
     heldout = _heldout(config)

@@ -47,7 +47,7 @@ def train_and_save(
     """
     watch = Watch(heldout or {}, evaluate_every)
     if ranks.first and row_tokens:
-        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        dtype = torch.bfloat16 if config.bf16 else torch.float32
         limit = matmul_limit(ranks.device, dtype) * (ranks.world if ranks.device.type == "cuda" else 1)
         every = flops_per_token(model.config, parameter_count(model.parameters()), row_tokens)
         flops = every - 2.0 * frozen_in_products(model)

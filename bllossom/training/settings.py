@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from bllossom.config import Model, StageConfig
+from bllossom.training.device import DeviceType
 
 Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
@@ -68,8 +69,9 @@ class TrainingConfig(StageConfig):
     learning_rate: LearningRate
     optimizer: AdamW = AdamW()
     precision: Annotated[
-        Literal["fp32", "bf16"], Field(description="arithmetic of the body; weights and loss stay fp32")
-    ] = "fp32"
+        Literal["auto", "fp32", "bf16"],
+        Field(description="arithmetic of the body; weights and loss stay fp32; auto is bf16 on GPUs, fp32 on the CPU"),
+    ] = "auto"
     save_dtype: Annotated[Literal["fp32", "bf16"], Field(description="type of the published weights")] = "fp32"
     gpus: Annotated[
         Annotated[int, Field(ge=0)] | Literal["auto"],
@@ -90,7 +92,10 @@ class TrainingConfig(StageConfig):
     attention: Annotated[
         Literal["sdpa", "flash_attention_2"], Field(description="attention kernel; flash_attention_2 needs a GPU")
     ] = "sdpa"
-    liger: Annotated[bool, Field(description="Liger's fused norm, rotary and SwiGLU kernels; needs a GPU")] = False
+    liger: Annotated[
+        bool | Literal["auto"],
+        Field(description="Liger's fused norm, rotary and SwiGLU kernels; auto takes them on GPUs if installed"),
+    ] = "auto"
     compile: Annotated[bool, Field(description="torch.compile the body; pays on GPUs and long runs")] = False
     checkpoint_every: Annotated[int, Field(gt=0, description="steps between checkpoints to go on from")] = 200
     keep: Annotated[int, Field(gt=0, description="newest checkpoints kept; the best one is kept beside them")] = 1
@@ -109,9 +114,30 @@ class TrainingConfig(StageConfig):
 
     @model_validator(mode="after")
     def _check_attention(self) -> Self:
-        if self.attention == "flash_attention_2" and self.precision != "bf16":
+        if self.attention == "flash_attention_2" and self.precision == "fp32":
             raise ValueError("attention: flash_attention_2 computes in bf16 only; set precision to bf16, or sdpa")
         return self
+
+    def resolved(self, device: DeviceType, *, liger_installed: bool) -> Self:
+        """This config with what `auto` stands for on a kind of device: what identifies a run, and what it computes."""
+        auto = {"precision": "bf16" if device == "cuda" else "fp32", "liger": device == "cuda" and liger_installed}
+        return self.model_copy(update={key: value for key, value in auto.items() if getattr(self, key) == "auto"})
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the body computes in bf16.
+
+        Raises:
+            ValueError: that depends on the device, and nobody has said which (see resolved).
+        """
+        if self.precision == "auto":
+            raise ValueError("precision: auto stands for nothing before the device is known; call resolved first")
+        return self.precision == "bf16"
+
+    def computing(self, device: DeviceType) -> str:
+        """How a resolved config computes, said before the first step."""
+        kernels = ", with Liger's kernels" if self.liger else ""
+        return f"computes in {self.precision} on {'GPUs' if device == 'cuda' else 'the CPU'}{kernels}"
 
     def engine_name(self) -> str:
         """What a checkpoint is marked with."""

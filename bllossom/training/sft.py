@@ -19,7 +19,7 @@ from bllossom.training.device import device_here
 from bllossom.training.disk import check_disk, disk_need, strategy_of
 from bllossom.training.launch import publish_trained, rank_count
 from bllossom.training.lora import add_adapters, check_base
-from bllossom.training.models import check_kernels, copy_tokenizer, load_model, told_rows
+from bllossom.training.models import check_kernels, copy_tokenizer, load_model, resolve_here, told_rows
 from bllossom.training.optimization import trained_weights
 from bllossom.training.ranks import Ranks
 from bllossom.training.rows import IGNORED, Row
@@ -84,6 +84,7 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
         BllossomError: an instruction file is not of the documented shape, or no example is left.
         Stopped: stopped on request; the same command goes on.
     """
+    config = resolve_here(config)
     inputs = {f"data.{index}": path for index, path in enumerate(config.data)}
     if not is_hub_id(config.model):
         inputs["model"] = Path(config.model)
@@ -95,7 +96,9 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
 
 def dry_run(config: SftConfig) -> list[str]:
     """The batch arithmetic; the number of steps follows from the examples once model and data are there."""
-    return [f"{_arithmetic(config, rank_count(config))}; {config.epochs} epochs of {len(config.data)} files"]
+    config = resolve_here(config)
+    batch = f"{_arithmetic(config, rank_count(config))}; {config.epochs} epochs of {len(config.data)} files"
+    return [batch, config.computing(device_here(config.gpus))]
 
 
 def _arithmetic(config: SftConfig, world: int) -> str:
@@ -112,6 +115,7 @@ def _reads(config: SftConfig) -> Reads:
         "data": ", ".join(fingerprint(path)[:16] for path in config.data if path.is_file()),
         "model": config.model if is_hub_id(config.model) else fingerprint(Path(config.model))[:16],
         "examples_per_step": str(config.examples_per_step),
+        "precision": config.precision,
         "order": f"max_tokens {config.max_tokens} {config.too_long} seed {config.seed}",
     }
     return lambda step: fixed
@@ -123,7 +127,8 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     figures = examples.figures()
     steps = -(-len(examples.items) * config.epochs // config.examples_per_step)
     if ranks.first:
-        for line in (_arithmetic(config, ranks.world), ", ".join(f"{k} {v:,}" for k, v in figures.items())):
+        computing = config.computing(device_here(config.gpus))
+        for line in (_arithmetic(config, ranks.world), computing, ", ".join(f"{k} {v:,}" for k, v in figures.items())):
             say(line)
         _list_too_long(examples, folder)
     model = load_model(config.model, config)

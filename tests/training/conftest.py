@@ -69,6 +69,7 @@ def settings(tokens: Path) -> Callable[..., dict[str, Any]]:
             "learning_rate": {"peak": 0.01},
             "checkpoint_every": 5,
             "gpus": 0,
+            "precision": "fp32",
         }
         return values | changes
 

@@ -19,6 +19,7 @@ FLASH = {"attention": "flash_attention_2", "precision": "bf16"}
     ("changes", "told"),
     [
         (FLASH, "attention: flash_attention_2: needs a GPU; set attention to sdpa"),
+        (FLASH | {"precision": "auto"}, "attention: flash_attention_2: needs a GPU; set attention to sdpa"),
         ({"liger": True}, "liger: needs a GPU; set liger to false"),
     ],
 )

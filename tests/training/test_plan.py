@@ -274,6 +274,16 @@ def test_what_is_not_planned_is_named(tmp_path: Path) -> None:
     assert not any(line.startswith("not planned") for line in describe(preset))
 
 
+def test_auto_plans_what_gpus_compute_in() -> None:
+    plans = {
+        name: make_plan(paper_run(precision=name), PAPER, gpus=8, gpu="a100-80g") for name in ("auto", "bf16", "fp32")
+    }
+    assert plans["auto"] == plans["bf16"]
+    assert plans["fp32"].hours == pytest.approx(plans["bf16"].hours * 312 / 19.5)
+    assert "tokens/s in bf16 at 43%" in "\n".join(describe(plans["auto"]))
+    assert not plans["auto"].not_planned  # liger: auto is no wish
+
+
 def test_recommends_what_fits() -> None:
     plan = make_plan(paper_run(), PAPER, gpus=64, gpu="h100-80g")
     best = plan.recommended

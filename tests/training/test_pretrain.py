@@ -209,8 +209,8 @@ def test_deepspeed_settings_of_the_repository_are_read() -> None:
 def test_dry_run_says_the_arithmetic(settings: Settings, tmp_path: Path) -> None:
     lines = dry_run(PretrainConfig(**settings(tmp_path / "model", processes=2)))
     assert lines[0] == ("micro-batch 2 blocks × 2 ranks × 2 accumulation = 8 blocks × 32 tokens = 256 tokens a step")
-    assert lines[1] == "20 steps = 160 blocks = 5,120 tokens"
+    assert lines[1:3] == ["20 steps = 160 blocks = 5,120 tokens", "computes in fp32 on the CPU"]
     assert any("ko/news" in line for line in lines)
     missing = PretrainConfig(**settings(tmp_path / "model", tokens=str(tmp_path / "not-here-yet")))
-    assert dry_run(missing) == [lines[0].replace("2 ranks × 2", "1 rank × 4"), lines[1]]
+    assert dry_run(missing) == [lines[0].replace("2 ranks × 2", "1 rank × 4"), *lines[1:3]]
     assert list(tmp_path.iterdir()) == []
