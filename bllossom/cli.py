@@ -3,9 +3,10 @@
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -159,7 +160,23 @@ def main() -> None:
     """The program `bllossom`."""
     # Tokenizers' own threads are not used beside ours, and its warning about forks is noise here.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    make_app()()
+    try:
+        make_app()()
+    except SystemExit as end:
+        if "WORLD_SIZE" in os.environ:  # a rank of torchrun, Slurm or the like
+            _exit_at_once(int(end.code or 0))
+        raise
+
+
+def _exit_at_once(code: int) -> NoReturn:
+    """End without taking the interpreter down, as multiprocessing ends its children.
+
+    Gloo's thread may still hold Python objects of the last collective. It aborts the process where it lets go of them
+    while the interpreter is taken down: a run that had published its model then ended by SIGABRT, one in fourteen.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,3 +98,14 @@ def test_rank_that_does_not_answer_is_ended_with_the_others(
     assert process.returncode == 1
     assert "error: rank 1 was killed by SIGKILL (out of memory?), the others were ended" in said
     assert not rank_0.is_running()
+
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_rank_of_another_launcher_ends_before_its_interpreter_is_taken_down(launched: bool, tmp_path: Path) -> None:
+    code = "import atexit; atexit.register(print, 'taken down'); from bllossom.cli import main; main()"
+    environment = os.environ | ({"WORLD_SIZE": "2"} if launched else {})
+    command = [sys.executable, "-c", code, "verify", str(tmp_path)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "was not published by bllossom" in ended.stdout + ended.stderr
+    assert ("taken down" in ended.stdout) != launched

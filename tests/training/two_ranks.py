@@ -7,6 +7,7 @@ TASKS.json: {"runs": [pretrain configs], "stopped": [those to be stopped after s
 """
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -80,6 +81,7 @@ def main() -> None:
     if ranks.first:
         (Path(tasks["gradients"]) / "losses.json").write_text(json.dumps(losses))
     ranks_module.leave()
+    os._exit(0)  # as the program itself does it, see bllossom/cli.py
 
 
 if __name__ == "__main__":
