@@ -10,23 +10,24 @@ Held-out files come first, so that training text that repeats them is dropped as
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, field_validator
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import is_hub_id
+from bllossom.config import Source, StageConfig, is_hub_id
 from bllossom.console import progress, say
-from bllossom.corpus.decontaminate import Decontaminator, test_files
+from bllossom.corpus.clean import CleaningConfig
+from bllossom.corpus.decontaminate import DecontaminationConfig, Decontaminator, test_files
 from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
 from bllossom.corpus.encode import Encoder, Encoders
 from bllossom.corpus.estimate import Estimate, estimate_reading, table
 from bllossom.corpus.finish import finish
-from bllossom.corpus.near_duplicates import bytes_per_document, find_near_duplicates
-from bllossom.corpus.prepare_config import PrepareConfig, SourceConfig
-from bllossom.corpus.readings import first_documents, is_there, make_readings, named_sources, readings_of
+from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, find_near_duplicates
+from bllossom.corpus.readings import SourceConfig, first_documents, is_there, make_readings, named_sources, readings_of
 from bllossom.corpus.run_local import run_local
 from bllossom.corpus.run_ray import run_ray
 from bllossom.corpus.shards import INDEX, save_array, token_dtype
@@ -42,6 +43,58 @@ QUICK_SAMPLE_BYTES = 2_000_000  # of each source, for the progress bar and the r
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 
 
+class PrepareConfig(StageConfig):
+    """What `bllossom prepare` reads."""
+
+    tokenizer: Annotated[Source, Field(description="a folder with a tokenizer, a .model file or a hub id")]
+    sources: Annotated[
+        dict[str, Annotated[list[SourceConfig], Field(min_length=1)]],
+        Field(min_length=1, description="by language, each a path or a mapping with path, field, licence, clean …"),
+    ]
+    bos: Annotated[bool, Field(description="put the tokenizer's begin-of-text token before each document")] = True
+    eos: Annotated[bool, Field(description="put the tokenizer's end-of-text token behind each document")] = True
+    holdout: Annotated[
+        float, Field(ge=0, lt=1, description="share of each source's documents kept back for validation")
+    ] = 0.01
+    clean: Annotated[CleaningConfig, Field(description="cleaning of every source that has none of its own")] = (
+        CleaningConfig()
+    )
+    deduplicate: Annotated[bool, Field(description="drop documents that came before, in any source")] = True
+    near_duplicates: Annotated[
+        NearDuplicatesConfig | None,
+        Field(description="also drop what is nearly the same: a pass of its own over all text"),
+    ] = None
+    decontaminate: Annotated[
+        DecontaminationConfig | None, Field(description="drop documents that hold test rows of the evaluation data")
+    ] = None
+    on_error: Annotated[Literal["stop", "skip"], Field(description="a broken record ends the stage, or is skipped")] = (
+        "stop"
+    )
+    max_errors: Annotated[int, Field(ge=0, description="with on_error: skip, end the stage beyond this many")] = 1000
+    shard_bytes: Annotated[
+        int, Field(gt=0, le=1_000_000_000, description="bytes of text in a shard, which is also what a kill can cost")
+    ] = 64_000_000
+
+    executor: Annotated[
+        Literal["local", "ray"], Field(description="this machine, or a Ray cluster with a shared disk: the same bytes")
+    ] = "local"
+    execution_keys: ClassVar[frozenset[str]] = StageConfig.execution_keys | {"executor"}
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _paths_are_sources(cls, sources: Any) -> Any:
+        if not isinstance(sources, dict):
+            return sources
+
+        def as_mapping(entry: Any) -> Any:
+            return {"path": entry} if isinstance(entry, str) else entry
+
+        return {
+            language: [as_mapping(entry) for entry in entries] if isinstance(entries, list) else entries
+            for language, entries in sources.items()
+        }
+
+
 def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
     """Clean, deduplicate, hold out, encode, publish.
 
@@ -49,7 +102,7 @@ def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
         BllossomError: a source is missing, empty or broken, the tokenizer lacks a special token, or the disk is too
             small.
     """
-    readings = make_readings(config)
+    readings = make_readings(config.sources, config.clean, config.holdout)
     inputs = {}
     for reading in readings:
         part = "heldout/" if reading.heldout_share == 1 else ""
@@ -71,12 +124,12 @@ def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
 def dry_run(config: PrepareConfig) -> list[str]:
     """Say what each source holds and needs, estimated from a sample of it."""
     lines, readings = [], []
-    for language, name, source in named_sources(config):
+    for language, name, source in named_sources(config.sources):
         paths = [source.path, source.holdout_path] if source.holdout_path else [source.path]
         absent = [path for path in paths if is_hub_id(path) or not is_there(path)]
         lines += [f"{language}/{name}: {path} is not here yet" for path in absent]
         if not absent:
-            readings += readings_of(config, language, name, source)
+            readings += readings_of(language, name, source, config.clean, config.holdout)
     tokenizer = None
     if is_hub_id(config.tokenizer) or not Path(config.tokenizer).exists():
         lines.append(f"tokenizer {config.tokenizer} is not here yet: tokens, time and disk cannot be estimated")
@@ -186,7 +239,11 @@ def _special(tokenizer: PreTrainedTokenizerFast, which: str) -> int:
 
 
 def _licences(config: PrepareConfig) -> dict[str, str]:
-    return {f"{language}/{name}": source.licence for language, name, source in named_sources(config) if source.licence}
+    return {
+        f"{language}/{name}": source.licence
+        for language, name, source in named_sources(config.sources)
+        if source.licence
+    }
 
 
 def _check_disk(folder: Path, estimates: list[Estimate], dtype: str) -> None:

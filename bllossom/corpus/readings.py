@@ -2,18 +2,57 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Self
 
-from bllossom.corpus.clean import make_cleaner
-from bllossom.corpus.prepare_config import PrepareConfig, SourceConfig
+from pydantic import Field, model_validator
+
+from bllossom.config import InputGlob, Model, TextSource
+from bllossom.corpus.clean import CleaningConfig, make_cleaner
 from bllossom.corpus.slices import Reading
-from bllossom.corpus.sources import locate, parse_field, read_records
+from bllossom.corpus.sources import Split, locate, parse_field, read_records
 from bllossom.errors import BllossomError, ConfigError
 
 SAMPLE_DOCUMENTS, SAMPLE_BYTES = 200, 256_000  # of each source, on which the encoders are compared: what is less
 
 
-def make_readings(config: PrepareConfig) -> list[Reading]:
+class SourceConfig(Model):
+    """One source of text in one language."""
+
+    path: Annotated[
+        TextSource,
+        Field(description="file, folder, glob, or hub data set: owner/name, or hf://datasets/owner/name/folder"),
+    ]
+    name: Annotated[
+        str, Field(pattern=r"^[\w.-]*$", description="what the source is called; from its path where not given")
+    ] = ""
+    field: Annotated[
+        str, Field(description="where the text is: text, meta.body, data[].context; [+] joins a list into one text")
+    ] = "text"
+    split: Annotated[Split, Field(description="plain text files: a document between blank lines, or a file each")] = (
+        "blank-line"
+    )
+    licence: Annotated[str, Field(description="recorded with the figures")] = ""
+    clean: Annotated[CleaningConfig | None, Field(description="cleaning of its own, in place of the common one")] = None
+    holdout: Annotated[
+        float | None, Field(ge=0, lt=1, description="share of documents kept back, in place of the common one")
+    ] = None
+    holdout_path: Annotated[
+        InputGlob, Field(description="its held-out text (file, folder, glob); then no share of `path` is kept back")
+    ] = ""
+
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> Self:
+        if self.holdout and self.holdout_path:
+            raise ValueError("holdout and holdout_path exclude each other; give one of them")
+        return self
+
+
+Sources = Mapping[str, Sequence[SourceConfig]]  # by language
+
+
+def make_readings(sources: Sources, clean: CleaningConfig, holdout: float) -> list[Reading]:
     """All files to read, in order: held-out files first, then the sources as they stand in the config.
 
     Raises:
@@ -21,11 +60,11 @@ def make_readings(config: PrepareConfig) -> list[Reading]:
     """
     readings: list[Reading] = []
     problems = []
-    for language, name, source in named_sources(config):
+    for language, name, source in named_sources(sources):
         try:
-            readings += readings_of(config, language, name, source)
+            readings += readings_of(language, name, source, clean, holdout)
             parse_field(source.field)
-            make_cleaner(source.clean or config.clean)
+            make_cleaner(source.clean or clean)
         except BllossomError as error:
             problems.append(f"sources.{language}: {error}")
     if problems:
@@ -33,30 +72,35 @@ def make_readings(config: PrepareConfig) -> list[Reading]:
     return sorted(readings, key=lambda reading: reading.heldout_share < 1)
 
 
-def readings_of(config: PrepareConfig, language: str, name: str, source: SourceConfig) -> list[Reading]:
-    share = config.holdout if source.holdout is None else source.holdout
+def readings_of(language: str, name: str, source: SourceConfig, clean: CleaningConfig, holdout: float) -> list[Reading]:
+    """A source's held-out files, where it has its own, and its text.
+
+    Raises:
+        BllossomError: nothing is there, or nothing of a known format.
+    """
+    share = holdout if source.holdout is None else source.holdout
     ways = [(source.holdout_path, 1.0), (source.path, 0.0)] if source.holdout_path else [(source.path, share)]
-    clean = source.clean or config.clean
+    clean = source.clean or clean
     return [
         Reading(language, name, locate(path), source.field, source.split, clean, heldout_share)
         for path, heldout_share in ways
     ]
 
 
-def named_sources(config: PrepareConfig) -> list[tuple[str, str, SourceConfig]]:
+def named_sources(sources: Sources) -> list[tuple[str, str, SourceConfig]]:
     """Every source with its language and a name that is its own there: as given, or from the path.
 
     Raises:
         ConfigError: two sources were given the same name.
     """
     found = []
-    for language, sources in config.sources.items():
-        names = [source.name or _name_from(source.path) for source in sources]
+    for language, mine in sources.items():
+        names = [source.name or _name_from(source.path) for source in mine]
         counts, given = Counter(names), Counter[str]()
-        twice = [source.name for source in sources if counts[source.name] > 1]
+        twice = [source.name for source in mine if counts[source.name] > 1]
         if twice:
             raise ConfigError(f"sources.{language}: two sources are called {twice[0]}; give each a name of its own")
-        for name, source in zip(names, sources, strict=True):
+        for name, source in zip(names, mine, strict=True):
             given[name] += 1
             found.append((language, name if counts[name] == 1 else f"{name}-{given[name]}", source))
     return found
@@ -68,6 +112,7 @@ def _name_from(path: str) -> str:
 
 
 def is_there(path: str) -> bool:
+    """Whether there is something of a known format at a path; a hub data set is downloaded for it."""
     try:
         return bool(locate(path))
     except BllossomError:

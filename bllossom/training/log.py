@@ -50,7 +50,7 @@ def step_log(folder: Path, config: TrainingConfig, ranks: Ranks, *, done: int, s
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = path.read_text(encoding="utf8").splitlines(keepends=True)[:done] if path.exists() else []
     path.write_text("".join(kept), encoding="utf8")
-    trackers = [_tracker(name, path.parent, config, done) for name in config.track]
+    trackers = [_tracker(name, path.parent, config, ranks, done) for name in config.track]
     try:
         with path.open("a", encoding="utf8") as file, progress("training", steps) as advance:
             advance(done)
@@ -76,7 +76,7 @@ def check_trackers(names: Sequence[str]) -> None:
         raise ConfigError(f"{told}; pip install {' '.join(missing)}, or leave it out")
 
 
-def _tracker(name: Tracker, folder: Path, config: TrainingConfig, done: int) -> Any:
+def _tracker(name: Tracker, folder: Path, config: TrainingConfig, ranks: Ranks, done: int) -> Any:
     """A tracker that goes on after `done` steps.
 
     TensorBoard is told to forget what a killed run had logged after its last checkpoint. The other trackers cannot;
@@ -86,7 +86,7 @@ def _tracker(name: Tracker, folder: Path, config: TrainingConfig, done: int) -> 
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     before, threads = dict(os.environ), torch.get_num_threads()
-    PartialState()
+    PartialState(cpu=ranks.device.type == "cpu")  # else it takes a GPU wherever there is one
     # Where a process group is, it leaves RANK and others in the environment, which the next stage of a recipe would
     # take for a launcher's, and another number of threads, with which sums round differently.
     for added in os.environ.keys() - before.keys():

@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from bllossom.artifacts import MANIFEST, read_manifest, verify
-from bllossom.corpus.prepare import prepare
-from bllossom.corpus.prepare_config import PrepareConfig
+from bllossom.corpus.prepare import PrepareConfig, prepare
 from bllossom.errors import BllossomError
 from bllossom.model.expand import ExpandConfig, expand
 from bllossom.model.pieces import compare_tokenizers
