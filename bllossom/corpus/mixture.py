@@ -19,7 +19,7 @@ from bllossom.corpus.blocks import Block, HeldOut, heldout_blocks, positions_of
 from bllossom.corpus.fair import STRETCH, FairSplit
 from bllossom.corpus.mixture_plan import Plan, Share, Unit, language_row
 from bllossom.corpus.rows import RowReader
-from bllossom.corpus.schedule import WITHIN_ONE, Ints, Split, shuffled, split_by
+from bllossom.corpus.schedule import MOST_BLOCKS, WITHIN_ONE, Ints, Split, shuffled, split_by
 from bllossom.corpus.shards import Ids, SourceRecord, TokenStream, open_stream, read_index
 from bllossom.errors import BllossomError, ConfigError
 
@@ -28,7 +28,7 @@ __all__ = ["Block", "HeldOut", "Mixture", "MixtureConfig", "Plan", "heldout_bloc
 WINDOW = 16384  # blocks whose places are worked out together
 WINDOWS = 4  # kept: training reads forwards, its loader's workers a little apart
 
-Weight = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class MixtureConfig(Model):
@@ -37,10 +37,12 @@ class MixtureConfig(Model):
     weights: Annotated[dict[str, Weight], Field(description="share of each language, on any scale: {ko: 7, en: 3}")]
     unit: Annotated[Unit, Field(description="what the weights measure; the paper's 7:3 is in bytes of text")] = "bytes"
     source_weights: Annotated[
-        dict[str, dict[str, Weight]],
+        dict[str, Annotated[dict[str, Weight], Field(min_length=1)]],
         Field(description="shares of the sources within a language, in the same unit; by size where none is given"),
     ] = Field(default_factory=dict)
-    max_epochs: Annotated[float, Field(gt=0, description="how often a source may be read before training refuses")] = 1
+    max_epochs: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="how often a source may be read before training refuses")
+    ] = 1
 
     @model_validator(mode="after")
     def _source_weights_of_languages(self) -> Self:
@@ -139,6 +141,7 @@ class Mixture:
 
         Raises:
             BllossomError: its source would be read more often than `max_epochs` allows.
+            IndexError: there can be no such block.
         """
         at = self._places(np.asarray([index]))
         stream, start = self._streams[int(at.leaves[0])], int(at.starts[0])
@@ -151,11 +154,14 @@ class Mixture:
 
         Raises:
             BllossomError: a source would be read more often than `max_epochs` allows.
+            IndexError: there can be no such blocks.
         """
         at = self._places(np.asarray(indices, np.int64))
         return self._rows.read(at.leaves, at.starts, at.shards, at.offsets)
 
     def _places(self, indices: Ints) -> _Places:
+        if len(indices) and not 0 <= indices.min() <= indices.max() < MOST_BLOCKS:
+            raise IndexError(f"blocks are counted from 0 to {MOST_BLOCKS:,}")
         numbers, within = np.divmod(indices, WINDOW)
         table = np.empty((len(_Places._fields), len(indices)), np.int64)
         for number in set(numbers.tolist()):

@@ -27,7 +27,15 @@ from bllossom.corpus.encode import Encoder, Encoders
 from bllossom.corpus.estimate import Estimate, estimate_reading, table
 from bllossom.corpus.finish import finish
 from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, find_near_duplicates
-from bllossom.corpus.readings import SourceConfig, first_documents, is_there, make_readings, named_sources, readings_of
+from bllossom.corpus.readings import (
+    NAME,
+    SourceConfig,
+    first_documents,
+    is_there,
+    make_readings,
+    named_sources,
+    readings_of,
+)
 from bllossom.corpus.run_local import run_local
 from bllossom.corpus.run_ray import run_ray
 from bllossom.corpus.shards import INDEX, save_array, token_dtype
@@ -48,7 +56,7 @@ class PrepareConfig(StageConfig):
 
     tokenizer: Annotated[Source, Field(description="a folder with a tokenizer, a .model file or a hub id")]
     sources: Annotated[
-        dict[str, Annotated[list[SourceConfig], Field(min_length=1)]],
+        dict[Annotated[str, Field(pattern=f"^{NAME}$")], Annotated[list[SourceConfig], Field(min_length=1)]],
         Field(min_length=1, description="by language, each a path or a mapping with path, field, licence, clean …"),
     ]
     bos: Annotated[bool, Field(description="put the tokenizer's begin-of-text token before each document")] = True

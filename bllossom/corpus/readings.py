@@ -1,5 +1,6 @@
 """What prepare reads: the files of each source, in the order in which they count."""
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from bllossom.corpus.slices import Reading
 from bllossom.corpus.sources import Split, locate, parse_field, read_records
 from bllossom.errors import BllossomError, ConfigError
 
+NAME = r"[\w-][\w.-]*"  # of a source or language: it names a folder, which .. would leave
 SAMPLE_DOCUMENTS, SAMPLE_BYTES = 200, 256_000  # of each source, on which the encoders are compared: what is less
 
 
@@ -25,7 +27,7 @@ class SourceConfig(Model):
         Field(description="file, folder, glob, or hub data set: owner/name, or hf://datasets/owner/name/folder"),
     ]
     name: Annotated[
-        str, Field(pattern=r"^[\w.-]*$", description="what the source is called; from its path where not given")
+        str, Field(pattern=rf"^({NAME})?$", description="what the source is called; from its path where not given")
     ] = ""
     field: Annotated[
         str, Field(description="where the text is: text, meta.body, data[].context; [+] joins a list into one text")
@@ -96,13 +98,16 @@ def named_sources(sources: Sources) -> list[tuple[str, str, SourceConfig]]:
     found = []
     for language, mine in sources.items():
         names = [source.name or _name_from(source.path) for source in mine]
-        counts, given = Counter(names), Counter[str]()
+        counts = Counter(names)
         twice = [source.name for source in mine if counts[source.name] > 1]
         if twice:
             raise ConfigError(f"sources.{language}: two sources are called {twice[0]}; give each a name of its own")
+        taken = {name for name in names if counts[name] == 1}
         for name, source in zip(names, mine, strict=True):
-            given[name] += 1
-            found.append((language, name if counts[name] == 1 else f"{name}-{given[name]}", source))
+            if counts[name] > 1:
+                name = next(free for number in itertools.count(1) if (free := f"{name}-{number}") not in taken)
+                taken.add(name)
+            found.append((language, name, source))
     return found
 
 

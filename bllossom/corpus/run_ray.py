@@ -10,6 +10,7 @@ to be in order. Ray repeats a task that was lost with its machine; a run that wa
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,8 @@ from bllossom.corpus.slices import Reading, Settings, Slice, SliceMaker, documen
 from bllossom.corpus.sources import read_records
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.vocab.tokenizer import load_tokenizer
+
+CONNECT_SECONDS = 10
 
 
 class Scan(NamedTuple):
@@ -91,6 +94,11 @@ def run_ray(
             advance(marks[-1].tally.read[1])
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+    except ray.exceptions.RayError as error:
+        told = str(error).splitlines()[0]
+        raise BllossomError(
+            f"the Ray cluster failed ({told}); the same command goes on from the slices done"
+        ) from error
     finally:
         ray.shutdown()
     return Progress(marks=marks)
@@ -108,11 +116,23 @@ def _connect() -> Any:
         raise ConfigError("executor: ray needs Ray; pip install 'bllossom[ray]', or set executor: local") from error
     # A task has one core, and the tokenizers in it start no threads of their own.
     environment = {"env_vars": {"RAYON_NUM_THREADS": "1"}}
+    _check_answers(address)
     try:
         ray.init(address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise BllossomError(f"no Ray cluster at {address} ({error}); set RAY_ADDRESS right, or unset it") from error
     return ray
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address where nothing listens: Ray itself would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise BllossomError(f"no Ray cluster at {address} ({error}); set RAY_ADDRESS right, or unset it") from error
 
 
 def scan_file(reading: Reading, settings: Settings, file: int, kept: Path) -> Scan:

@@ -19,6 +19,7 @@ Ints = NDArray[np.int64]
 
 WITHIN_ONE = 4  # leaves of a `Split` that keep to within one block of their targets; fair.py does for more
 SHARE_BITS = 31  # a share is an integer over 2**31: exact up to 2**31 blocks, off by half a block at most there
+MOST_BLOCKS = 1 << SHARE_BITS
 ROUNDS = 4  # as many make a pseudorandom permutation of a good round function (Luby and Rackoff, 1988)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from bllossom.corpus.mixture import Mixture, MixtureConfig, heldout_blocks
 from bllossom.corpus.shards import ShardWriter, SourceRecord, TokenIndex, write_index
@@ -117,6 +118,20 @@ def test_many_blocks_at_once_are_the_same_as_one_by_one(tokens: Path) -> None:
     assert many.dtype == np.int64
     assert np.array_equal(many, one_by_one)
     assert open_mixture(tokens).ids([]).shape == (0, BLOCK)
+
+
+def test_blocks_that_cannot_be_are_refused(tokens: Path) -> None:
+    for index in (-1, 2**31, 10**12):
+        with pytest.raises(IndexError, match="counted from 0 to 2,147,483,648"):
+            open_mixture(tokens).block(index)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"weights": {"ko": math.inf}}, {"max_epochs": math.inf}, {"source_weights": {"ko": {}}}]
+)
+def test_weights_and_epochs_are_numbers_that_can_be_shared(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        MixtureConfig.model_validate({"weights": {"ko": 1}} | settings)
 
 
 def test_six_languages_are_each_within_a_block_of_their_target(tmp_path: Path) -> None:

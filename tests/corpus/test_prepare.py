@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from bllossom.artifacts import read_manifest, verify
 from bllossom.config import load_config
@@ -205,6 +206,25 @@ def test_a_killed_run_goes_on_to_the_same_bytes(make, tmp_path: Path, kill: sign
     }
     kept = [after[Path(*path.relative_to(tmp_path).parts[1:])] == time_ns for path, time_ns in before.items()]
     assert sum(kept) >= 12
+
+
+def test_every_source_gets_a_name_of_its_own(make, tmp_path: Path, write_jsonl, documents) -> None:  # type: ignore[no-untyped-def]
+    paths = [tmp_path / folder / f"{name}.jsonl" for folder, name in (("x", "a"), ("y", "a"), ("z", "a-1"))]
+    for seed, path in enumerate(paths):
+        path.parent.mkdir()
+        write_jsonl(path, documents("ko", 20, seed))
+    config = make(sources={"ko": [str(path) for path in paths]}, holdout=0)
+    assert prepare(config).figures["documents"] == 60
+    names = [source.name for source in read_index(config.output).sources]
+    assert sorted(names) == ["a-1", "a-2", "a-3"]
+    assert names[2] == "a-1"
+
+
+@pytest.mark.parametrize("sources", [{"../evil": ["{}"]}, {"": ["{}"]}, {"ko": [{"path": "{}", "name": ".."}]}])
+def test_names_cannot_lead_out_of_the_output(make, corpus: dict[str, Path], sources: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+    text = json.dumps(sources).replace("{}", str(corpus["news"]))
+    with pytest.raises(ValidationError, match="String should match pattern"):
+        make(sources=json.loads(text))
 
 
 def test_a_kill_while_tidying_up_costs_nothing(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -100,6 +100,7 @@ def test_without_ray_it_is_said_what_to_install(make, monkeypatch: pytest.Monkey
 
 
 def test_a_cluster_that_is_not_there_is_named(make, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setenv("RAY_ADDRESS", "auto")
-    with pytest.raises(BllossomError, match="no Ray cluster at auto"):
-        prepare(make(executor="ray"))
+    for address in ("auto", "127.0.0.1:9"):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(BllossomError, match=f"no Ray cluster at {address} .* set RAY_ADDRESS right, or unset it"):
+            prepare(make(executor="ray"))
