@@ -18,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,9 @@ def publish(
     fingerprints = {name: fingerprint(path, hashed) for name, path in inputs.items()}
     settings = config.model_dump(mode="json")
     identity = _identity(stage, settings, fingerprints, config.execution_keys | config.mending_keys)
+    find = partial(_already_published, output, identity, settings, fingerprints, config.mending_keys)
     try:
-        published = _already_published(output, identity, settings, fingerprints, config.mending_keys)
+        published = find()
     except OutputTakenError as taken:
         if not force:
             raise
@@ -97,36 +99,42 @@ def publish(
     if published is not None:
         say(f"{stage}: {output} is there already, made from the same config and inputs: nothing to do")
         return published
-    partial = output.with_name(f"{output.name}.partial-{identity}")
-    with _clear_failures(output):
-        _remove_stale(output, partial, force)
-        _make(partial)
-        with _locked(partial):
-            reset_peak_rss()
-            started, clock = datetime.now(UTC), time.monotonic()
-            figures = build(partial)
-            files = {name: _record(partial / name, hashed) for name in _payload(partial)}
-            manifest = Manifest(
-                stage=stage,
-                id=identity,
-                fingerprint=_combine(files),
-                config=settings,
-                inputs=fingerprints,
-                figures=figures,
-                files=files,
-                versions=_versions(),
-                git_commit=_git_commit(),
-                run={
-                    "started": started.isoformat(timespec="seconds"),
-                    "wall_seconds": round(time.monotonic() - clock, 3),
-                    "peak_memory_bytes": peak_rss_bytes(),
-                    "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-                },
-            )
-            text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)
-            (partial / MANIFEST).write_text(text + "\n", encoding="utf8")
-            _sync(partial)
-            _move_into_place(partial, output)
+    unfinished = output.with_name(f"{output.name}.partial-{identity}")
+    with _clear_failures(output), contextlib.ExitStack() as held:
+        _make(output.parent)
+        # Nobody else starts or publishes beside this one meanwhile: a folder not yet locked is not taken for stale.
+        with _locked(output.parent, wait=True):
+            _remove_stale(output, unfinished, force)
+            _make(unfinished)
+            held.enter_context(_locked(unfinished))
+        reset_peak_rss()
+        started, clock = datetime.now(UTC), time.monotonic()
+        figures = build(unfinished)
+        files = {name: _record(unfinished / name, hashed) for name in _payload(unfinished)}
+        manifest = Manifest(
+            stage=stage,
+            id=identity,
+            fingerprint=_combine(files),
+            config=settings,
+            inputs=fingerprints,
+            figures=figures,
+            files=files,
+            versions=_versions(),
+            git_commit=_git_commit(),
+            run={
+                "started": started.isoformat(timespec="seconds"),
+                "wall_seconds": round(time.monotonic() - clock, 3),
+                "peak_memory_bytes": peak_rss_bytes(),
+                "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            },
+        )
+        text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)
+        (unfinished / MANIFEST).write_text(text + "\n", encoding="utf8")
+        _sync(unfinished)
+        with _locked(output.parent, wait=True):
+            if not force:
+                _still_free(find, unfinished)
+            _move_into_place(unfinished, output)
     return manifest
 
 
@@ -221,26 +229,53 @@ def _make(folder: Path) -> None:
         raise BllossomError(f"{folder} cannot be made ({error.strerror}); choose an output you may write to") from error
 
 
-def _remove_stale(output: Path, partial: Path, force: bool) -> None:
+def _remove_stale(output: Path, unfinished: Path, force: bool) -> None:
+    """Remove what was left of other results of this output, or say that it is there.
+
+    Raises:
+        BllossomError: a run is at work on one of them. Only one of the two could be published.
+    """
     for stale in sorted(output.parent.glob(f"{output.name}.partial-*")):
-        if stale == partial:
+        if stale == unfinished:
             continue
-        if force:
-            say(f"removing {stale}, left by another config")
-            shutil.rmtree(stale)
-        else:
-            say(f"{stale} was left unfinished by another config or other inputs; --force removes it")
+        with _locked(stale):
+            if force:
+                say(f"removing {stale}, left by another config")
+                shutil.rmtree(stale)
+            else:
+                say(f"{stale} was left unfinished by another config or other inputs; --force removes it")
+
+
+def _still_free(find: Callable[[], Manifest | None], unfinished: Path) -> None:
+    """Look at the output again, at the end: hours may have gone by since the beginning.
+
+    Raises:
+        BllossomError: something else is there now.
+    """
+    try:
+        find()
+    except OutputTakenError as taken:
+        raise BllossomError(
+            f"{taken}. It came while this run worked, whose own result is left in {unfinished}: "
+            "the same command goes on from there with --force"
+        ) from taken
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second process from building in the same partial folder; the lock dies with its process."""
+def _locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock dies with its process.
+
+    Raises:
+        BllossomError: another process has it, and it is not to be waited for.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError as error:
         os.close(descriptor)
-        raise BllossomError(f"another process is working in {folder}; wait for it, or end it") from error
+        raise BllossomError(
+            f"another process is working in {folder}; wait for it, end it, or name another output"
+        ) from error
     try:
         yield
     finally:
@@ -296,11 +331,11 @@ def _sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _move_into_place(partial: Path, output: Path) -> None:
-    old = output.with_name(f"{partial.name}.replaced")
+def _move_into_place(unfinished: Path, output: Path) -> None:
+    old = output.with_name(f"{unfinished.name}.replaced")
     if output.exists():
         output.rename(old)
-    partial.rename(output)
+    unfinished.rename(output)
     if old.exists():
         shutil.rmtree(old)
 

@@ -135,6 +135,32 @@ def test_a_second_process_does_not_build_in_the_same_place(config):
     artifacts.publish(config, stage="copy", inputs={"source": config.source}, build=build)
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_live_run_of_another_config_is_neither_doubled_nor_removed(config, force):
+    def build(folder: Path) -> dict[str, int]:
+        (folder / "half").write_text("half")
+        with pytest.raises(BllossomError, match=r"another process is working in .*out\.partial-.*name another output"):
+            copy(config.model_copy(update={"suffix": "!"}), force=force)
+        assert (folder / "half").read_text() == "half"
+        return {}
+
+    artifacts.publish(config, stage="copy", inputs={"source": config.source}, build=build)
+    assert artifacts.verify(config.output) == []
+
+
+def test_what_was_published_meanwhile_is_kept_without_force(tmp_path, config):
+    def build(folder: Path) -> dict[str, int]:
+        elsewhere = config.model_copy(update={"output": tmp_path / "elsewhere", "suffix": "!"})
+        copy(elsewhere)
+        elsewhere.output.rename(config.output)
+        return {}
+
+    with pytest.raises(BllossomError, match=r"holds another result \(suffix.*while this run worked.*--force"):
+        artifacts.publish(config, stage="copy", inputs={"source": config.source}, build=build)
+    assert (config.output / "deep/copy.txt").read_text() == "text!"
+    assert copy(config, force=True).figures == {"characters": 4}
+
+
 def test_a_stale_partial_folder_is_named_and_removed_with_force(config, capsys):
     stale = config.output.with_name("out.partial-0123456789abcdef")
     stale.mkdir()
