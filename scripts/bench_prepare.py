@@ -7,8 +7,8 @@ The text is the real Korean and English corpora below BLLOSSOM_SHARED (default .
 letters exchanged in every copy after the first, so that no cache flatters anyone; half of it is Korean by bytes. The
 tokenizer is Llama 2's merged with KoBERT's (39,478 pieces). Every run is a process of its own; its time is that of the
 work after imports, and its memory the largest sum over its process tree of resident memory, shared pages counted once
-(PSS), seen every 50 ms. Files
-were just read, so the page cache is warm for both sides. Results go to docs/results/prepare.md and .json.
+(PSS), seen every 50 ms. Files were just read, so the page cache is warm for both sides. Results go to
+docs/results/prepare.md and .json.
 """
 
 import argparse
