@@ -23,7 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from bllossom.config import StageConfig
 from bllossom.console import say
@@ -63,6 +63,10 @@ class Manifest(BaseModel):
 
 class OutputTakenError(BllossomError):
     """The output folder holds something else, and may be replaced with --force."""
+
+
+class DamagedManifestError(OutputTakenError):
+    """The manifest of a published folder cannot be read."""
 
 
 def publish(
@@ -121,12 +125,7 @@ def publish(
             files=files,
             versions=_versions(),
             git_commit=_git_commit(),
-            run={
-                "started": started.isoformat(timespec="seconds"),
-                "wall_seconds": round(time.monotonic() - clock, 3),
-                "peak_memory_bytes": peak_rss_bytes(),
-                "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            },
+            run={"started": started.isoformat(timespec="seconds")} | _spent(clock),
         )
         text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)
         (unfinished / MANIFEST).write_text(text + "\n", encoding="utf8")
@@ -139,14 +138,20 @@ def publish(
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a published folder; None where there is none (somebody else's files)."""
+    """The manifest of a published folder; None where there is none (somebody else's files).
+
+    Raises:
+        DamagedManifestError: it cannot be read.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         return None
     try:
         return Manifest.model_validate_json(path.read_bytes())
-    except ValueError as error:
-        raise BllossomError(f"{path} is damaged ({error}); make the folder again with --force") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = " ".join([*map(str, first["loc"]), first["msg"]])
+        raise DamagedManifestError(f"{path} is damaged ({what}); make the folder again with --force") from error
 
 
 def fingerprint(path: Path, hashed: Hashed | None = None) -> str:
@@ -168,10 +173,18 @@ def fingerprint(path: Path, hashed: Hashed | None = None) -> str:
 
 
 def verify(folder: Path) -> list[str]:
-    """Compare a published folder with its manifest, reading every byte; give the problems, none if it is whole."""
+    """Compare a published folder with its manifest, reading every byte; give the problems, none if it is whole.
+
+    Raises:
+        BllossomError: there is no folder, or no manifest to compare it with.
+    """
+    if not folder.is_dir():
+        raise BllossomError(f"no such folder: {folder}; name a published one")
     manifest = read_manifest(folder)
     if manifest is None:
-        return [f"{folder} has no {MANIFEST}: it was not published by bllossom, or not yet"]
+        raise BllossomError(
+            f"{folder} has no {MANIFEST}: it was not published by bllossom, or not yet; name a published folder"
+        )
     there = set(_payload(folder))
     problems = [f"{name}: is missing" for name in sorted(manifest.files.keys() - there)]
     problems += [f"{name}: is not in the manifest" for name in sorted(there - manifest.files.keys())]
@@ -338,6 +351,14 @@ def _move_into_place(unfinished: Path, output: Path) -> None:
     unfinished.rename(output)
     if old.exists():
         shutil.rmtree(old)
+
+
+def _spent(clock: float) -> dict[str, Any]:
+    return {
+        "wall_seconds": round(time.monotonic() - clock, 3),
+        "peak_memory_bytes": peak_rss_bytes(),
+        "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -205,3 +205,24 @@ def test_a_folders_fingerprint_is_that_of_names_and_contents(tmp_path_factory, f
     name = next(iter(files))
     (second / name).write_bytes(files[name] + b"!")
     assert artifacts.fingerprint(first) != artifacts.fingerprint(second)
+
+
+def test_a_damaged_manifest_is_told_in_a_line_and_replaced_with_force(config):
+    copy(config)
+    path = config.output / "manifest.json"
+    path.write_text(path.read_text()[:100])
+    for read in (artifacts.verify, artifacts.fingerprint, lambda _: copy(config)):
+        with pytest.raises(BllossomError) as told:
+            read(config.output)
+        assert str(told.value).startswith(f"{path} is damaged (Invalid JSON: EOF while parsing ")
+        assert str(told.value).endswith("); make the folder again with --force")
+        assert "\n" not in str(told.value)
+    copy(config, force=True)
+    assert artifacts.verify(config.output) == []
+
+
+def test_verify_of_what_was_never_published_does_not_ask_to_make_it_again(tmp_path):
+    with pytest.raises(BllossomError, match=r"no such folder: .*/nothere; name a published one"):
+        artifacts.verify(tmp_path / "nothere")
+    with pytest.raises(BllossomError, match=r"has no manifest\.json: .*; name a published folder"):
+        artifacts.verify(tmp_path)

@@ -48,7 +48,7 @@ def test_wrong_usage_exits_2(bllossom):
 def test_verify_fails_on_a_folder_that_was_not_published(bllossom, tmp_path):
     done = bllossom("verify", tmp_path)
     assert done.returncode == 1
-    assert "has no manifest.json" in done.stdout
+    assert "has no manifest.json" in done.stderr
 
 
 def test_sigterm_in_training_saves_and_exits_75_and_the_same_command_goes_on(bllossom, start, recipe, tmp_path):
