@@ -266,8 +266,8 @@ def page(rounds: list[dict[str, dict[str, Any]]], steps: int) -> str:
     lines += [
         "",
         f"Loading takes {loading:.2%} of bllossom's step time (the highest of the rounds).",
-        f"Products of matrices take {products:.0%} of the bare loop's step; a loop of nothing else would have {limit:.2f} × "
-        "trainer's speed.",
+        f"Products of matrices take {products:.0%} of the bare loop's step: with nothing else in it, it would have "
+        f"{limit:.2f} × trainer's speed.",
         "",
         "Asked for: 1.5 × trainer's speed, 0.8 × its memory, 0.95 × bare's speed, loading under 1 %.",
         "",
