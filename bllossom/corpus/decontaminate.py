@@ -29,7 +29,7 @@ class DecontaminationConfig(Model):
 
 
 class Decontaminator:
-    """All windows of the test rows, sorted, with the text that each belongs to."""
+    """All windows of the test rows, sorted, with the texts that each belongs to."""
 
     def __init__(self, config: DecontaminationConfig) -> None:
         self._config = config
@@ -42,18 +42,19 @@ class Decontaminator:
                 if len(data) < config.window_bytes:
                     self.too_short += 1
                     continue
-                hashes.append(window_hashes(data, config.window_bytes))
+                hashes.append(np.unique(window_hashes(data, config.window_bytes)))
                 self.texts.append(place)
         if not self.texts:
             raise BllossomError(
                 f"decontaminate: no text of {config.window_bytes} bytes or more in {', '.join(config.paths)}; "
                 "name the tasks' data files, or lower window_bytes"
             )
-        owners = np.repeat(np.arange(len(hashes)), [len(part) for part in hashes])
-        # A window that several texts share belongs to the first: the others are found by what is their own.
-        self._windows, first = np.unique(np.concatenate(hashes), return_index=True)
-        self._owners = owners[first]
-        self._owned = np.bincount(self._owners, minlength=len(self.texts))
+        self._sizes = np.array([len(part) for part in hashes])  # windows of each text, those it shares among them
+        every, owners = np.concatenate(hashes), np.repeat(np.arange(len(hashes), dtype=np.int32), self._sizes)
+        order = np.argsort(every, kind="stable")
+        self._windows, starts = np.unique(every[order], return_index=True)
+        # The texts that hold window i are owners[starts[i]:starts[i + 1]].
+        self._owners, self._starts = owners[order], np.append(starts, len(every))
         self._filter = np.zeros(1 << (FILTER_BITS - 3), np.uint8)
         np.bitwise_or.at(self._filter, self._byte(self._windows), self._bit(self._windows))
 
@@ -65,11 +66,17 @@ class Decontaminator:
             return ""
         at = np.minimum(np.searchsorted(self._windows, windows), len(self._windows) - 1)
         at = np.unique(at[self._windows[at] == windows])
-        owners, matched = np.unique(self._owners[at], return_counts=True)
-        shares = matched / self._owned[owners]
+        owners, matched = np.unique(self._owners_of(at), return_counts=True)
+        shares = matched / self._sizes[owners]
         if not len(shares) or shares.max() < self._config.overlap:
             return ""
         return self.texts[int(owners[int(np.argmax(shares))])]
+
+    def _owners_of(self, windows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The texts that hold each of these windows, one after another."""
+        counts = self._starts[windows + 1] - self._starts[windows]
+        gaps = self._starts[windows] - (np.cumsum(counts) - counts)
+        return self._owners[np.repeat(gaps, counts) + np.arange(counts.sum())]
 
     def _byte(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return (hashes & np.uint64((1 << FILTER_BITS) - 1)) >> np.uint64(3)
