@@ -144,13 +144,14 @@ def read_records(
         "text": partial(_read_text, split=split),
     }[kind]
     number = skip
-    try:
-        with raw or path.open("rb", buffering=1 << 20) as packed, _unpack(path, packed) as file:
-            for record in read(file, skip=skip):
+    with raw or path.open("rb", buffering=1 << 20) as packed:
+        try:
+            for record in read(_unpack(path, packed), skip=skip):
                 number = record.number
                 yield record
-    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-        yield Record(number + 1, (), f"the compressed file is damaged or cut short from here on ({error})")
+        # Within the with: who passed `raw` may ask it how far reading has come at this record, too.
+        except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+            yield Record(number + 1, (), f"the compressed file is damaged or cut short from here on ({error})")
 
 
 def read_documents(source: str, field: str = "text", *, split: Split = "blank-line") -> Iterator[str]:
@@ -223,10 +224,6 @@ class _ZstdStream(io.RawIOBase):
         buffer[:size] = self._ready[:size]
         self._ready = self._ready[size:]
         return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 def _unpack(path: Path, packed: IO[bytes]) -> IO[bytes]:

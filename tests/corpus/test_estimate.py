@@ -11,6 +11,7 @@ import zstandard
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.estimate import estimate_reading
 from bllossom.corpus.slices import Reading
+from bllossom.corpus.sources import read_records
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet", "a.txt"])
@@ -32,3 +33,27 @@ def test_a_sample_is_scaled_up_to_the_file(tmp_path: Path, documents: Callable[.
     assert not estimate.exact
     assert estimate.text_bytes == pytest.approx(size, rel=0.1)
     assert estimate.documents == pytest.approx(len(texts), rel=0.1)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "garbage", "garbage behind"])
+def test_a_damaged_compressed_file_is_estimated_up_to_the_damage(tmp_path: Path, suffix: str, damage: str) -> None:
+    lines = "".join(json.dumps({"text": f"document {i} {i * i}"}) + "\n" for i in range(3000)).encode()
+    whole = {".gz": gzip.compress, ".zst": zstandard.compress}[suffix](lines)
+    half = len(whole) // 2
+    path = tmp_path / f"a.jsonl{suffix}"
+    path.write_bytes(
+        {
+            "cut": whole[:half],
+            "flipped": whole[:half] + bytes(byte ^ 0xFF for byte in whole[half : half + 40]) + whole[half + 40 :],
+            "garbage": b"garbage " * 50,
+            "garbage behind": whole + b"garbage",
+        }[damage]
+    )
+    records = list(read_records(path))
+    estimate = estimate_reading(Reading("ko", "a", [path], "text", "blank-line", CleaningConfig(), 0), None, 2)
+    assert estimate.documents == sum(len(record.texts) for record in records)
+    assert estimate.documents == 3000 if damage == "garbage behind" else estimate.documents < 3000
+    [first, *_] = [record for record in records if record.error]
+    assert estimate.broken == f"{path}:{first.number}: {first.error}"
+    assert "the compressed file is damaged or cut short from here on" in records[-1].error

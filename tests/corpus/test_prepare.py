@@ -1,6 +1,8 @@
+import gzip
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 from pydantic import ValidationError
 
 from bllossom.artifacts import read_manifest, verify
@@ -22,6 +25,7 @@ from bllossom.corpus.mixture import Mixture, MixtureConfig, heldout_blocks
 from bllossom.corpus.prepare import PrepareConfig, dry_run, prepare
 from bllossom.corpus.shards import TokenStream, open_heldout, open_stream, read_index
 from bllossom.corpus.slices import is_heldout
+from bllossom.corpus.sources import read_records
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.vocab.tokenizer import encode_text, load_tokenizer
 
@@ -260,6 +264,24 @@ def test_a_broken_record_stops_or_is_skipped_within_the_limit(make, tmp_path: Pa
     assert (figures["broken_records"], figures["documents"]) == (2, 60)
     dropped = [json.loads(line) for line in (config.output / "dropped.jsonl").read_text(encoding="utf8").splitlines()]
     assert [(row["reason"], row["record"]) for row in dropped] == [("broken", 31), ("broken", 32)]
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".zst", zstandard.compress)])
+def test_a_compressed_file_cut_in_half_is_one_broken_record(make, tmp_path: Path, suffix: str, pack: Any) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "text").mkdir()
+    path = tmp_path / "text" / f"a.jsonl{suffix}"
+    whole = pack("".join(json.dumps({"text": f"tree {i} {i * i}"}) + "\n" for i in range(3000)).encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text" / "b.jsonl").write_text('{"text": "after it"}\n')
+    sources = {"en": [str(tmp_path / "text")]}
+    told = rf"a\.jsonl{suffix}:\d+: the compressed file is damaged or cut short from here on"
+    assert any(re.match(rf"broken: .*{told}", line) for line in dry_run(make(sources=sources)))
+    with pytest.raises(BllossomError, match=rf"{told} .*, or set on_error: skip"):
+        prepare(make(sources=sources))
+    config = make(sources=sources, on_error="skip", holdout=0)
+    figures = prepare(config).figures["sources"]["en/text"]
+    readable = [text for record in read_records(path) for text in record.texts]
+    assert (figures["broken_records"], figures["documents"]) == (1, len(readable) + 1)
 
 
 @pytest.mark.parametrize(
