@@ -122,13 +122,18 @@ class GigatokenEncoder:
     name: Literal["tokenizers", "gigatoken"] = "gigatoken"
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        # gigatoken imports these when it first encodes, and takes a Ctrl-C meanwhile for their absence: it goes on to
+        # fail in a way of its own. After the text encoded below it has nothing left to import.
+        import awkward  # noqa: F401
         import gigatoken
+        import numpy.ma  # noqa: F401
 
         if plain := [token["content"] for token in settings.get("added_tokens") or [] if not token["special"]]:
             # The reference finds these inside text, too; no sample need hold one.
             raise ValueError(f"it would not find the added tokens {', '.join(map(repr, plain[:3]))}")
         plainer = settings | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
         self._tokenizer = gigatoken.Tokenizer.from_json(json.dumps(plainer))
+        self.encode([b"a"])
 
     def encode(self, texts: Sequence[bytes]) -> Encoded:
         layout = self._tokenizer.encode_batch(list(texts)).layout
@@ -150,7 +155,8 @@ class Encoders:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
                 raise
-            self.why_not = f"gigatoken cannot take this tokenizer ({error})"
+            reason = (str(error).splitlines() or [type(error).__name__])[0]  # below: where in its source it was
+            self.why_not = f"gigatoken cannot take this tokenizer ({reason})"
 
     def choose(self, samples: Sequence[bytes]) -> tuple[Encoder, str]:
         """The fast encoder if it agrees with the reference on the samples, else the reference and why."""

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+import bllossom
 from bllossom.corpus.encode import PROBES, Encoded, Encoders, ReferenceEncoder, add_edges, tokenizer_fingerprint
 from bllossom.corpus.sources import read_documents
 from bllossom.vocab.tokenizer import encode_text, load_tokenizer
@@ -83,6 +87,32 @@ def test_documents_are_left_whole_where_pieces_reach_into_the_next_word(tokenize
     expected = encode_text(other, text)
     assert settings["model"]["vocab"]["무▁"] in expected
     assert Encoders(other).reference.encode([text.encode()]).ids.tolist() == expected
+
+
+WARM = """
+import sys
+from bllossom.corpus.encode import Encoders
+from bllossom.vocab.tokenizer import load_tokenizer
+fast = Encoders(load_tokenizer(sys.argv[1])).fast
+before = set(sys.modules)
+assert len(fast.encode([b"a", b"b c"]).lengths) == 2
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_a_fast_encoder_once_made_imports_nothing_that_a_ctrl_c_could_break(tokenizer_folder: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(bllossom.__file__).parents[1])}
+    command = [sys.executable, "-c", WARM, str(tokenizer_folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_why_there_is_no_fast_encoder_takes_one_line(tokenizer: PreTrainedTokenizerFast) -> None:
+    settings = json.loads(tokenizer.backend_tokenizer.to_str()) | {"normalizer": {"type": "Lowercase"}}
+    other = PreTrainedTokenizerFast(tokenizer_object=type(tokenizer.backend_tokenizer).from_str(json.dumps(settings)))
+    assert Encoders(other).why_not == (
+        "gigatoken cannot take this tokenizer (Unsupported normalizer type for SentencePiece tokenizers: Lowercase)"
+    )
 
 
 def test_a_truncation_saved_with_the_tokenizer_cuts_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
