@@ -46,6 +46,11 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[bytes]) -> Encoded: ...
 
 
+def count_ids(tokenizer: PreTrainedTokenizerFast) -> int:
+    """One more than the highest id. Where ids were left out, that is more than there are pieces."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
 class ReferenceEncoder:
     """The tokenizer's own implementation, on all cores.
 
@@ -64,7 +69,7 @@ class ReferenceEncoder:
         if self._by_words:
             # Done by `_parts`: the library would keep every character's origin, a sixth of the time.
             self._backend.normalizer = None
-        self._dtype = token_dtype(len(tokenizer))
+        self._dtype = token_dtype(count_ids(tokenizer))
 
     def encode(self, texts: Sequence[bytes]) -> Encoded:
         # Little at a time: an encoding takes some hundred times the memory of its ids.

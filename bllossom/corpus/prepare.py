@@ -23,7 +23,7 @@ from bllossom.console import progress, say
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.decontaminate import DecontaminationConfig, Decontaminator, test_files
 from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
-from bllossom.corpus.encode import Encoder, Encoders
+from bllossom.corpus.encode import Encoder, Encoders, count_ids
 from bllossom.corpus.estimate import Estimate, estimate_reading, table
 from bllossom.corpus.finish import finish
 from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, find_near_duplicates
@@ -145,7 +145,7 @@ def dry_run(config: PrepareConfig) -> list[str]:
         tokenizer = load_tokenizer(config.tokenizer)
     samples = [text for reading in readings for text in first_documents(reading)]
     encoder = Encoders(tokenizer).choose(samples)[0] if tokenizer else None
-    itemsize = 2 if tokenizer is None or token_dtype(len(tokenizer)) == "uint16" else 4
+    itemsize = 2 if tokenizer is None or token_dtype(count_ids(tokenizer)) == "uint16" else 4
     estimates = [estimate_reading(reading, encoder, itemsize) for reading in readings]
     return [*lines, *table(estimates), *_memory_lines(config, sum(estimate.documents for estimate in estimates))]
 
@@ -187,9 +187,9 @@ def _build(config: PrepareConfig, readings: list[Reading], folder: Path) -> dict
 
 def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work: Path) -> None:
     tokenizer = load_tokenizer(config.tokenizer)
-    encoders = Encoders(tokenizer)
+    encoders, pieces = Encoders(tokenizer), count_ids(tokenizer)
     estimates = [estimate_reading(reading, None, 2, QUICK_SAMPLE_BYTES) for reading in readings]
-    _check_disk(folder, estimates, token_dtype(len(tokenizer)))
+    _check_disk(folder, estimates, token_dtype(pieces))
     text_bytes = sum(estimate.text_bytes for estimate in estimates)
     decontaminator = Decontaminator(config.decontaminate) if config.decontaminate else None
     settings = Settings(
@@ -199,8 +199,8 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
         deduplicate=config.deduplicate,
         bos=_special(tokenizer, "bos") if config.bos else None,
         eos=_special(tokenizer, "eos") if config.eos else None,
-        pieces=len(tokenizer),
-        dtype=token_dtype(len(tokenizer)),
+        pieces=pieces,
+        dtype=token_dtype(pieces),
         near_duplicates=_near_duplicates(config, readings, work, text_bytes),
         contaminated=decontaminator.find if decontaminator else None,
     )

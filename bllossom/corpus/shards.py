@@ -172,8 +172,9 @@ def open_shard(folder: Path, record: ShardRecord, dtype: str) -> Shard:
     try:
         whole = path.stat().st_size == record.tokens * kind.itemsize and edge_checksum(path) == record.checksum
         documents = np.load(table, mmap_mode="r") if record.documents else np.empty((0, 2), np.uint32)
-        whole = whole and documents.shape == (record.documents, 2)
-    except (OSError, ValueError):
+        whole = whole and documents.shape == (record.documents, 2) and documents.dtype == np.uint32
+        whole = whole and _agrees(documents, record)
+    except (OSError, ValueError, EOFError):
         whole = False
     if not whole:
         raise BllossomError(
@@ -182,6 +183,17 @@ def open_shard(folder: Path, record: ShardRecord, dtype: str) -> Shard:
     # A plain view: slicing a memmap object costs several times as much.
     tokens = np.asarray(np.memmap(path, kind, "r")) if record.tokens else np.empty(0, kind)
     return Shard(tokens, np.asarray(documents))
+
+
+def _agrees(documents: NDArray[np.uint32], record: ShardRecord) -> bool:
+    """Whether a document index is that of the record: ends that rise to its tokens, bytes that add up to its text.
+
+    Unlike the tokens it is read in full: it has 8 bytes a document.
+    """
+    ends, text_bytes = documents[:, 0], documents[:, 1]
+    last = int(ends[-1]) if len(ends) else 0
+    rises = bool((ends[1:] >= ends[:-1]).all())
+    return rises and last == record.tokens and int(text_bytes.sum(dtype=np.int64)) == record.bytes
 
 
 class TokenStream:

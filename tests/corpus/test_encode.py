@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import bllossom
-from bllossom.corpus.encode import PROBES, Encoded, Encoders, ReferenceEncoder, add_edges, tokenizer_fingerprint
+from bllossom.corpus.encode import (
+    PROBES,
+    Encoded,
+    Encoders,
+    ReferenceEncoder,
+    add_edges,
+    count_ids,
+    tokenizer_fingerprint,
+)
 from bllossom.corpus.sources import read_documents
 from bllossom.vocab.tokenizer import encode_text, load_tokenizer
 
@@ -113,6 +121,17 @@ def test_why_there_is_no_fast_encoder_takes_one_line(tokenizer: PreTrainedTokeni
     assert Encoders(other).why_not == (
         "gigatoken cannot take this tokenizer (Unsupported normalizer type for SentencePiece tokenizers: Lowercase)"
     )
+
+
+def test_ids_are_counted_up_to_the_highest(tokenizer: PreTrainedTokenizerFast) -> None:
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    settings["model"]["vocab"]["▁나무"] = 70_000
+    other = PreTrainedTokenizerFast(tokenizer_object=type(tokenizer.backend_tokenizer).from_str(json.dumps(settings)))
+    assert (len(other), count_ids(other)) == (500, 70_001)
+    encoders = Encoders(other)
+    for encoder in (encoders.reference, encoders.fast):
+        assert encoder is not None
+        assert encoder.encode(["나무 나무".encode()]).ids.tolist() == [70_000, 70_000]
 
 
 def test_a_truncation_saved_with_the_tokenizer_cuts_nothing(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -14,9 +14,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import zstandard
 from pydantic import ValidationError
+from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import read_manifest, verify
 from bllossom.config import load_config
@@ -284,6 +287,26 @@ def test_a_compressed_file_cut_in_half_is_one_broken_record(make, tmp_path: Path
     assert (figures["broken_records"], figures["documents"]) == (1, len(readable) + 1)
 
 
+@pytest.mark.parametrize("damage", ["nothing", "cut footer", "page"])
+def test_a_damaged_parquet_file_is_one_broken_record(make, tmp_path: Path, damage: str) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "text").mkdir()
+    path = tmp_path / "text" / "a.parquet"
+    texts = pyarrow.table({"text": [f"tree {i} {i * i}" for i in range(900)]})
+    pyarrow.parquet.write_table(texts, path, row_group_size=300, use_dictionary=False)
+    whole = path.read_bytes()
+    page = len(whole) // 2
+    flipped = whole[:page] + b"\xff" * 40 + whole[page + 40 :]
+    path.write_bytes({"nothing": b"", "cut footer": whole[:-30], "page": flipped}[damage])
+    (tmp_path / "text" / "b.jsonl").write_text('{"text": "after it"}\n')
+    sources = {"en": [str(tmp_path / "text")]}
+    with pytest.raises(BllossomError, match=r"a\.parquet:\d+: .* get (it|the file) anew, or set on_error: skip"):
+        prepare(make(sources=sources))
+    config = make(sources=sources, on_error="skip", holdout=0, shard_bytes=1000)
+    figures = prepare(config).figures["sources"]["en/text"]
+    readable = [text for record in read_records(path) for text in record.texts]
+    assert (figures["broken_records"], figures["documents"]) == (1, len(readable) + 1)
+
+
 @pytest.mark.parametrize(
     ("text", "changes", "message"),
     [
@@ -323,6 +346,19 @@ def test_a_tokenizer_that_lacks_a_special_token_is_told(make, tmp_path: Path, to
     tokenizer.save_pretrained(tmp_path / "no-eos")
     with pytest.raises(ConfigError, match="the tokenizer has no eos token; set eos: false, or take another tokenizer"):
         prepare(make(tokenizer=str(tmp_path / "no-eos")))
+
+
+def test_ids_beyond_the_number_of_pieces_are_written_whole(make, tmp_path: Path, tokenizer_folder: Path) -> None:  # type: ignore[no-untyped-def]
+    settings = json.loads(load_tokenizer(tokenizer_folder).backend_tokenizer.to_str())
+    settings["model"]["vocab"]["▁나무"] = 70_000
+    backend = type(load_tokenizer(tokenizer_folder).backend_tokenizer).from_str(json.dumps(settings))
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=backend, **special).save_pretrained(tmp_path / "gap")
+    config = make(tokenizer=str(tmp_path / "gap"))
+    prepare(config)
+    index = read_index(config.output)
+    assert (index.dtype, index.pieces) == ("uint32", 70_001)
+    assert 70_000 in open_source(config.output, "ko", "news").read(0, 5000)
 
 
 def test_sources_in_yaml_are_paths_or_mappings(tmp_path: Path, corpus: dict[str, Path], tokenizer_folder: Path) -> None:

@@ -67,10 +67,13 @@ def test_an_unfinished_shard_is_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "a.tokens").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "index"])
+CHANGES = {"last end": (2, 0), "end": (0, 0), "bytes": (1, 1)}  # by row and column of the document index
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "index", "index empty", "last end", "end", "bytes"])
 def test_damage_is_met_on_opening(tmp_path: Path, damage: str) -> None:
     writer = ShardWriter(tmp_path, "a", "uint16")
-    writer.add(np.arange(1000, dtype=np.uint16), [1000], [4000])
+    writer.add(np.arange(1000, dtype=np.uint16), [500, 200, 300], [2000, 800, 1200])
     record = writer.finish()
     path, index = tmp_path / "a.tokens", tmp_path / "a.documents.npy"
     data = path.read_bytes()
@@ -80,6 +83,12 @@ def test_damage_is_met_on_opening(tmp_path: Path, damage: str) -> None:
         path.write_bytes(b"\xff" + data[1:])
     elif damage == "gone":
         path.unlink()
+    elif damage == "index empty":
+        index.write_bytes(b"")
+    elif damage in CHANGES:
+        table = np.load(index)
+        table[CHANGES[damage]] += 300
+        np.save(index, table)
     else:
         index.write_bytes(index.read_bytes()[:60])
     with pytest.raises(BllossomError, match=r"a\.tokens is missing or damaged; bllossom verify .* lists all"):
