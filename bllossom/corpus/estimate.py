@@ -100,6 +100,7 @@ def _sample_file(file: Path, reading: Reading, limit: int) -> tuple[list[str], i
         for record in read_records(file, reading.field, split=reading.split, raw=raw):
             if record.error:
                 broken = broken or f"{file}:{record.number}: {record.error}"
+                continue  # a damaged file may not even tell how many rows it has
             if file_format(file) == "parquet":
                 position = file.stat().st_size * (record.number - 1) // _parquet_rows(file)
             else:

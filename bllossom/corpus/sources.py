@@ -151,7 +151,9 @@ def read_records(
                 yield record
         # Within the with: who passed `raw` may ask it how far reading has come at this record, too.
         except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-            yield Record(number + 1, (), f"the compressed file is damaged or cut short from here on ({error})")
+            yield Record(
+                number + 1, (), f"the compressed file is damaged or cut short from here on ({error}); get it anew"
+            )
 
 
 def read_documents(source: str, field: str = "text", *, split: Split = "blank-line") -> Iterator[str]:
@@ -188,7 +190,8 @@ def read_rows(path: Path) -> Iterator[Any]:
                 yield from value if isinstance(value, list) else [value]
             else:
                 raise BllossomError(f"{path}: plain text has no rows; name a JSONL, JSON or Parquet file")
-    except (ValueError, EOFError, zlib.error, zstandard.ZstdError) as error:
+    # An OSError is what the decoders of gzip and Parquet raise, too; pyarrow's other errors are ValueErrors.
+    except (ValueError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise BllossomError(f"{path}: cannot be read ({error}); repair it, or name another file") from error
 
 
@@ -275,22 +278,35 @@ def _read_parquet(file: IO[bytes], *, field: str, steps: list[str | Each], skip:
     try:
         table = pyarrow.parquet.ParquetFile(file)
     except (pyarrow.ArrowException, OSError) as error:
-        yield Record(1, (), f"is not a Parquet file that can be read ({error})")
+        yield Record(1, (), f"is not a Parquet file that can be read ({error}); get it anew")
         return
     columns = table.schema_arrow.names
     if steps[0] not in columns:
         yield Record(1, (), f"no field {field!r}; there are: {', '.join(columns)}; set field to one of them")
         return
-    number = 0
+    first = 0
     for group in range(table.num_row_groups):
-        if number + table.metadata.row_group(group).num_rows <= skip:
-            number += table.metadata.row_group(group).num_rows
-            continue
+        end = first + table.metadata.row_group(group).num_rows
+        if end > skip:
+            yield from _read_row_group(table, group, first, steps=steps, skip=skip)
+        first = end
+
+
+def _read_row_group(table: Any, group: int, number: int, *, steps: list[str | Each], skip: int) -> Iterator[Record]:
+    """The rows of a group, the first of them number + 1. The groups behind a damaged one can still be read."""
+    import pyarrow
+
+    try:
         for batch in table.iter_batches(PARQUET_ROWS, row_groups=[group], columns=[steps[0]]):
             for value in batch.column(0):
                 number += 1
                 if number > skip:
                     yield _parquet_record(number, value, steps[1:])
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's, not the decoder's
+        if number >= skip:
+            yield Record(number + 1, (), f"the row group is damaged from here on ({error}); get the file anew")
 
 
 def _parquet_record(number: int, value: Any, steps: list[str | Each]) -> Record:

@@ -57,3 +57,25 @@ def test_a_damaged_compressed_file_is_estimated_up_to_the_damage(tmp_path: Path,
     [first, *_] = [record for record in records if record.error]
     assert estimate.broken == f"{path}:{first.number}: {first.error}"
     assert "the compressed file is damaged or cut short from here on" in records[-1].error
+
+
+@pytest.mark.parametrize("damage", ["nothing", "garbage", "cut footer", "page"])
+def test_a_damaged_parquet_file_is_told(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.parquet"
+    texts = pyarrow.table({"text": [f"document {i} {i * i}" for i in range(900)]})
+    pyarrow.parquet.write_table(texts, path, row_group_size=300, use_dictionary=False)
+    whole = path.read_bytes()
+    page = len(whole) // 2
+    path.write_bytes(
+        {
+            "nothing": b"",
+            "garbage": b"garbage " * 40,
+            "cut footer": whole[:-30],
+            "page": whole[:page] + b"\xff" * 40 + whole[page + 40 :],
+        }[damage]
+    )
+    estimate = estimate_reading(Reading("ko", "a", [path], "text", "blank-line", CleaningConfig(), 0), None, 2)
+    records = list(read_records(path))
+    [broken] = [record for record in records if record.error]
+    assert estimate.documents == len(records) - 1
+    assert estimate.broken == f"{path}:{broken.number}: {broken.error}"

@@ -127,6 +127,26 @@ def test_parquet_lists_the_columns_there_are(tmp_path: Path) -> None:
         list(read_documents(str(tmp_path / "a.parquet")))
 
 
+def test_behind_a_damaged_row_group_reading_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    texts = [f"document {i} {i * i}" for i in range(900)]
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=300, use_dictionary=False)
+    chunk = pyarrow.parquet.ParquetFile(path).metadata.row_group(1).column(0)
+    damaged = bytearray(path.read_bytes())
+    at = chunk.data_page_offset + chunk.total_compressed_size // 2
+    damaged[at : at + 40] = b"\xff" * 40
+    path.write_bytes(damaged)
+    records = list(read_records(path))
+    [broken] = [record for record in records if record.error]
+    assert 301 <= broken.number <= 600
+    assert "the row group is damaged from here on" in broken.error
+    assert [text for record in records for text in record.texts] == texts[: broken.number - 1] + texts[600:]
+    for skip in (1, 299, 300, 301, broken.number - 1, broken.number, 600, 601):
+        assert list(read_records(path, skip=skip)) == [record for record in records if record.number > skip]
+    with pytest.raises(BllossomError, match="cannot be read"):
+        list(read_rows(path))
+
+
 def test_what_is_not_there_or_of_no_known_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.docx").write_bytes(b"")
     for source in (str(tmp_path), str(tmp_path / "no.jsonl"), str(tmp_path / "*.jsonl")):
