@@ -8,6 +8,7 @@ import yaml
 
 from bllossom.config import load_config
 from bllossom.corpus.clean import CleaningConfig
+from bllossom.corpus.decontaminate import DecontaminationConfig
 from bllossom.corpus.mixture import MixtureConfig
 from bllossom.corpus.prepare import PrepareConfig, SourceConfig
 from bllossom.training.pretrain import PretrainConfig
@@ -33,8 +34,15 @@ def test_defaults_are_the_codes() -> None:
         assert fields[key].default == yaml.safe_load(default), key
 
 
+def test_defaults_of_decontamination_are_the_codes() -> None:
+    config = DecontaminationConfig(paths=["tests"])
+    assert f"`window_bytes` ({config.window_bytes})" in GUIDE
+    assert config.overlap == 0.5
+    assert "`overlap` (half)" in " ".join(GUIDE.split())
+
+
 def test_keys_that_are_named_exist() -> None:
-    models = (PrepareConfig, SourceConfig, CleaningConfig, MixtureConfig)
+    models = (PrepareConfig, SourceConfig, CleaningConfig, DecontaminationConfig, MixtureConfig)
     known = {key for model in models for key in model.model_fields}
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)[:`]", GUIDE))
     assert len(named) >= 5

@@ -1,5 +1,6 @@
 """Which documents hold rows of the evaluation data, found by overlapping windows of text (ngrams.py)."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bllossom.config import Model
+from bllossom.console import say
 from bllossom.corpus.ngrams import normalised, window_hashes
 from bllossom.corpus.sources import locate, read_rows
 from bllossom.errors import BllossomError
@@ -21,7 +23,7 @@ class DecontaminationConfig(Model):
 
     paths: Annotated[list[str], Field(min_length=1, description="test rows: JSONL or Parquet files, folders, globs")]
     window_bytes: Annotated[
-        int, Field(ge=16, description="bytes of letters and digits that must agree; shorter texts are not looked for")
+        int, Field(ge=16, description="bytes of letters and digits that must agree; shorter rows are not looked for")
     ] = 50
     overlap: Annotated[
         float, Field(gt=0, le=1, description="share of a test text's windows in a document that makes it contaminated")
@@ -34,21 +36,22 @@ class Decontaminator:
     def __init__(self, config: DecontaminationConfig) -> None:
         self._config = config
         self.texts: list[str] = []  # where each is: file, row and field
-        self.too_short = 0
         hashes: list[NDArray[np.uint64]] = []
+        rows, too_short = 0, Counter[str]()
         for path in test_files(config):
-            for place, text in _row_texts(path):
-                data = normalised(text)
-                if len(data) < config.window_bytes:
-                    self.too_short += 1
-                    continue
-                hashes.append(np.unique(window_hashes(data, config.window_bytes)))
-                self.texts.append(place)
+            for number, row in enumerate(read_rows(path), 1):
+                rows += 1
+                texts = row_texts(row, config.window_bytes)
+                too_short[path.name] += not texts
+                for field, data in texts:
+                    hashes.append(np.unique(window_hashes(data, config.window_bytes)))
+                    self.texts.append(f"{path.name}:{number} {field}".rstrip())
         if not self.texts:
             raise BllossomError(
                 f"decontaminate: no text of {config.window_bytes} bytes or more in {', '.join(config.paths)}; "
                 "name the tasks' data files, or lower window_bytes"
             )
+        _say_too_short(too_short, rows, config.window_bytes)
         self._sizes = np.array([len(part) for part in hashes])  # windows of each text, those it shares among them
         every, owners = np.concatenate(hashes), np.repeat(np.arange(len(hashes), dtype=np.int32), self._sizes)
         order = np.argsort(every, kind="stable")
@@ -94,11 +97,30 @@ def test_files(config: DecontaminationConfig) -> list[Path]:
     return [file for path in config.paths for file in locate(path)]
 
 
-def _row_texts(path: Path) -> Iterator[tuple[str, str]]:
-    """Every text of every row, with its place."""
-    for number, row in enumerate(read_rows(path), 1):
-        for field, text in _strings(row, ()):
-            yield f"{path.name}:{number} {field}".rstrip(), text
+def row_texts(row: Any, window_bytes: int) -> list[tuple[str, bytes]]:
+    """What to look for of a row: field and normalised text of each that is long enough to hold a window.
+
+    Where none is, all of them joined in the order of the fields, as they stand in a table; nothing where that is too
+    short as well.
+    """
+    texts = [(field, normalised(text)) for field, text in _strings(row, ())]
+    long = [(field, data) for field, data in texts if len(data) >= window_bytes]
+    if long:
+        return long
+    joined = b"".join(data for _, data in texts)
+    fields = dict.fromkeys(field for field, data in texts if data)
+    return [(" + ".join(fields), joined)] if len(joined) >= window_bytes else []
+
+
+def _say_too_short(too_short: Counter[str], rows: int, window_bytes: int) -> None:
+    """Say how many rows are not looked for. Files of the same name are counted as one."""
+    if too_short.total():
+        [(name, count)] = too_short.most_common(1)
+        say(
+            f"decontaminate: {too_short.total():,} of {rows:,} test rows have less than {window_bytes} bytes of "
+            f"letters and digits and are not looked for, the most in {name} ({count:,}); "
+            "lower window_bytes to look for more"
+        )
 
 
 def _strings(value: Any, field: Sequence[str]) -> Iterator[tuple[str, str]]:

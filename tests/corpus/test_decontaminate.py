@@ -34,7 +34,6 @@ def test_a_test_row_is_found_whatever_its_spacing_and_case(tests_file: Path) -> 
     spaced = QUESTION.replace(" ", "") + "!"
     assert found.find(f"앞의 글. {spaced} 뒤의 글.".encode()) == "boolq.jsonl:1 question"
     assert found.find(("x " * 500 + PARAGRAPH.upper().replace(",", " -")).encode()) == "boolq.jsonl:2 paragraph"
-    assert found.too_short == 2
 
 
 def test_a_shared_phrase_is_not_enough(tests_file: Path) -> None:
@@ -87,6 +86,31 @@ def test_shares_are_those_of_each_text_by_itself(
     best = max(shares)
     expected = f"test.jsonl:{shares.index(best) + 1} text" if best >= overlap else ""
     assert decontaminator(tmp_path, rows, overlap=overlap).find(held.encode()) == expected
+
+
+def test_the_short_texts_of_a_row_are_looked_for_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"premise": "바지의 허리가 컸다.", "alternatives": ["밑단을 잘랐다.", "벨트를 바지에 끼웠다."], "label": 1},
+        {"premise": "비가 왔다.", "alternatives": ["", "땅이 젖었다."], "label": 0},
+        {"premise": QUESTION, "alternatives": ["예", "아니오"], "label": 0},
+        {"label": 0},
+    ]
+    path = tmp_path / "copa.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf8")
+    found = Decontaminator(DecontaminationConfig(paths=[str(path)]))
+    told = capsys.readouterr().err
+    assert "2 of 4 test rows have less than 50 bytes" in told
+    assert "copa.jsonl (2)" in told
+    as_table = "1\t바지의 허리가 컸다.\t밑단을 잘랐다.\t벨트를 바지에 끼웠다.\t1\n2\t비가 왔다.\t\t땅이 젖었다.\t0"
+    assert found.find(as_table.encode()) == "copa.jsonl:1 premise + alternatives"
+    assert found.find("바지의 허리가 컸다. 다른 글이 이어진다. 비가 왔다. 땅이 젖었다.".encode()) == ""
+    # A row with a text that is long enough is known by that alone.
+    assert found.find(f"{QUESTION} 다른 글".encode()) == "copa.jsonl:3 premise"
+
+
+def test_nothing_is_said_of_rows_that_are_all_looked_for(tests_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Decontaminator(DecontaminationConfig(paths=[str(tests_file)]))
+    assert capsys.readouterr().err == ""
 
 
 def test_rows_too_short_to_be_found_are_refused(tmp_path: Path) -> None:
