@@ -127,7 +127,12 @@ def is_there(path: str) -> bool:
 def first_documents(reading: Reading) -> list[bytes]:
     """The first documents of a source."""
     texts: list[bytes] = []
+    size = 0
     records = (record for file in reading.files for record in read_records(file, reading.field, split=reading.split))
-    while sum(map(len, texts)) < SAMPLE_BYTES and (record := next(records, None)) is not None:
-        texts += [text.encode() for text in record.texts]
+    for record in records:
+        encoded = [text.encode() for text in record.texts]
+        texts += encoded
+        size += sum(map(len, encoded))
+        if size >= SAMPLE_BYTES or len(texts) >= SAMPLE_DOCUMENTS:
+            break
     return texts[:SAMPLE_DOCUMENTS]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import unicodedata
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,11 +25,13 @@ from transformers import PreTrainedTokenizerFast
 from bllossom.artifacts import read_manifest, verify
 from bllossom.config import load_config
 from bllossom.corpus import prepare as stage
+from bllossom.corpus import readings
+from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.mixture import Mixture, MixtureConfig, heldout_blocks
 from bllossom.corpus.prepare import PrepareConfig, dry_run, prepare
 from bllossom.corpus.shards import TokenStream, open_heldout, open_stream, read_index
 from bllossom.corpus.slices import is_heldout
-from bllossom.corpus.sources import read_records
+from bllossom.corpus.sources import Record, read_records
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.vocab.tokenizer import encode_text, load_tokenizer
 
@@ -386,6 +389,24 @@ def test_two_sources_of_one_name_are_refused(make, corpus: dict[str, Path]) -> N
     sources = {"ko": [{"path": str(corpus["news"]), "name": "wiki"}, str(corpus["wiki"])]}
     with pytest.raises(ConfigError, match=r"sources\.ko: two sources are called wiki; give each a name of its own"):
         prepare(make(sources=sources))
+
+
+@pytest.mark.parametrize(("text", "read"), [("", 200), ("x", 200), ("x" * 10_000, 26)])
+def test_the_encoders_sample_is_the_beginning_of_a_source(
+    tmp_path: Path, write_jsonl, monkeypatch, text: str, read: int
+) -> None:  # type: ignore[no-untyped-def]
+    path = write_jsonl(tmp_path / "a.jsonl", [text] * 1000)
+    numbers = []
+
+    def watched(*arguments: Any, **settings: Any) -> Iterator[Record]:
+        for record in read_records(*arguments, **settings):
+            numbers.append(record.number)
+            yield record
+
+    monkeypatch.setattr(readings, "read_records", watched)
+    reading = readings.Reading("ko", "a", [path], "text", "blank-line", CleaningConfig(), 0)
+    assert readings.first_documents(reading) == [text.encode()] * read
+    assert numbers == list(range(1, read + 1))
 
 
 def test_a_dry_run_tells_a_field_that_is_not_there(make) -> None:  # type: ignore[no-untyped-def]
