@@ -41,7 +41,7 @@ def finish(
     """Put everything but the shards in place; may be repeated after a kill.
 
     Raises:
-        BllossomError: a source gave no text at all.
+        BllossomError: a source gave no text to train on.
     """
     sources = {(reading.language, reading.source): [] for reading in readings}  # type: ignore[var-annotated]
     for number, mark in enumerate(done.marks):
@@ -59,8 +59,8 @@ def finish(
         records.append(record)
         report[f"{language}/{name}"] = _figures(record, marks, licences.get(f"{language}/{name}", ""))
         samples += _samples(language, name, marks)
-        if not record.documents and not record.heldout:
-            raise BllossomError(_empty(language, name, marks))
+        if not record.documents:
+            raise BllossomError(_empty(record, [(mark, reading) for _, mark, reading in parts]))
     languages = list(dict.fromkeys(record.language for record in records))
     for language in languages:
         _join_text(language, sources, folder, work)
@@ -111,15 +111,17 @@ def _join_heldout(parts: Sequence[Part], file: str, dtype: str, folder: Path, wo
 
 
 def _join_text(language: str, sources: Mapping[tuple[str, str], Sequence[Part]], folder: Path, work: Path) -> None:
-    numbers = [number for (of, _), parts in sources.items() if of == language for number, _, _ in parts]
+    mine = [(number, reading) for (of, _), parts in sources.items() if of == language for number, _, reading in parts]
     path = folder / HELDOUT / f"{language}.jsonl"
     path.parent.mkdir(exist_ok=True)
     with path.open("wb") as file:
-        for number in numbers:
+        for number, _ in mine:
             file.write((work / f"{number:05d}.heldout.jsonl").read_bytes())
     if not path.stat().st_size:
         path.unlink()
-        say(f"{language}: no document is held out; raise holdout, or no bits per byte can be measured in it")
+        own = any(reading.heldout_share == 1 for _, reading in mine)
+        change = "name a holdout_path of which something is kept" if own else "raise holdout"
+        say(f"{language}: no document is held out; {change}, or no bits per byte can be measured in it")
 
 
 def _figures(record: SourceRecord, marks: Sequence[Mark], licence: str) -> dict[str, Any]:
@@ -170,15 +172,35 @@ def _samples(language: str, name: str, marks: Sequence[Mark]) -> list[dict[str, 
     return rows
 
 
-def _empty(language: str, name: str, marks: Sequence[Mark]) -> str:
+# What keeps documents that were dropped for a reason other than cleaning.
+REMEDIES = {
+    "duplicate": "set deduplicate: false to keep what came before it too",
+    "near duplicate": "raise near_duplicates.threshold",
+    "contaminated": "raise decontaminate.overlap, or take the tests it is made of out of decontaminate.paths",
+}
+
+
+def _empty(record: SourceRecord, parts: Sequence[tuple[Mark, Reading]]) -> str:
+    """Why a source has nothing to train on, and what to change."""
+    name = f"{record.language}/{record.name}"
+    own_heldout = any(reading.heldout_share == 1 for _, reading in parts)
+    marks = [mark for mark, reading in parts if reading.heldout_share < 1]  # its held-out file is another text
     dropped = {reason for mark in marks for reason in mark.tally.dropped}
     broken = sum(mark.tally.broken for mark in marks)
+    if record.heldout and not own_heldout:
+        count = record.heldout.documents
+        return f"{name}: all {count:,} documents are held out; lower holdout, or leave the source out"
     if dropped:
+        remedies = [remedy for reason, remedy in REMEDIES.items() if reason in dropped]
+        if record.heldout and "duplicate" in dropped:
+            remedies[0] = "name a holdout_path with other text"
+        if dropped - REMEDIES.keys():
+            remedies.append("change its cleaning")
         why = ", ".join(sorted(dropped))
-        return f"{language}/{name}: every document was dropped ({why}); change its cleaning, or leave it out"
+        return f"{name}: every document was dropped ({why}); {', '.join(remedies)}, or leave it out"
     if broken:
-        return f"{language}/{name}: all {broken:,} records are broken; repair them, or leave the source out"
-    return f"{language}/{name} holds no text; leave the source out, or name another path"
+        return f"{name}: all {broken:,} records are broken; repair them, or leave the source out"
+    return f"{name} holds no text; leave the source out, or name another path"
 
 
 def _unigram_bits_per_byte(

@@ -325,6 +325,54 @@ def test_a_source_without_text_is_told(make, tmp_path: Path, text: bytes, change
     assert str(told.value) == message
 
 
+def test_a_source_with_nothing_left_to_train_on_is_told_what_to_change(make, tmp_path, write_jsonl, documents) -> None:  # type: ignore[no-untyped-def]
+    texts = documents("ko", 30, 7)
+    path = str(write_jsonl(tmp_path / "a.jsonl", texts))
+    other = str(write_jsonl(tmp_path / "b.jsonl", ["나무", *[text for text in texts if len(text) > 60]]))
+    held = str(write_jsonl(tmp_path / "held.jsonl", ["짧다"]))
+    cases: list[tuple[Any, Any, str]] = [
+        ([path], {"holdout": 0.999}, "ko/a: all 30 documents are held out; lower holdout, or leave the source out"),
+        (
+            [{"path": path, "holdout_path": path}],
+            {},
+            "ko/a: every document was dropped (duplicate); name a holdout_path with other text, or leave it out",
+        ),
+        (
+            [path, {"path": path, "name": "again"}],
+            {},
+            "ko/again: every document was dropped (duplicate); set deduplicate: false to keep what came before it too, "
+            "or leave it out",
+        ),
+        (
+            [other],
+            {"decontaminate": {"paths": [other]}, "clean": {"min_characters": 3}},
+            "ko/b: every document was dropped (contaminated, too short); raise decontaminate.overlap, or take the "
+            "tests it is made of out of decontaminate.paths, change its cleaning, or leave it out",
+        ),
+        (
+            [{"path": path, "holdout_path": held, "clean": {"min_characters": 10**6}}],
+            {},
+            "ko/a: every document was dropped (too short); change its cleaning, or leave it out",
+        ),
+    ]
+    for sources, changes, message in cases:
+        with pytest.raises(BllossomError) as told:
+            prepare(make(sources={"ko": sources}, output=tmp_path / "none", **changes))
+        assert str(told.value) == message
+        assert not (tmp_path / "none").exists()
+
+
+def test_a_language_without_held_out_text_is_told_what_to_change(
+    make, tmp_path, write_jsonl, documents, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    path = str(write_jsonl(tmp_path / "a.jsonl", documents("ko", 30, 7)))
+    held = str(write_jsonl(tmp_path / "held.jsonl", [" "]))
+    cases = (({}, "raise holdout"), ({"holdout_path": held}, "name a holdout_path of which something is kept"))
+    for source, advice in cases:
+        prepare(make(sources={"ko": [{"path": path, **source}]}, holdout=0, output=tmp_path / advice))
+        assert f"ko: no document is held out; {advice}, or" in capsys.readouterr().err
+
+
 def test_all_missing_sources_are_told_at_once(make, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     sources = {"ko": [str(tmp_path / "no.jsonl")], "en": [str(tmp_path / "*.gz")]}
     with pytest.raises(ConfigError) as told:
