@@ -24,6 +24,8 @@ from bllossom.errors import BllossomError
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".txt": "text"}
 COMPRESSIONS = (".gz", ".zst")
 PARQUET_ROWS = 256  # rows decoded at a time: bounds memory, costs nothing measurable
+# Decompressed at a time. A block of four bytes can hold 128 KiB (RFC 8878, 3.1.1.2), so this gives 32 MiB at the most.
+ZSTD_BYTES = 1024
 
 Split = Literal["blank-line", "file"]
 
@@ -212,7 +214,7 @@ class _ZstdStream(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            self._input = self._input or self._file.read(1 << 17)
+            self._input = self._input or self._file.read(ZSTD_BYTES)
             if not self._input:
                 if self._frame is not None:
                     raise EOFError("the last zstd frame is not complete")

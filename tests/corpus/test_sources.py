@@ -1,5 +1,6 @@
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 
 import pyarrow
@@ -53,6 +54,18 @@ def test_several_zstd_frames_are_read_and_a_cut_one_is_noticed(tmp_path: Path) -
         path.write_bytes(cut)
         with pytest.raises(BllossomError, match=r"a\.jsonl\.zst:\d: the compressed file is damaged or cut short"):
             list(read_documents(str(path)))
+
+
+def test_a_small_zstd_file_of_much_text_is_not_held_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(zstandard.compress((json.dumps({"text": "a" * 10_000}) + "\n").encode() * 12_000))
+    assert path.stat().st_size < 20_000
+    tracemalloc.start()
+    try:
+        assert sum(len(text) for text in read_documents(str(path))) == 120_000_000
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_cut_gzip_file_is_noticed(tmp_path: Path) -> None:
