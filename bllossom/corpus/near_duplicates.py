@@ -22,7 +22,9 @@ from bllossom.corpus.sources import read_records
 
 SEED = 1
 WINDOW_BYTES = 24  # 8 Hangul syllables or 24 Latin letters: about five words
+# A batch ends at the first of these two. Its hashes take up to eight bytes for each byte of text, a few times over.
 BATCH_DOCUMENTS = 256
+BATCH_BYTES = 4_000_000
 
 
 class NearDuplicatesConfig(Model):
@@ -69,6 +71,7 @@ def _batches(reading: Reading, advance: Callable[[int], None]) -> Iterator[tuple
     clean = make_cleaner(reading.clean)
     numbers: list[int] = []
     texts: list[str] = []
+    batch_bytes = 0
     number = -1
     for file in reading.files:
         for record in read_records(file, reading.field, split=reading.split):
@@ -79,9 +82,11 @@ def _batches(reading: Reading, advance: Callable[[int], None]) -> Iterator[tuple
                 if not reason:
                     numbers.append(number)
                     texts.append(data.decode())
-            if len(texts) >= BATCH_DOCUMENTS:
-                yield numbers, texts
-                numbers, texts = [], []
+                    batch_bytes += len(data)
+                # Within a record too: that of a JSON file may hold the documents of all of it.
+                if len(texts) >= BATCH_DOCUMENTS or batch_bytes >= BATCH_BYTES:
+                    yield numbers, texts
+                    numbers, texts, batch_bytes = [], [], 0
     if texts:
         yield numbers, texts
 
