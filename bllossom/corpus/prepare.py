@@ -9,6 +9,7 @@ Held-out files come first, so that training text that repeats them is dropped as
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -189,6 +190,7 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
     tokenizer = load_tokenizer(config.tokenizer)
     encoders, pieces = Encoders(tokenizer), count_ids(tokenizer)
     estimates = [estimate_reading(reading, None, 2, QUICK_SAMPLE_BYTES) for reading in readings]
+    _check_sources(readings, estimates, config.on_error)
     _check_disk(folder, estimates, token_dtype(pieces))
     text_bytes = sum(estimate.text_bytes for estimate in estimates)
     decontaminator = Decontaminator(config.decontaminate) if config.decontaminate else None
@@ -252,6 +254,27 @@ def _licences(config: PrepareConfig) -> dict[str, str]:
         for language, name, source in named_sources(config.sources)
         if source.licence
     }
+
+
+def _check_sources(readings: Sequence[Reading], estimates: Sequence[Estimate], on_error: str) -> None:
+    """Refuse what the samples show to be broken or empty: a large source before it would be tokenised in vain."""
+    problems = []
+    for reading, estimate in zip(readings, estimates, strict=True):
+        if estimate.broken and on_error == "stop":
+            problems.append(f"{estimate.broken}, or set on_error: skip")
+        elif estimate.exact and not estimate.text_bytes:
+            problems.append(_no_text(reading, estimate))
+    if problems:
+        raise BllossomError("\n".join(problems))
+
+
+def _no_text(reading: Reading, estimate: Estimate) -> str:
+    own = reading.heldout_share == 1
+    name = f"{reading.language}/{reading.source}{': its holdout_path' if own else ''}"
+    change = "name another path, or set holdout in its place" if own else "leave the source out, or name another path"
+    if estimate.broken:
+        return f"{name} holds no record that can be read, first {estimate.broken}, or {change}"
+    return f"{name} holds no text; {change}"
 
 
 def _check_disk(folder: Path, estimates: list[Estimate], dtype: str) -> None:

@@ -315,14 +315,36 @@ def test_a_damaged_parquet_file_is_one_broken_record(make, tmp_path: Path, damag
     [
         (b"", {}, "ko/a holds no text; leave the source out, or name another path"),
         (b'{"text": " "}\n', {}, "ko/a: every document was dropped (empty); change its cleaning, or leave it out"),
-        (b"nonsense\n", {"on_error": "skip"}, "ko/a: all 1 records are broken; repair them, or leave the source out"),
+        (
+            b"nonsense\n",
+            {"on_error": "skip"},
+            "ko/a holds no record that can be read, first {path}:1: is not JSON (Expecting value at column 1); repair "
+            "it, or leave the source out, or name another path",
+        ),
     ],
 )
 def test_a_source_without_text_is_told(make, tmp_path: Path, text: bytes, changes: Any, message: str) -> None:  # type: ignore[no-untyped-def]
-    (tmp_path / "a.jsonl").write_bytes(text)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(text)
     with pytest.raises(BllossomError) as told:
-        prepare(make(sources={"ko": [str(tmp_path / "a.jsonl")]}, **changes))
-    assert str(told.value) == message
+        prepare(make(sources={"ko": [str(path)]}, **changes))
+    assert str(told.value) == message.format(path=path)
+
+
+def test_all_that_samples_show_to_be_broken_or_empty_is_told_before_anything_is_tokenised(
+    make, tmp_path, corpus
+) -> None:  # type: ignore[no-untyped-def]
+    empty = tmp_path / "empty.jsonl"
+    empty.write_bytes(b"")
+    lacking = {"path": str(corpus["en"]), "field": "body"}
+    sources = {"ko": [str(corpus["news"]), {"path": str(corpus["wiki"]), "holdout_path": str(empty)}], "en": [lacking]}
+    with pytest.raises(BllossomError) as told:
+        prepare(make(sources=sources))
+    assert str(told.value).splitlines() == [
+        "ko/wiki: its holdout_path holds no text; name another path, or set holdout in its place",
+        f"{corpus['en']}:1: no field 'body'; there are: text; set field to one of them, or set on_error: skip",
+    ]
+    assert not list(tmp_path.glob("tokens.partial-*/shards"))
 
 
 def test_a_source_with_nothing_left_to_train_on_is_told_what_to_change(make, tmp_path, write_jsonl, documents) -> None:  # type: ignore[no-untyped-def]
