@@ -279,8 +279,8 @@ Peak resident memory above the imports of `bllossom pretrain`, two steps on the 
 {measured}
 
 On a CPU the plan adds what glibc's heap loses in gaps: 0.41 of the activations and of the body's gradients. That share
-was fitted to these three shapes and a fourth (hidden 256, 6 layers, 8 × 512 tokens, 1.39 GB), so this table shows that
-one number serves all of them, not that it was foretold. Handing freed blocks back at once (a lower
+was fitted to the first three shapes and another (hidden 256, 6 layers, 8 × 512 tokens, 1.39 GB); only the row `new` was
+foretold. Handing freed blocks back at once (a lower
 MALLOC_MMAP_THRESHOLD_) closes the gaps, and training then loses up to half of its speed to page faults.
 """
 
