@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -193,8 +194,9 @@ def read_rows(path: Path) -> Iterator[Any]:
             else:
                 raise BllossomError(f"{path}: plain text has no rows; name a JSONL, JSON or Parquet file")
     # An OSError is what the decoders of gzip and Parquet raise, too; pyarrow's other errors are ValueErrors.
-    except (ValueError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise BllossomError(f"{path}: cannot be read ({error}); repair it, or name another file") from error
+    except (ValueError, RecursionError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        why, _, _ = _explain(error).partition(";")
+        raise BllossomError(f"{path}: cannot be read ({why}); repair it, or name another file") from error
 
 
 class _ZstdStream(io.RawIOBase):
@@ -252,7 +254,7 @@ def _read_jsonl(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Itera
             if b"\\u" in line:
                 _refuse_surrogates(texts)
             yield Record(number, texts)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield Record(number, (), _explain(error))
 
 
@@ -263,7 +265,7 @@ def _read_json(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterat
         texts = tuple(extract(json.loads(file.read().decode("utf-8-sig")), steps))
         _refuse_surrogates(texts)
         yield Record(1, texts)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         yield Record(1, (), _explain(error))
 
 
@@ -364,13 +366,17 @@ def _download(source: str) -> list[Path]:
     return [file for file in files if file.suffix != ".json" or len(files) == 1]
 
 
-def _explain(error: ValueError) -> str:
+def _explain(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start + 1} of the record is not UTF-8; convert the file with iconv"
     if isinstance(error, UnicodeEncodeError):
         return "an escaped half of a surrogate pair is no character; repair it"
     if isinstance(error, json.JSONDecodeError):
         return f"is not JSON ({error.msg.removesuffix(' at')} at column {error.colno}); repair it"
+    if isinstance(error, RecursionError):
+        return "lists or objects are nested too deeply in it to be read; repair it"
+    if type(error) is ValueError and "set_int_max_str_digits" in str(error):
+        return f"a number in it has more than {sys.get_int_max_str_digits():,} digits; shorten it, or put it in quotes"
     return str(error)
 
 

@@ -114,6 +114,21 @@ def test_nested_json_is_reached_by_a_field_path(tmp_path: Path) -> None:
             "text",
             "an escaped half of a surrogate pair is no character; repair it",
         ),
+        (
+            b"[" * 200_000,
+            "text",
+            "lists or objects are nested too deeply in it to be read; repair it",
+        ),
+        (
+            b'{"a":' * 100_000,
+            "text",
+            "lists or objects are nested too deeply in it to be read; repair it",
+        ),
+        (
+            b'{"text": "a", "n": ' + b"7" * 5000 + b"}",
+            "text",
+            "a number in it has more than 4,300 digits; shorten it, or put it in quotes",
+        ),
     ],
 )
 def test_a_broken_record_is_told_with_its_place(tmp_path: Path, line: bytes, field: str, message: str) -> None:
@@ -122,6 +137,24 @@ def test_a_broken_record_is_told_with_its_place(tmp_path: Path, line: bytes, fie
     with pytest.raises(BllossomError) as told:
         list(read_documents(str(path), field))
     assert str(told.value) == f"{path}:2: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[" * 200_000, "lists or objects are nested too deeply in it to be read"),
+        ('{"a":' * 100_000, "lists or objects are nested too deeply in it to be read"),
+        ('{"text": ' + "7" * 5000 + "}", "a number in it has more than 4,300 digits"),
+    ],
+)
+def test_json_that_python_cannot_hold_is_a_broken_file(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    [record] = read_records(path)
+    assert record.error.startswith(f"{why}; ")
+    with pytest.raises(BllossomError) as told:
+        list(read_rows(path))
+    assert str(told.value) == f"{path}: cannot be read ({why}); repair it, or name another file"
 
 
 def test_reading_goes_on_after_a_broken_record(tmp_path: Path) -> None:
