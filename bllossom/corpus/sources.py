@@ -24,6 +24,7 @@ from bllossom.errors import BllossomError
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".txt": "text"}
 COMPRESSIONS = (".gz", ".zst")
+HUB_SETTINGS = ("dataset_dict.json", "state.json", "*_info.json", "*_infos.json")  # of a data set: not text
 PARQUET_ROWS = 256  # rows decoded at a time: bounds memory, costs nothing measurable
 # Decompressed at a time. A block of four bytes can hold 128 KiB (RFC 8878, 3.1.1.2), so this gives 32 MiB at the most.
 ZSTD_BYTES = 1024
@@ -110,7 +111,7 @@ def locate(source: str) -> list[Path]:
     else:
         found = [Path(match) for match in glob.glob(source, recursive=True) if Path(match).is_file()]  # noqa: PTH207
     if not found:
-        what = "no file of a known format below" if path.is_dir() else "no such file:"
+        what = "no file of a known format in" if path.is_dir() or is_hub_id(source) else "no such file:"
         raise BllossomError(f"{what} {source}; name a file, a folder, a glob or a hub data set (owner/name)")
     for file in found:
         file_format(file)
@@ -350,7 +351,10 @@ def _is_known(path: Path) -> bool:
 
 
 def _download(source: str) -> list[Path]:
-    """The files of a hub data set `owner/name`, or of one folder in it, `hf://datasets/owner/name/folder`."""
+    """The files of a hub data set `owner/name`, or of one folder in it, `hf://datasets/owner/name/folder`.
+
+    All of a known format but those that the `datasets` library keeps its own settings in, told by their names.
+    """
     from huggingface_hub import snapshot_download
 
     owner, name, *below = source.removeprefix(HUB_DATASETS).split("/", 2)
@@ -361,9 +365,8 @@ def _download(source: str) -> list[Path]:
     except Exception as error:  # the hub client raises a dozen kinds for "cannot be had"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BllossomError(f"{source}: not here and not from the hub ({reason}); name a path, or go online") from error
-    # A data set's own settings (dataset_infos.json and the like) are not text.
     files = [file for file in (Path(folder) / within).rglob("*") if file.is_file() and _is_known(file)]
-    return [file for file in files if file.suffix != ".json" or len(files) == 1]
+    return [file for file in files if not any(file.match(pattern) for pattern in HUB_SETTINGS)]
 
 
 def _explain(error: Exception) -> str:

@@ -3,6 +3,7 @@ import json
 import tracemalloc
 from pathlib import Path
 
+import huggingface_hub.constants
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -221,3 +222,23 @@ def test_rows_of_every_format(tmp_path: Path) -> None:
 def test_a_hub_data_set_that_cannot_be_had_is_named(source: str) -> None:
     with pytest.raises(BllossomError, match=f"{source}: not here and not from the hub .*; name a path, or go online"):
         locate(source)
+
+
+def test_the_json_files_of_a_hub_data_set_are_read_but_not_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "datasets--me--two"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    files = folder / "snapshots" / ("0" * 40)
+    (files / "ko").mkdir(parents=True)
+    settings = ["dataset_infos.json", "ko/dataset_info.json", "ko/state.json", "dataset_dict.json"]
+    for name in settings:
+        (files / name).write_text("{}")
+    with pytest.raises(BllossomError, match="no file of a known format in me/two; name a file"):
+        locate("me/two")
+    for name in ("a.json", "ko/b.json", "ko/c.jsonl"):
+        (files / name).write_text(json.dumps({"text": name}))
+    assert list(read_documents("me/two")) == ["a.json", "ko/b.json", "ko/c.jsonl"]
+    assert list(read_documents("hf://datasets/me/two/ko")) == ["ko/b.json", "ko/c.jsonl"]
