@@ -151,6 +151,7 @@ class Encoders:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         settings = json.loads(tokenizer.backend_tokenizer.to_str())  # as in tokenizer.json
+        self.pieces = count_ids(tokenizer)
         self.reference = ReferenceEncoder(tokenizer, settings)
         self.fast: GigatokenEncoder | None = None
         self.why_not = ""

@@ -405,12 +405,27 @@ def test_all_missing_sources_are_told_at_once(make, tmp_path: Path) -> None:  # 
     ]
 
 
-def test_a_disk_too_small_is_told_before_anything_is_written(make, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(stage.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+def test_a_disk_too_small_is_told_before_anything_is_written(make, tmp_path, write_jsonl, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    # No piece has any of these syllables: a token a byte.
+    texts = ["".join(chr(0xAC00 + (97 * (number + place)) % 11_000) for place in range(150)) for number in range(200)]
+    path = write_jsonl(tmp_path / "rare.jsonl", texts)
+    build = partial(make, sources={"ko": [str(path)]}, shard_bytes=10**8)
+    prepare(build(output=tmp_path / "before", holdout=0))
+    written = sum(file.stat().st_size for file in (tmp_path / "before/shards").rglob("*") if file.is_file())
+
+    def free(share: float) -> None:
+        monkeypatch.setattr(stage.shutil, "disk_usage", lambda _: SimpleNamespace(free=int(share * written)))
+
+    free(0.95)
     with pytest.raises(
-        BllossomError, match=r"the tokens need about .* GB more, and .* make some room, or choose an output"
+        BllossomError, match=r"the tokens need about 0\.2 MB more, and .* has 0\.2 MB free; make some room, or choose"
     ):
-        prepare(make())
+        prepare(build(holdout=0))
+    assert not list(tmp_path.glob("tokens.partial-*/shards"))
+    free(1.1)
+    with pytest.raises(BllossomError, match="the tokens need about"):
+        prepare(build(holdout=0.5, output=tmp_path / "half"))
+    assert prepare(build(holdout=0)).figures["tokens"] > 80_000
 
 
 def test_a_tokenizer_that_lacks_a_special_token_is_told(make, tmp_path: Path, tokenizer_folder: Path) -> None:  # type: ignore[no-untyped-def]
