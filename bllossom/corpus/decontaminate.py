@@ -65,13 +65,13 @@ class Decontaminator:
         """Where the test text stands that a document (UTF-8) holds most of; empty if it holds none."""
         windows = window_hashes(normalised(data.decode()), self._config.window_bytes)
         windows = windows[(self._filter[self._byte(windows)] & self._bit(windows)) != 0]
-        if not len(windows):
-            return ""
         at = np.minimum(np.searchsorted(self._windows, windows), len(self._windows) - 1)
-        at = np.unique(at[self._windows[at] == windows])
-        owners, matched = np.unique(self._owners_of(at), return_counts=True)
+        at = at[self._windows[at] == windows]
+        if not len(at):
+            return ""
+        owners, matched = np.unique(self._owners_of(np.unique(at)), return_counts=True)
         shares = matched / self._sizes[owners]
-        if not len(shares) or shares.max() < self._config.overlap:
+        if shares.max() < self._config.overlap:
             return ""
         return self.texts[int(owners[int(np.argmax(shares))])]
 
