@@ -15,7 +15,7 @@ from bllossom.corpus.ngrams import normalised, window_hashes
 from bllossom.corpus.sources import locate, read_rows
 from bllossom.errors import BllossomError
 
-FILTER_BITS = 27  # a 16 MiB bitmap lets through one window in fifty by chance, with the eight tasks' test rows
+FILTER_BITS = 27  # a 16 MiB bitmap lets through one window in 220 by chance, with the eight tasks' test rows
 
 
 class DecontaminationConfig(Model):
