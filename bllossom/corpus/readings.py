@@ -119,7 +119,7 @@ def _name_from(path: str) -> str:
 def is_there(path: str) -> bool:
     """Whether there is something of a known format at a path; a hub data set is downloaded for it."""
     try:
-        return bool(locate(path))
+        return bool(locate(path, quiet=True))
     except BllossomError:
         return False
 

@@ -20,10 +20,13 @@ from typing import IO, Any, Literal, cast
 import zstandard
 
 from bllossom.config import HUB_DATASETS, is_hub_id
+from bllossom.console import say
 from bllossom.errors import BllossomError
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".txt": "text"}
 COMPRESSIONS = (".gz", ".zst")
+KNOWN = f"{', '.join(FORMATS)} (or those with {' or '.join(COMPRESSIONS)})"
+LEFT_OUT_NAMES = 3  # of a folder's files that are not read, told by name
 HUB_SETTINGS = ("dataset_dict.json", "state.json", "*_info.json", "*_infos.json")  # of a data set: not text
 PARQUET_ROWS = 256  # rows decoded at a time: bounds memory, costs nothing measurable
 # Decompressed at a time. A block of four bytes can hold 128 KiB (RFC 8878, 3.1.1.2), so this gives 32 MiB at the most.
@@ -95,8 +98,10 @@ def extract(value: Any, steps: list[str | Each]) -> Iterator[str]:
         yield from extract(value[step], rest)
 
 
-def locate(source: str) -> list[Path]:
+def locate(source: str, *, quiet: bool = False) -> list[Path]:
     """The files a source names, in a fixed order: a file, a folder (searched below), a glob, or a hub data set.
+
+    Which files of a folder are left out, because their names end in no known way, is said unless `quiet`.
 
     Raises:
         BllossomError: nothing is there, or nothing of a known format.
@@ -105,7 +110,10 @@ def locate(source: str) -> list[Path]:
     if path.is_file():
         found = [path]
     elif path.is_dir():
-        found = [file for file in path.rglob("*") if file.is_file() and _is_known(file)]
+        files = {file for file in path.rglob("*") if file.is_file()}
+        found = [file for file in files if _ending(file) in FORMATS]
+        if not quiet:
+            _tell_left_out(path, [file.relative_to(path) for file in files.difference(found)])
     elif is_hub_id(source):
         found = _download(source)
     else:
@@ -124,11 +132,9 @@ def file_format(path: Path) -> str:
     Raises:
         BllossomError: the name ends in none of the known ways.
     """
-    stem = Path(path.stem) if path.suffix in COMPRESSIONS else path
-    if stem.suffix not in FORMATS:
-        known = ", ".join(FORMATS)
-        raise BllossomError(f"{path}: unknown format; rename it to end in one of {known} (or those with .gz or .zst)")
-    return FORMATS[stem.suffix]
+    if _ending(path) not in FORMATS:
+        raise BllossomError(f"{path}: unknown format; rename it to end in one of {KNOWN}")
+    return FORMATS[_ending(path)]
 
 
 def read_records(
@@ -346,8 +352,16 @@ def _paragraphs(file: IO[bytes]) -> Iterator[bytes]:
         yield b"".join(lines)
 
 
-def _is_known(path: Path) -> bool:
-    return (Path(path.stem) if path.suffix in COMPRESSIONS else path).suffix in FORMATS
+def _ending(path: Path) -> str:
+    return (Path(path.stem) if path.suffix in COMPRESSIONS else path).suffix
+
+
+def _tell_left_out(folder: Path, files: list[Path]) -> None:
+    # What is hidden is no text that anybody put there: .git, .DS_Store, a download's .cache.
+    names = sorted(str(file) for file in files if not any(part.startswith(".") for part in file.parts))
+    if names:
+        first = ", ".join(names[:LEFT_OUT_NAMES]) + (", …" if len(names) > LEFT_OUT_NAMES else "")
+        say(f"{folder}: {len(names):,} file(s) left out: {first}; what is text must end in one of {KNOWN}")
 
 
 def _download(source: str) -> list[Path]:
@@ -365,7 +379,7 @@ def _download(source: str) -> list[Path]:
     except Exception as error:  # the hub client raises a dozen kinds for "cannot be had"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BllossomError(f"{source}: not here and not from the hub ({reason}); name a path, or go online") from error
-    files = [file for file in (Path(folder) / within).rglob("*") if file.is_file() and _is_known(file)]
+    files = [file for file in (Path(folder) / within).rglob("*") if file.is_file() and _ending(file) in FORMATS]
     return [file for file in files if not any(file.match(pattern) for pattern in HUB_SETTINGS)]
 
 

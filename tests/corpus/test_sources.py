@@ -203,6 +203,22 @@ def test_what_is_not_there_or_of_no_known_format_is_refused(tmp_path: Path) -> N
         locate(str(tmp_path / "a.docx"))
 
 
+def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "more").mkdir()
+    for name in ("a.jsonl", ".git/HEAD"):
+        (tmp_path / name).write_text(JSONL)
+    assert locate(str(tmp_path)) == [tmp_path / "a.jsonl"]
+    assert capsys.readouterr().err == ""
+    for name in ("b.jsonl.xz", "C.JSONL", "more/d.csv", "more/e.csv"):
+        (tmp_path / name).write_text(JSONL)
+    assert locate(str(tmp_path)) == [tmp_path / "a.jsonl"]
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{tmp_path}: 4 file(s) left out: C.JSONL, b.jsonl.xz, more/d.csv, …; what is text must end")
+    assert locate(str(tmp_path), quiet=True) == [tmp_path / "a.jsonl"]
+    assert capsys.readouterr().err == ""
+
+
 def test_a_bad_field_path_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{}\n")
     with pytest.raises(BllossomError, match="is not a field path"):
