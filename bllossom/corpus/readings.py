@@ -11,8 +11,9 @@ from pydantic import Field, model_validator
 
 from bllossom.config import InputGlob, Model, TextSource
 from bllossom.corpus.clean import CleaningConfig, make_cleaner
+from bllossom.corpus.fields import parse_field
 from bllossom.corpus.slices import Reading
-from bllossom.corpus.sources import Split, locate, parse_field, read_records
+from bllossom.corpus.sources import Split, locate, read_records
 from bllossom.errors import BllossomError, ConfigError
 
 NAME = r"[\w-][\w.-]*"  # of a source or language: it names a folder, which .. would leave

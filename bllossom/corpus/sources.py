@@ -5,33 +5,25 @@ reading can go on after; it gives one document, or several where the field path 
 """
 
 import glob
-import gzip
-import io
 import json
-import re
 import sys
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, cast
-
-import zstandard
+from typing import IO, Any, Literal
 
 from bllossom.config import HUB_DATASETS, is_hub_id
 from bllossom.console import say
+from bllossom.corpus.compression import COMPRESSIONS, DAMAGED, unpack
+from bllossom.corpus.fields import Each, extract, parse_field
 from bllossom.errors import BllossomError
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".txt": "text"}
-COMPRESSIONS = (".gz", ".zst")
 KNOWN = f"{', '.join(FORMATS)} (or those with {' or '.join(COMPRESSIONS)})"
 LEFT_OUT_NAMES = 3  # of a folder's files that are not read, told by name
 HUB_SETTINGS = ("dataset_dict.json", "state.json", "*_info.json", "*_infos.json")  # of a data set: not text
 PARQUET_ROWS = 256  # rows decoded at a time: bounds memory, costs nothing measurable
-# Decompressed at a time. A block of four bytes can hold 128 KiB (RFC 8878, 3.1.1.2), so this gives 32 MiB at the most.
-ZSTD_BYTES = 1024
-
 Split = Literal["blank-line", "file"]
 
 
@@ -42,60 +34,6 @@ class Record:
     number: int  # 1-based within its file
     texts: tuple[str, ...]
     error: str = ""
-
-
-class FieldError(ValueError):
-    """The record is well formed, but has no text at the field path."""
-
-
-@dataclass(frozen=True)
-class Each:
-    """A `[]` or `[+]` of a field path: every element of a list, on its own or joined by newlines into one text."""
-
-    joined: bool
-
-
-def parse_field(field: str) -> list[str | Each]:
-    """Split a field path: `text`, `meta.body`, `data[].paragraphs[].context`, `documents[].text[+][+].sentence`.
-
-    `[]` makes each element of a list a document of its own; `[+]` joins the elements into one text, a line each.
-    """
-    steps: list[str | Each] = []
-    for part in field.split("."):
-        match = re.fullmatch(r"([^\[\]]*)((?:\[\+?\])*)", part)
-        if match is None or not (match[1] or match[2]):
-            raise BllossomError(f"field {field!r} is not a field path; write it like text, a.b, list[].text or a[+].b")
-        steps += [match[1]] if match[1] else []
-        steps += [Each(joined=bracket == "[+]") for bracket in re.findall(r"\[\+?\]", match[2])]
-    return steps
-
-
-def extract(value: Any, steps: list[str | Each]) -> Iterator[str]:
-    """Give the texts at a parsed field path; null is an empty text.
-
-    Raises:
-        FieldError: there is no such field (its message lists those there are), or it holds no text.
-    """
-    if not steps:
-        if value is not None and not isinstance(value, str):
-            raise FieldError(f"the field holds {_kind(value)}, not text")
-        yield value or ""
-        return
-    step, rest = steps[0], steps[1:]
-    if isinstance(step, Each):
-        if not isinstance(value, list):
-            raise FieldError(f"the field path has [] where there is {_kind(value)}, not a list")
-        texts = (text for element in value for text in extract(element, rest))
-        if step.joined:
-            yield "\n".join(texts)
-        else:
-            yield from texts
-    elif not isinstance(value, dict):
-        raise FieldError(f"{step!r} cannot be looked up in {_kind(value)}; set field to a path like list[].{step}")
-    elif step not in value:
-        raise FieldError(f"no field {step!r}; there are: {', '.join(map(str, value))}; set field to one of them")
-    else:
-        yield from extract(value[step], rest)
 
 
 def locate(source: str, *, quiet: bool = False) -> list[Path]:
@@ -156,11 +94,11 @@ def read_records(
     number = skip
     with raw or path.open("rb", buffering=1 << 20) as packed:
         try:
-            for record in read(_unpack(path, packed), skip=skip):
+            for record in read(unpack(path, packed), skip=skip):
                 number = record.number
                 yield record
         # Within the with: who passed `raw` may ask it how far reading has come at this record, too.
-        except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+        except DAMAGED as error:
             yield Record(
                 number + 1, (), f"the compressed file is damaged or cut short from here on ({error}); get it anew"
             )
@@ -187,7 +125,7 @@ def read_rows(path: Path) -> Iterator[Any]:
     """
     kind = file_format(path)
     try:
-        with path.open("rb") as packed, _unpack(path, packed) as file:
+        with path.open("rb") as packed, unpack(path, packed) as file:
             if kind == "parquet":
                 import pyarrow.parquet
 
@@ -201,51 +139,9 @@ def read_rows(path: Path) -> Iterator[Any]:
             else:
                 raise BllossomError(f"{path}: plain text has no rows; name a JSONL, JSON or Parquet file")
     # An OSError is what the decoders of gzip and Parquet raise, too; pyarrow's other errors are ValueErrors.
-    except (ValueError, RecursionError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+    except (ValueError, RecursionError, OSError, *DAMAGED) as error:
         why, _, _ = _explain(error).partition(";")
         raise BllossomError(f"{path}: cannot be read ({why}); repair it, or name another file") from error
-
-
-class _ZstdStream(io.RawIOBase):
-    """Decompressed bytes of a zstd file of any number of frames.
-
-    zstandard's own stream reader ends in silence where a file is cut short; this one raises EOFError.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._ready = memoryview(b"")
-        self._frame: Any = None
-        self._input = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            self._input = self._input or self._file.read(ZSTD_BYTES)
-            if not self._input:
-                if self._frame is not None:
-                    raise EOFError("the last zstd frame is not complete")
-                return 0
-            if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._ready = memoryview(self._frame.decompress(self._input))
-            self._input = b""
-            if self._frame.eof:
-                self._input, self._frame = self._frame.unused_data, None
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
-
-
-def _unpack(path: Path, packed: IO[bytes]) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(packed, "rb"))
-    if path.suffix == ".zst":
-        return io.BufferedReader(_ZstdStream(packed), 1 << 20)
-    return packed
 
 
 def _read_jsonl(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[Record]:
@@ -395,8 +291,3 @@ def _explain(error: Exception) -> str:
     if type(error) is ValueError and "set_int_max_str_digits" in str(error):
         return f"a number in it has more than {sys.get_int_max_str_digits():,} digits; shorten it, or put it in quotes"
     return str(error)
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
