@@ -82,7 +82,7 @@ class PrepareConfig(StageConfig):
     )
     max_errors: Annotated[int, Field(ge=0, description="with on_error: skip, end the stage beyond this many")] = 1000
     shard_bytes: Annotated[
-        int, Field(gt=0, le=1_000_000_000, description="bytes of text in a shard, which is also what a kill can cost")
+        int, Field(gt=0, le=1_000_000_000, description="bytes of text in a shard; a kill costs what is not yet in one")
     ] = 64_000_000
 
     executor: Annotated[
