@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -82,10 +83,13 @@ class ReferenceEncoder:
         parts = [self._parts(text.decode()) for text in texts]
         flat = [part for document in parts for part in document]
         encodings = iter(self._backend.encode_batch_fast(flat, add_special_tokens=False))
-        return [
-            np.asarray([token for encoding in islice(encodings, len(document)) for token in encoding.ids], self._dtype)
-            for document in parts
-        ]
+        rows = []
+        for document in parts:
+            ids = array("I")  # takes a list's numbers in a third of the time that numpy does
+            for encoding in islice(encodings, len(document)):
+                ids.fromlist(encoding.ids)
+            rows.append(np.asarray(ids).astype(self._dtype))
+        return rows
 
     def _parts(self, text: str) -> list[str]:
         """What is encoded in one go: the text, or stretches of its words with their spaces marked."""

@@ -163,10 +163,14 @@ class Mixture:
         if len(indices) and not 0 <= indices.min() <= indices.max() < MOST_BLOCKS:
             raise IndexError(f"blocks are counted from 0 to {MOST_BLOCKS:,}")
         numbers, within = np.divmod(indices, WINDOW)
-        table = np.empty((len(_Places._fields), len(indices)), np.int64)
-        for number in set(numbers.tolist()):
-            mine = numbers == number
-            table[:, mine] = self._window(number)[:, within[mine]]
+        windows = set(numbers.tolist())
+        if len(windows) == 1:  # as it mostly is
+            table = self._window(windows.pop())[:, within]
+        else:
+            table = np.empty((len(_Places._fields), len(indices)), np.int64)
+            for number in windows:
+                mine = numbers == number
+                table[:, mine] = self._window(number)[:, within[mine]]
         places = _Places(*table)
         if not places.there.all():
             raise BllossomError(self._have_and_need(int(indices.max()) + 1))
