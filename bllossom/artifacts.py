@@ -107,10 +107,10 @@ def publish(
     with _clear_failures(output), contextlib.ExitStack() as held:
         _make(output.parent)
         # Nobody else starts or publishes beside this one meanwhile: a folder not yet locked is not taken for stale.
-        with _locked(output.parent, wait=True):
+        with locked(output.parent, wait=True):
             _remove_stale(output, unfinished, force)
             _make(unfinished)
-            held.enter_context(_locked(unfinished))
+            held.enter_context(locked(unfinished))
         reset_peak_rss()
         started, clock = datetime.now(UTC), time.monotonic()
         figures = build(unfinished)
@@ -130,7 +130,7 @@ def publish(
         text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)
         (unfinished / MANIFEST).write_text(text + "\n", encoding="utf8")
         _sync(unfinished)
-        with _locked(output.parent, wait=True):
+        with locked(output.parent, wait=True):
             if not force:
                 _still_free(find, unfinished)
             _move_into_place(unfinished, output)
@@ -251,7 +251,7 @@ def _remove_stale(output: Path, unfinished: Path, force: bool) -> None:
     for stale in sorted(output.parent.glob(f"{output.name}.partial-*")):
         if stale == unfinished:
             continue
-        with _locked(stale):
+        with locked(stale):
             if force:
                 say(f"removing {stale}, left by another config")
                 shutil.rmtree(stale)
@@ -275,7 +275,7 @@ def _still_free(find: Callable[[], Manifest | None], unfinished: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, wait: bool = False) -> Iterator[None]:
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     """Keep other processes out of a folder; the lock dies with its process.
 
     Raises:

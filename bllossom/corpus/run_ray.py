@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bllossom.artifacts import locked
 from bllossom.corpus.clean import make_cleaner
 from bllossom.corpus.dedup import Hashes, SeenHashes
 from bllossom.corpus.encode import Encoder, Encoders
@@ -137,6 +138,13 @@ def _check_answers(address: str) -> None:
 
 def scan_file(reading: Reading, settings: Settings, file: int, kept: Path) -> Scan:
     """Read and clean one file for what `cut` needs; kept for a run that goes on."""
+    lock = kept.with_suffix(".lock")
+    lock.mkdir(exist_ok=True)
+    with locked(lock, wait=True):  # a killed run's worker may still be at it
+        return _scan(reading, settings, file, kept)
+
+
+def _scan(reading: Reading, settings: Settings, file: int, kept: Path) -> Scan:
     if kept.is_file():
         with np.load(kept) as arrays:
             return Scan(**arrays)

@@ -20,6 +20,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from bllossom.artifacts import locked
 from bllossom.corpus.clean import CleaningConfig, make_cleaner
 from bllossom.corpus.dedup import Hashes
 from bllossom.corpus.encode import Encoded, Encoder, add_edges
@@ -104,7 +105,16 @@ class SliceMaker:
         self._end, self._last = Position(), False
 
     def make(self, this: Slice, folder: Path, work: Path) -> Mark:
-        """Read, encode and write the slice, and mark it."""
+        """Read, encode and write the slice, and mark it.
+
+        Waits for a worker that a killed run on a cluster has left behind, where one is still making this slice.
+        """
+        lock = work / f"{this.number:05d}.lock"
+        lock.mkdir(exist_ok=True)
+        with locked(lock, wait=True):
+            return self._make(this, folder, work)
+
+    def _make(self, this: Slice, folder: Path, work: Path) -> Mark:
         # A source's own held-out file gives no training shard: its empty one stays in the work folder.
         root = folder if self._reading.heldout_share < 1 else work
         file = f"{SHARDS}/{self._reading.language}/{self._reading.source}/{this.within:05d}"
