@@ -24,8 +24,9 @@ from bllossom.console import progress, say
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.decontaminate import DecontaminationConfig, Decontaminator, test_files
 from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
-from bllossom.corpus.encode import Encoder, Encoders, count_ids
 from bllossom.corpus.estimate import INDEX_BYTES, Estimate, estimate_reading, table
+from bllossom.corpus.executors.run_local import run_local
+from bllossom.corpus.executors.run_ray import run_ray
 from bllossom.corpus.finish import finish
 from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, find_near_duplicates
 from bllossom.corpus.readings import (
@@ -37,12 +38,11 @@ from bllossom.corpus.readings import (
     named_sources,
     readings_of,
 )
-from bllossom.corpus.run_local import run_local
-from bllossom.corpus.run_ray import run_ray
-from bllossom.corpus.shards import INDEX, save_array, token_dtype
 from bllossom.corpus.slices import Reading, Settings
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.vocab.tokenizer import load_tokenizer
+from bllossom.tokenizer.encode import Encoder, Encoders, count_ids
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokens.shards import INDEX, save_array, token_dtype
 
 __all__ = ["PrepareConfig", "SourceConfig", "dry_run", "prepare"]
 

@@ -18,7 +18,7 @@ from bllossom.errors import BllossomError
 from bllossom.model.checkpoint import INDEX, Checkpoint
 from bllossom.model.initializers import Method, OldMatrix, commonest_first, initialize
 from bllossom.model.pieces import Pieces
-from bllossom.model.shards import FLOAT_DTYPES, Growth, Rows, Shard, StoredTensor, output_bytes, rewrite
+from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, Shard, StoredTensor, output_bytes, rewrite
 
 TOKENIZER_FILES = (
     "tokenizer.model",

@@ -16,8 +16,8 @@ from transformers.utils.logging import disable_progress_bar
 from bllossom.artifacts import read_manifest
 from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.training.deepspeed_engine import partitioned_loading
-from bllossom.training.device import DeviceType, device_here
+from bllossom.training.engines.deepspeed_engine import partitioned_loading
+from bllossom.training.ranks.device import DeviceType, device_here
 from bllossom.training.settings import TrainingConfig
 
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
