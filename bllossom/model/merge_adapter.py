@@ -20,11 +20,11 @@ from bllossom.artifacts import Manifest, fingerprint, publish, read_manifest
 from bllossom.config import InputPath, Source, StageConfig
 from bllossom.console import progress
 from bllossom.errors import BllossomError
+from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
 from bllossom.model.checkpoint import INDEX, Checkpoint, fetch, open_checkpoint
+from bllossom.model.folder import CARRIED_FILES, check_headers, told_rows
 from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, Shard, StoredTensor, read_shard, rewrite
-from bllossom.model.surgery import CARRIED_FILES, TOKENIZER_FILES
-from bllossom.training.engines.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
-from bllossom.training.models import check_headers, told_rows
+from bllossom.tokenizer.files import tokenizer_files
 
 BLOCK_ROWS = 1024
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
@@ -184,11 +184,9 @@ def write_merged(merge: Merge, adapter: Path, folder: Path) -> None:
             advance(1)
     check_headers(folder, merge.base.config["vocab_size"])
     base = merge.base.folder
-    tokenizer = adapter if any((adapter / name).is_file() for name in TOKENIZER_FILES) else base
     carried = [path for pattern in ("config.json", INDEX, *CARRIED_FILES) for path in sorted(base.glob(pattern))]
-    for path in [*carried, *(tokenizer / name for name in TOKENIZER_FILES)]:
-        if path.is_file():
-            shutil.copyfile(path, folder / path.name)
+    for path in [*carried, *(tokenizer_files(adapter) or tokenizer_files(base))]:
+        shutil.copyfile(path, folder / path.name)
 
 
 def _base_of(config: MergeAdapterConfig) -> str:

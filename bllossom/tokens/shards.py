@@ -80,11 +80,6 @@ class TokenIndex(Model):
     sources: list[SourceRecord]
 
 
-def token_dtype(pieces: int) -> Literal["uint16", "uint32"]:
-    """The smallest type that holds every id below `pieces`."""
-    return "uint16" if pieces <= 1 << 16 else "uint32"
-
-
 class ShardWriter:
     """Write one shard. Nothing appears under its name before `finish`, so a kill leaves no half shard."""
 

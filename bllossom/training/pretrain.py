@@ -17,25 +17,16 @@ from bllossom.artifacts import Manifest, fingerprint
 from bllossom.config import InputPath, Model, is_hub_id
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.tokenizer.encode import tokenizer_fingerprint
+from bllossom.model.folder import check_rows, told_rows
+from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
+from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.mixture import Block, Mixture, MixtureConfig, Plan, heldout_blocks
 from bllossom.tokens.shards import INDEX, read_index
 from bllossom.training.engines.lora import adapter_parameters, add_adapters, check_base, load_adapter
 from bllossom.training.engines.optimization import Trainable, select_trainable, trained_weights
 from bllossom.training.engines.rows import IGNORED, Row
-from bllossom.training.models import (
-    TOKENIZER_FILES,
-    InitModel,
-    ModelSource,
-    check_kernels,
-    check_rows,
-    copy_tokenizer,
-    init_model,
-    load_model,
-    resolve_here,
-    told_rows,
-)
+from bllossom.training.models import InitModel, ModelSource, check_kernels, init_model, load_model, resolve_here
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs import checkpoints
@@ -218,7 +209,7 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
 
 def _check_tokenizer(config: PretrainConfig) -> None:
     """Refuse a model whose own tokenizer gives other ids than the tokens were made with."""
-    if isinstance(config.model, str) and any((Path(config.model) / name).is_file() for name in TOKENIZER_FILES):
+    if isinstance(config.model, str) and tokenizer_files(Path(config.model)):
         read_index(config.tokens, tokenizer_fingerprint(load_tokenizer(config.model)))
 
 

@@ -14,11 +14,13 @@ from bllossom.config import InputPath, Source, is_hub_id
 from bllossom.console import say
 from bllossom.instructions.dataset import Examples, epoch_order, load_examples
 from bllossom.instructions.template import CHAT_TEMPLATE
+from bllossom.model.folder import told_rows
+from bllossom.tokenizer.files import copy_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines.lora import add_adapters, check_base
 from bllossom.training.engines.optimization import trained_weights
 from bllossom.training.engines.rows import IGNORED, Row
-from bllossom.training.models import check_kernels, copy_tokenizer, load_model, resolve_here, told_rows
+from bllossom.training.models import check_kernels, load_model, resolve_here
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checkpoints import CHECKPOINTS, Reads

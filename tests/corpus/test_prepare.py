@@ -31,7 +31,8 @@ from bllossom.corpus.prepare import PrepareConfig, dry_run, prepare
 from bllossom.corpus.slices import is_heldout
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.text.sources import Record, read_records
-from bllossom.tokenizer.load import encode_text, load_tokenizer
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.mixture import Mixture, MixtureConfig, heldout_blocks
 from bllossom.tokens.shards import TokenStream, open_heldout, open_stream, read_index
 

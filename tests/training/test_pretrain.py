@@ -18,10 +18,10 @@ from transformers import AutoModelForCausalLM
 
 from bllossom.artifacts import verify
 from bllossom.errors import BllossomError, ConfigError, Stopped
+from bllossom.model.folder import check_headers
 from bllossom.training import pretrain as pretrain_module
 from bllossom.training.engines import deepspeed_engine
 from bllossom.training.engines.rows import Row
-from bllossom.training.models import check_headers
 from bllossom.training.pretrain import BlockRows, PretrainConfig, dry_run, pretrain
 from bllossom.training.ranks import ranks
 from bllossom.training.runs import checkpoints, launch

@@ -24,14 +24,11 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
+from bllossom.model.folder import check_headers
 from bllossom.training.engines.deepspeed_engine import whole
 from bllossom.training.engines.optimization import is_adapter
-from bllossom.training.models import check_headers
 from bllossom.training.settings import Lora
-
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-PREFIX = "base_model.model."
 
 
 def check_base(source: str, lora: Lora | None) -> None:

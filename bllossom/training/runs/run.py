@@ -10,12 +10,13 @@ import torch
 from transformers import PreTrainedModel
 
 from bllossom.errors import ConfigError
+from bllossom.model.folder import save_model
 from bllossom.training.engines.deepspeed_engine import DeepSpeedEngine
 from bllossom.training.engines.engine import Engine, PlainEngine
 from bllossom.training.engines.lora import save_adapter
 from bllossom.training.engines.optimization import Trainable
 from bllossom.training.engines.rows import RowSource
-from bllossom.training.models import prepare_for_training, save_model
+from bllossom.training.models import prepare_for_training
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checkpoints import CHECKPOINTS, Reads, State, is_universal, newest
 from bllossom.training.runs.heldout import HeldOutRows
