@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import regex
 
-from bllossom.corpus.fields import kind_of
+from bllossom.text.fields import kind_of
 from bllossom.text.normalise import normalise
 
 Role = Literal["system", "user", "assistant"]

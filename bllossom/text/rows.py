@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from bllossom.console import say
-from bllossom.corpus.compression import DAMAGED, unpack
-from bllossom.corpus.sources import PARQUET_ROWS, explain, file_format, locate
 from bllossom.errors import BllossomError
+from bllossom.text.compression import DAMAGED, unpack
 from bllossom.text.csv_rows import CsvError, read_csv
+from bllossom.text.sources import PARQUET_ROWS, explain, file_format, locate
 
 
 @dataclass(frozen=True, slots=True)

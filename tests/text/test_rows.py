@@ -8,9 +8,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from bllossom.corpus.sources import read_documents
 from bllossom.errors import BllossomError
 from bllossom.text.rows import locate_rows, read_entries
+from bllossom.text.sources import read_documents
 
 ROWS = [{"a": "x\ny", "b": "한"}, {"a": "separator\u2028inside", "b": ""}]
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from bllossom.corpus.fields import FieldError, extract, parse_field
 from bllossom.errors import ConfigError
 from bllossom.instructions.messages import UnusableError
 from bllossom.instructions.shapes.chat import messages_of
 from bllossom.instructions.shapes.pairs import question_of
 from bllossom.instructions.shapes.shape import Shape, Turns
+from bllossom.text.fields import FieldError, extract, parse_field
 
 Part = Literal["question", "input", "answer", "system", "messages"]
 PARTS: tuple[Part, ...] = get_args(Part)
