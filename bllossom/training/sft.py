@@ -23,11 +23,11 @@ from bllossom.training.engines.rows import IGNORED, Row
 from bllossom.training.models import check_kernels, load_model, resolve_here
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
-from bllossom.training.runs.checkpoints import CHECKPOINTS, Reads
+from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
 from bllossom.training.runs.disk import check_disk, disk_need, strategy_of
 from bllossom.training.runs.launch import publish_trained, rank_count
-from bllossom.training.runs.run import accumulation_of, figures_of, parameter_count, train_and_save
-from bllossom.training.runs.trainer import Segment
+from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
+from bllossom.training.runs.train_segment import parameter_count, train_segment
 from bllossom.training.settings import TrainingConfig
 
 
@@ -93,7 +93,7 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
     accumulation_of(config.examples_per_step, config, rank_count(config), "examples")
     check_kernels(config, device_here(config.gpus))
     check_base(config.model, config.lora)
-    return publish_trained(config, stage="sft", inputs=inputs, reads=_reads(config), work=_train, force=force)
+    return publish_trained(config, stage="sft", inputs=inputs, run_inputs=_run_inputs(config), work=_train, force=force)
 
 
 def dry_run(config: SftConfig) -> list[str]:
@@ -111,8 +111,8 @@ def _arithmetic(config: SftConfig, world: int) -> str:
     )
 
 
-def _reads(config: SftConfig) -> Reads:
-    """What a checkpoint must have been made from (see checkpoints.Reads)."""
+def _run_inputs(config: SftConfig) -> RunInputs:
+    """What a checkpoint must have been made from (see checkpoints.RunInputs)."""
     fixed = {
         "data": ", ".join(fingerprint(path)[:16] for path in config.data if path.is_file()),
         "model": config.model if is_hub_id(config.model) else fingerprint(Path(config.model))[:16],
@@ -138,14 +138,12 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         add_adapters(model, config.lora, config.seed)
     trained, whole = parameter_count(trained_weights(model, "all")), parameter_count(model.parameters())
     check_disk(folder, disk_need(config, strategy_of(config), trained=trained, parameters=whole, phases=1))
-    state = train_and_save(
+    state = train_segment(
+        Run(config, folder, ranks, _run_inputs(config)),
         model,
         ExampleRows(examples, config.seed),
-        config,
-        folder,
-        ranks,
         Segment(steps, config.examples_per_step, config.learning_rate, total=steps),
-        reads=_reads(config),
+        Watch(),
         save_to=folder,
         save_dtype=config.save_dtype,
     )

@@ -163,7 +163,7 @@ def _parts(config: PretrainConfig) -> list[tuple[Trainable, int]]:
     """What trains, and for how many steps: phase by phase."""
     if not config.phases:
         return [(config.trainable, config.total_steps())]
-    return [(trainable, segment.steps) for segment, trainable in config.segments()]
+    return [(segment.trainable, segment.steps) for segment in config.segments()]
 
 
 def _mean_flops(parts: Sequence[tuple[Trainable, int]], size: ModelSize, block_size: int) -> float:
