@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from bllossom.artifacts import locked
 from bllossom.corpus.clean import CleaningConfig, make_cleaner
 from bllossom.corpus.dedup import Hashes
-from bllossom.corpus.marks import SAMPLES, Counts, Drop, Mark, Position, mark_path
+from bllossom.corpus.marks import SAMPLES, Drop, Mark, Position, SliceCounts, mark_path
 from bllossom.errors import BllossomError
 from bllossom.text.sources import Split, read_records
 from bllossom.tokenizer.encode import Encoded, Encoder, add_edges
@@ -98,7 +98,7 @@ class SliceMaker:
         self._reading, self._settings, self._encoder = reading, settings, encoder
         self._is_new, self._advance = is_new, advance
         self._clean = make_cleaner(reading.clean)
-        self._counts = Counts()
+        self._counts = SliceCounts()
         self._hashes: list[np.ndarray] = []
         self._heldout: list[bytes] = []
         self._pieces = np.zeros(settings.pieces, np.int64)

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError
-from bllossom.model.safetensors import FLOAT_DTYPES, Shard, StoredTensor, read_shard
+from bllossom.model.safetensors import FLOAT_DTYPES, StoredTensor, WeightShard, read_shard
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -27,7 +27,7 @@ class Checkpoint:
     folder: Path
     config: Mapping[str, Any]
     index: Mapping[str, Any] | None
-    shards: tuple[Shard, ...]
+    shards: tuple[WeightShard, ...]
 
     @cached_property
     def input_name(self) -> str:
@@ -48,7 +48,7 @@ class Checkpoint:
         stated = self.config.get("tie_word_embeddings")
         return AutoConfig.from_pretrained(self.folder).tie_word_embeddings if stated is None else stated
 
-    def find(self, name: str) -> tuple[Shard, StoredTensor]:
+    def find(self, name: str) -> tuple[WeightShard, StoredTensor]:
         """The shard that holds the tensor `name`, and the tensor."""
         return next((shard, tensor) for shard in self.shards for tensor in shard.tensors if tensor.name == name)
 

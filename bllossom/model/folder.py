@@ -23,7 +23,7 @@ def check_rows(source: str, model: PreTrainedModel, pieces: int) -> None:
         BllossomError: says both numbers and what to run.
     """
     found = model.config.vocab_size
-    told = told_rows(source).get("rows", found)
+    told = recorded_rows(source).get("rows", found)
     if found < pieces or found != told:
         raise BllossomError(
             f"{source}: the model has {found:,} rows, its manifest says {told:,}, the tokens have {pieces:,} pieces; "
@@ -31,7 +31,7 @@ def check_rows(source: str, model: PreTrainedModel, pieces: int) -> None:
         )
 
 
-def told_rows(source: str | Path) -> dict[str, int]:
+def recorded_rows(source: str | Path) -> dict[str, int]:
     """What a model's manifest says of its embedding rows, for the next one's: `rows`, and where expand added some
     `old_rows`. Nothing for a model that no stage published."""
     manifest = read_manifest(Path(source)) if Path(source).is_dir() else None

@@ -22,8 +22,8 @@ from bllossom.console import progress
 from bllossom.errors import BllossomError
 from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
 from bllossom.model.checkpoint import INDEX, Checkpoint, fetch, open_checkpoint
-from bllossom.model.folder import CARRIED_FILES, check_headers, told_rows
-from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, Shard, StoredTensor, read_shard, rewrite
+from bllossom.model.folder import CARRIED_FILES, check_headers, recorded_rows
+from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, StoredTensor, WeightShard, read_shard, rewrite
 from bllossom.tokenizer.files import tokenizer_files
 
 BLOCK_ROWS = 1024
@@ -51,7 +51,7 @@ class MergeAdapterConfig(StageConfig):
 
 
 @dataclass(frozen=True)
-class Merge:
+class AdapterMerge:
     """What will be written: known, and checked, before a byte is.
 
     Raises:
@@ -59,7 +59,7 @@ class Merge:
     """
 
     base: Checkpoint
-    adapter: Shard
+    adapter: WeightShard
     scale: float
 
     def __post_init__(self) -> None:
@@ -128,7 +128,7 @@ class Merge:
         """The stage's own numbers."""
         names = [tensor.name for tensor in self.adapter.tensors]
         return {
-            **told_rows(self.base.folder),
+            **recorded_rows(self.base.folder),
             "rows": self.base.config["vocab_size"],
             "merged_matrices": sum(name.endswith(DOWN) for name in names),
             "replaced_matrices": [self.target(name) for name in names if not name.endswith((DOWN, UP))],
@@ -163,8 +163,8 @@ def dry_run(config: MergeAdapterConfig) -> list[str]:
     return [f"{source} + {figures['scale']} · B A in {figures['merged_matrices']} matrices; {replaced} replaced"]
 
 
-def plan_merge(adapter: Path, base: Path) -> Merge:
-    """Read the headers of both folders, and check that they fit each other (see Merge)."""
+def plan_merge(adapter: Path, base: Path) -> AdapterMerge:
+    """Read the headers of both folders, and check that they fit each other (see AdapterMerge)."""
     settings = _settings(adapter)
     other = sorted(key for key, value in settings.items() if value and key not in UNDERSTOOD)
     if settings.get("peft_type") != "LORA" or settings.get("init_lora_weights", True) not in INITS or other:
@@ -172,10 +172,10 @@ def plan_merge(adapter: Path, base: Path) -> Merge:
         raise BllossomError(f"{adapter} is not plain LoRA ({kind}); merge it with peft's merge_and_unload")
     rank = settings["r"]
     scale = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-    return Merge(open_checkpoint(base), read_shard(adapter / ADAPTER_WEIGHTS), scale)
+    return AdapterMerge(open_checkpoint(base), read_shard(adapter / ADAPTER_WEIGHTS), scale)
 
 
-def write_merged(merge: Merge, adapter: Path, folder: Path) -> None:
+def write_merged(merge: AdapterMerge, adapter: Path, folder: Path) -> None:
     """Write the merged model into `folder`, with the adapter's tokenizer, or the base's where it has none."""
     growths = merge.growths()
     with progress("writing shards", total=len(merge.base.shards)) as advance:

@@ -16,14 +16,14 @@ from pydantic import Field, model_validator
 
 from bllossom.config import Model
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.tokens.blocks import Block, HeldOut, heldout_blocks, positions_of
+from bllossom.tokens.blocks import Block, HeldOutBlocks, heldout_blocks, positions_of
 from bllossom.tokens.fair import STRETCH, FairSplit
-from bllossom.tokens.mixture_plan import Plan, Share, Unit, language_row
+from bllossom.tokens.mixture_plan import MixturePlan, Share, Unit, language_row
 from bllossom.tokens.rows import RowReader
 from bllossom.tokens.schedule import MOST_BLOCKS, WITHIN_ONE, Ints, Split, shuffled, split_by
 from bllossom.tokens.shards import Ids, SourceRecord, TokenStream, open_stream, read_index
 
-__all__ = ["Block", "HeldOut", "Mixture", "MixtureConfig", "Plan", "heldout_blocks"]
+__all__ = ["Block", "HeldOutBlocks", "Mixture", "MixtureConfig", "MixturePlan", "heldout_blocks"]
 
 WINDOW = 16384  # blocks whose places are worked out together
 WINDOWS = 4  # kept: training reads forwards, its loader's workers a little apart
@@ -230,7 +230,7 @@ class Mixture:
     def _fits(self, blocks: int) -> bool:
         return all(count <= self._allowed(self._streams[leaf]) for leaf, count in self._counts(blocks).items())
 
-    def plan(self, blocks: int) -> Plan:
+    def plan(self, blocks: int) -> MixturePlan:
         """What the first `blocks` blocks hold, target beside observed, and the epochs of each source.
 
         Raises:
@@ -261,7 +261,7 @@ class Mixture:
                 repeated_tokens=int(epochs) * (stream.blocks * self.block_size - stream.tokens.tokens),
             )
             sources.append(row)
-        return Plan(unit, blocks, [language_row(language, sources) for language in self._languages], sources)
+        return MixturePlan(unit, blocks, [language_row(language, sources) for language in self._languages], sources)
 
     def _have_and_need(self, blocks: int) -> str:
         lines, counts = [], self._counts(blocks)

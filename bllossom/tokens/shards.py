@@ -149,14 +149,14 @@ def edge_checksum(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Shard:
+class TokenShard:
     """One shard, mapped into memory: reading touches only the pages it needs."""
 
     tokens: NDArray[np.unsignedinteger]
     documents: NDArray[np.uint32]  # [documents, 2]: end in tokens, UTF-8 bytes
 
 
-def open_shard(folder: Path, record: ShardRecord, dtype: str) -> Shard:
+def open_shard(folder: Path, record: ShardRecord, dtype: str) -> TokenShard:
     """Map a shard, checking sizes and the cheap checksum.
 
     Raises:
@@ -177,7 +177,7 @@ def open_shard(folder: Path, record: ShardRecord, dtype: str) -> Shard:
         )
     # A plain view: slicing a memmap object costs several times as much.
     tokens = np.asarray(np.memmap(path, kind, "r")) if record.tokens else np.empty(0, kind)
-    return Shard(tokens, np.asarray(documents))
+    return TokenShard(tokens, np.asarray(documents))
 
 
 def _agrees(documents: NDArray[np.uint32], record: ShardRecord) -> bool:
@@ -194,7 +194,7 @@ def _agrees(documents: NDArray[np.uint32], record: ShardRecord) -> bool:
 class TokenStream:
     """The documents of one source end to end, over all its shards."""
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
+    def __init__(self, shards: Sequence[TokenShard]) -> None:
         self._shards = list(shards)
         self._starts = [0]  # first token of each shard, and the end
         self._first_documents = [0]
@@ -211,7 +211,7 @@ class TokenStream:
         return self._first_documents[-1]
 
     @property
-    def shards(self) -> Sequence[Shard]:
+    def shards(self) -> Sequence[TokenShard]:
         return self._shards
 
     def locate(self, starts: Ids) -> tuple[Ids, Ids, Ids]:

@@ -16,11 +16,11 @@ from bllossom.artifacts import Manifest, fingerprint
 from bllossom.config import InputPath, Model, is_hub_id
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.model.folder import check_rows, told_rows
+from bllossom.model.folder import check_rows, recorded_rows
 from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
 from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokenizer.load import load_tokenizer
-from bllossom.tokens.mixture import Mixture, MixtureConfig, Plan, heldout_blocks
+from bllossom.tokens.mixture import Mixture, MixtureConfig, MixturePlan, heldout_blocks
 from bllossom.tokens.shards import INDEX, read_index
 from bllossom.training.block_rows import BlockRows, as_row, block_number
 from bllossom.training.engines.lora import adapter_parameters, add_adapters, check_base, load_adapter
@@ -187,7 +187,7 @@ def _open_mixture(config: PretrainConfig) -> Mixture:
     return Mixture.open(config.tokens, settings, config.block_size, config.seed)
 
 
-def _plan(config: PretrainConfig, mixture: Mixture, steps: int) -> Plan:
+def _plan(config: PretrainConfig, mixture: Mixture, steps: int) -> MixturePlan:
     return mixture.plan(steps * config.blocks_per_step() + len(set(config.skip_blocks)))
 
 
@@ -258,7 +258,7 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         copy_tokenizer(config.tokens / "tokenizer", folder)
         for leftover in (CHECKPOINTS, PHASES):
             shutil.rmtree(folder / leftover, ignore_errors=True)
-    rows_before = told_rows(config.model) if isinstance(config.model, str) else {}
+    rows_before = recorded_rows(config.model) if isinstance(config.model, str) else {}
     return (
         sizes | rows_before | {"tokens": steps * config.global_batch} | {"mixture": _shares(plan)} | figures_of(start)
     )
@@ -301,7 +301,7 @@ def _heldout(config: PretrainConfig) -> dict[str, HeldOutRows]:
     return found
 
 
-def _shares(plan: Plan) -> dict[str, Any]:
+def _shares(plan: MixturePlan) -> dict[str, Any]:
     """Target beside observed, by language and by source, in the mixture's unit."""
     kept = ("target", "observed", "tokens", "bytes", "epochs")
     rows = {f"{row.language}/{row.source}".rstrip("/"): row for row in [*plan.languages, *plan.sources]}
@@ -314,7 +314,7 @@ def _old_rows(config: PretrainConfig) -> int:
     Raises:
         BllossomError: nobody wrote that down.
     """
-    rows_before = told_rows(config.model) if isinstance(config.model, str) else {}
+    rows_before = recorded_rows(config.model) if isinstance(config.model, str) else {}
     if "old_rows" not in rows_before:
         raise BllossomError(
             "trainable: new_rows needs a model that `bllossom expand` made, or one trained from it: the manifest knows "

@@ -14,7 +14,7 @@ from bllossom.config import InputPath, Source, is_hub_id
 from bllossom.console import say
 from bllossom.instructions.dataset import Examples, epoch_order, load_examples
 from bllossom.instructions.template import CHAT_TEMPLATE
-from bllossom.model.folder import told_rows
+from bllossom.model.folder import recorded_rows
 from bllossom.tokenizer.files import copy_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines.lora import add_adapters, check_base
@@ -152,7 +152,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         tokenizer.save_pretrained(folder)
         copy_tokenizer(Path(config.model), folder)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return told_rows(config.model) | figures | figures_of(state)
+    return recorded_rows(config.model) | figures | figures_of(state)
 
 
 def _list_too_long(examples: Examples, folder: Path) -> None:

@@ -24,7 +24,7 @@ from bllossom.training.planning.footprint import (
     Activations,
     Footprint,
     ModelSize,
-    Step,
+    StepShape,
     Strategy,
     count_activations,
     footprint,
@@ -257,7 +257,7 @@ def _choices(
             def memory(
                 micro_batch: int, strategy: Strategy = strategy, checkpointing: bool = checkpointing
             ) -> Footprint:
-                step = Step(
+                step = StepShape(
                     block_size=config.block_size,
                     micro_batch=micro_batch,
                     accumulation=config.blocks_per_step() // gpus // micro_batch,
