@@ -63,9 +63,9 @@ class AdapterMerge:
     scale: float
 
     def __post_init__(self) -> None:
-        there = {tensor.name: tensor for shard in self.base.shards for tensor in shard.tensors}
+        by_name = {tensor.name: tensor for shard in self.base.shards for tensor in shard.tensors}
         for tensor in self.adapter.tensors:
-            target = there.get(self.target(tensor.name))
+            target = by_name.get(self.target(tensor.name))
             if target is None:
                 raise BllossomError(
                     f"{self.adapter.path}: {tensor.name} belongs to nothing in {self.base.folder}; name the base that "
@@ -199,11 +199,11 @@ def _base_of(config: MergeAdapterConfig) -> str:
 def _check_fingerprint(adapter: Path, base: Path) -> None:
     """Refuse another base than the adapter's manifest names; an adapter without one is checked by its shapes alone."""
     manifest = read_manifest(adapter)
-    told = manifest.inputs.get("model") if manifest else None
-    if told is not None and told != (found := fingerprint(base)):
+    recorded = manifest.inputs.get("model") if manifest else None
+    if recorded is not None and recorded != (found := fingerprint(base)):
         raise BllossomError(
-            f"{adapter} was trained on a base with the fingerprint {told[:16]}, {base} has {found[:16]}; name the base "
-            "that it was trained on with model="
+            f"{adapter} was trained on a base with the fingerprint {recorded[:16]}, {base} has {found[:16]}; name the "
+            "base that it was trained on with model="
         )
 
 

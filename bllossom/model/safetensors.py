@@ -81,8 +81,8 @@ def read_shard(path: Path) -> WeightShard:
         raise BllossomError(f"{path} has {size:,} bytes, its header says {end:,}: it is cut short or damaged; {again}")
     for tensor in tensors:
         if tensor.bytes == 0:
-            told = f"{path}: {tensor.name} is empty {tensor.shape}, as when ZeRO-3 saves without gathering"
-            raise BllossomError(f"{told}; save the model again with stage3_gather_16bit_weights_on_model_save")
+            message = f"{path}: {tensor.name} is empty {tensor.shape}, as when ZeRO-3 saves without gathering"
+            raise BllossomError(f"{message}; save the model again with stage3_gather_16bit_weights_on_model_save")
         expected = math.prod(tensor.shape) * ITEM_BYTES.get(tensor.dtype, 0)
         if expected not in (0, tensor.bytes):
             raise BllossomError(

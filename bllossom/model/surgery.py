@@ -49,14 +49,14 @@ class SurgeryPlan:
         for name in self.matrices:
             rows = self.checkpoint.find(name)[1].shape[0]
             if rows != stated:
-                told = f"{folder}: {name} has {rows:,} rows, config.json's vocab_size is {stated}"
-                raise BllossomError(f"{told}; correct the one that is wrong")
+                message = f"{folder}: {name} has {rows:,} rows, config.json's vocab_size is {stated}"
+                raise BllossomError(f"{message}; correct the one that is wrong")
             if pieces.base > rows:
-                told = f"{folder}: its tokenizer has {pieces.base:,} pieces, {name} only {rows:,} rows"
-                raise BllossomError(f"{told}; put the tokenizer the model was trained with into its folder")
+                message = f"{folder}: its tokenizer has {pieces.base:,} pieces, {name} only {rows:,} rows"
+                raise BllossomError(f"{message}; put the tokenizer the model was trained with into its folder")
             if pieces.rows < rows:
-                told = f"{self.tokenizer} has {pieces.rows:,} rows, the model {rows:,}: none may be lost"
-                raise BllossomError(f"{told}; set merge-vocab's pad_to_multiple_of so that there are as many")
+                message = f"{self.tokenizer} has {pieces.rows:,} rows, the model {rows:,}: none may be lost"
+                raise BllossomError(f"{message}; set merge-vocab's pad_to_multiple_of so that there are as many")
 
     @property
     def matrices(self) -> dict[str, Method]:
@@ -160,8 +160,8 @@ def _growth(plan: SurgeryPlan, name: str, method: Method) -> Growth:
     if method == "subword-first" and pieces.new:
         first, share = commonest_first(pieces.spellings)
         if share > 0.5:
-            told = f"{side}: the base's id {first} begins {share:.0%} of the new pieces, and subword-first gives all"
-            say(f"{told} of them its row: the model starts without telling them apart; subword-mean does not")
+            message = f"{side}: the base's id {first} begins {share:.0%} of the new pieces, and subword-first gives all"
+            say(f"{message} of them its row: the model starts without telling them apart; subword-mean does not")
     return Growth(pieces.base, pieces.rows, new)
 
 
@@ -176,8 +176,8 @@ def _link(source: Path, target: Path) -> bool:
 def _check_room(needed: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
-        told = f"{folder.parent} has {free / 1e9:.2f} GB free, the expanded model needs {needed / 1e9:.2f} GB"
-        raise BllossomError(f"{told}; free some room, or choose an output on the base model's own file system")
+        message = f"{folder.parent} has {free / 1e9:.2f} GB free, the expanded model needs {needed / 1e9:.2f} GB"
+        raise BllossomError(f"{message}; free some room, or choose an output on the base model's own file system")
 
 
 def _new_config(plan: SurgeryPlan) -> dict[str, Any]:

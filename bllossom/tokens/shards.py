@@ -165,13 +165,13 @@ def open_shard(folder: Path, record: ShardRecord, dtype: str) -> TokenShard:
     path, table = folder / f"{record.file}.tokens", folder / f"{record.file}.documents.npy"
     kind = np.dtype(dtype).newbyteorder("<")
     try:
-        whole = path.stat().st_size == record.tokens * kind.itemsize and edge_checksum(path) == record.checksum
+        agrees = path.stat().st_size == record.tokens * kind.itemsize and edge_checksum(path) == record.checksum
         documents = np.load(table, mmap_mode="r") if record.documents else np.empty((0, 2), np.uint32)
-        whole = whole and documents.shape == (record.documents, 2) and documents.dtype == np.uint32
-        whole = whole and _agrees(documents, record)
+        agrees = agrees and documents.shape == (record.documents, 2) and documents.dtype == np.uint32
+        agrees = agrees and _agrees(documents, record)
     except (OSError, ValueError, EOFError):
-        whole = False
-    if not whole:
+        agrees = False
+    if not agrees:
         raise BllossomError(
             f"{path} is missing or damaged; bllossom verify {folder} lists all, prepare --force makes anew"
         )

@@ -280,8 +280,8 @@ def _model(config: PretrainConfig, source: str | InitModel, pieces: int) -> PreT
 def _disk_need(config: PretrainConfig, model: PreTrainedModel, phases: Sequence[Trainable]) -> DiskNeed:
     """Of all phases: what the first one writes is there until the last one ends."""
     most = max(parameter_count(trained_weights(model, trainable)) for trainable in phases)
-    whole = parameter_count(model.parameters())
-    return disk_need(config, strategy_of(config), trained=most, parameters=whole, phases=len(phases))
+    parameters = parameter_count(model.parameters())
+    return disk_need(config, strategy_of(config), trained=most, parameters=parameters, phases=len(phases))
 
 
 def _sizes(model: PreTrainedModel) -> dict[str, int]:

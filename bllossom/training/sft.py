@@ -136,8 +136,8 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     model = load_model(config.model, config)
     if config.lora is not None:
         add_adapters(model, config.lora, config.seed)
-    trained, whole = parameter_count(trained_weights(model, "all")), parameter_count(model.parameters())
-    check_disk(folder, disk_need(config, strategy_of(config), trained=trained, parameters=whole, phases=1))
+    trained, parameters = parameter_count(trained_weights(model, "all")), parameter_count(model.parameters())
+    check_disk(folder, disk_need(config, strategy_of(config), trained=trained, parameters=parameters, phases=1))
     state = train_segment(
         Run(config, folder, ranks, _run_inputs(config)),
         model,
