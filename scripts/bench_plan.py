@@ -26,7 +26,7 @@ from bllossom.memory import peak_rss_bytes, reset_peak_rss
 from bllossom.tokens.mixture import MixtureConfig
 from bllossom.tokens.shards import read_index
 from bllossom.training.models import InitModel, LlamaShape, llama_config
-from bllossom.training.planning.footprint import Step as PlannedStep
+from bllossom.training.planning.footprint import StepShape as PlannedStep
 from bllossom.training.planning.footprint import count_activations, footprint, heap_gaps, model_size
 from bllossom.training.planning.plan import RunPlan, make_plan
 from bllossom.training.planning.plan_report import memory_table

@@ -21,7 +21,7 @@ EXAMPLES = 40
 
 
 @dataclass(frozen=True)
-class Merge:
+class MergedVocabulary:
     """The three vocabularies, and how the third came about."""
 
     base: ModelProto
@@ -31,7 +31,7 @@ class Merge:
 
 
 def measure(
-    merge: Merge,
+    merge: MergedVocabulary,
     documents: Mapping[str, Sequence[str]],
     words: Mapping[str, Counter[str]],
     proof: Proof,
@@ -120,7 +120,7 @@ def _list(pieces: Sequence[str]) -> dict[str, Any]:
 
 
 def _measure_language(
-    merge: Merge,
+    merge: MergedVocabulary,
     encoders: Mapping[str, sentencepiece.SentencePieceProcessor],
     texts: Sequence[str],
     words: Counter[str],

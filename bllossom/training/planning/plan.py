@@ -24,7 +24,7 @@ from bllossom.training.planning.footprint import (
     Activations,
     Footprint,
     ModelSize,
-    Step,
+    StepShape,
     Strategy,
     count_activations,
     footprint,
@@ -163,7 +163,7 @@ def _parts(config: PretrainConfig) -> list[tuple[Trainable, int]]:
     """What trains, and for how many steps: phase by phase."""
     if not config.phases:
         return [(config.trainable, config.total_steps())]
-    return [(trainable, segment.steps) for segment, trainable in config.segments()]
+    return [(segment.trainable, segment.steps) for segment in config.segments()]
 
 
 def _mean_flops(parts: Sequence[tuple[Trainable, int]], size: ModelSize, block_size: int) -> float:
@@ -257,7 +257,7 @@ def _choices(
             def memory(
                 micro_batch: int, strategy: Strategy = strategy, checkpointing: bool = checkpointing
             ) -> Footprint:
-                step = Step(
+                step = StepShape(
                     block_size=config.block_size,
                     micro_batch=micro_batch,
                     accumulation=config.blocks_per_step() // gpus // micro_batch,

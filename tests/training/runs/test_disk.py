@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bllossom.errors import BllossomError, Stopped
+from bllossom.training.block_rows import BlockRows
 from bllossom.training.engines.rows import Row
-from bllossom.training.pretrain import BlockRows, PretrainConfig, pretrain
+from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.runs import checkpoints, disk
 from bllossom.training.runs.disk import PHASES, checkpoint_bytes, disk_need, strategy_of
 from tests.fixtures.command_runs import partial_of
