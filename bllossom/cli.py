@@ -24,6 +24,12 @@ Overrides = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and what would happen.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace another result at the output.")]
+Preview = Annotated[
+    int | None,
+    typer.Option("--preview", min=1, metavar="N", help="Show N examples as training will see them, and end."),
+]
+Packed = Annotated[bool, typer.Option("--packed", help="With --preview: rows as they are packed.")]
+Json = Annotated[bool, typer.Option("--json", help="With --preview: one JSON object a line.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of expected errors too.")]
 
 
@@ -36,7 +42,8 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     for name, stage in pipeline.STAGES.items():
-        app.command(name, help=stage.summary)(_stage_command(stage))
+        command = _previewing_command(stage) if stage.previews else _stage_command(stage)
+        app.command(name, help=stage.summary)(command)
     app.command("run")(run)
     app.command("plan")(plan)
     app.command("verify")(verify)
@@ -61,6 +68,29 @@ def _stage_command(stage: pipeline.Stage) -> Any:
             if os.environ.get("RANK", "0") == "0":  # the other ranks of a training have nothing to add
                 typer.echo(summary.figures(manifest))
                 typer.echo(loaded.config.output)
+
+    return command
+
+
+def _previewing_command(stage: pipeline.Stage) -> Any:
+    run_stage = _stage_command(stage)
+
+    def command(
+        config: ConfigFile = None,
+        overrides: Overrides = None,
+        dry_run: DryRun = False,
+        preview: Preview = None,
+        packed: Packed = False,
+        as_json: Json = False,
+        force: Force = False,
+        debug: Debug = False,
+    ) -> None:
+        if preview is None:
+            run_stage(config, overrides, dry_run, force, debug)
+            return
+        with _expected_errors(debug):
+            loaded = load_config(stage.config(), config, overrides or ())
+            stage.preview(loaded.config, preview, packed=packed, as_json=as_json, emit=typer.echo)
 
     return command
 

@@ -1,6 +1,7 @@
 """Models in, models out: plain Hugging Face folders, with the tokenizer beside the weights."""
 
 import importlib.util
+from contextlib import nullcontext
 from typing import Annotated, TypeVar
 
 import torch
@@ -42,8 +43,9 @@ def init_model(shape: LlamaShape, rows: int, seed: int) -> PreTrainedModel:
     return LlamaForCausalLM(llama_config(shape, rows))
 
 
-def load_model(source: str, config: TrainingConfig) -> PreTrainedModel:
-    """A causal language model: fp32 on the CPU, bf16 where the engine keeps fp32 masters, in parts under ZeRO-3.
+def load_model(source: str, config: TrainingConfig, *, whole: bool = False) -> PreTrainedModel:
+    """A causal language model: fp32 on the CPU, bf16 where the engine keeps fp32 masters, in parts under ZeRO-3
+    unless it is wanted `whole`.
 
     Raises:
         BllossomError: it cannot be had.
@@ -51,7 +53,7 @@ def load_model(source: str, config: TrainingConfig) -> PreTrainedModel:
     disable_progress_bar()
     masters_apart = config.deepspeed is not None and config.bf16
     try:
-        with partitioned_loading(config):
+        with nullcontext() if whole else partitioned_loading(config):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 source, dtype=torch.bfloat16 if masters_apart else torch.float32
             )

@@ -21,13 +21,10 @@ from bllossom.instructions.messages import Conversation
 from bllossom.instructions.reading import Instructions, InstructionSource, read_instructions
 from bllossom.model.folder import recorded_rows
 from bllossom.tokenizer.load import load_tokenizer
-from bllossom.training.chat_files import stop_at, write_tokenizer
 from bllossom.training.engines.deepspeed_engine import offloads_gradients
 from bllossom.training.engines.lora import add_adapters, check_base
 from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.optimization import trained_weights
-from bllossom.training.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
-from bllossom.training.instruction_data import files_of, list_left_out, window_of
 from bllossom.training.models import check_kernels, load_model, resolve_here
 from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
 from bllossom.training.ranks.device import device_here
@@ -38,8 +35,11 @@ from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, fig
 from bllossom.training.runs.steps import EvenSteps, StepSource
 from bllossom.training.runs.train_segment import parameter_count, train_segment
 from bllossom.training.runs.validation import mean_loss
-from bllossom.training.samples import write_samples
 from bllossom.training.settings import LearningRate, TrainingConfig
+from bllossom.training.tuning.chat_files import stop_at, write_tokenizer
+from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
+from bllossom.training.tuning.instruction_data import files_of, list_left_out, window_of
+from bllossom.training.tuning.samples import write_samples
 
 LIMA_TOKENS = 2048
 

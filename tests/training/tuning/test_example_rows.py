@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from bllossom.instructions.formats.format import Example
 from bllossom.training.engines.loss import GroupLoss, loss_inputs
 from bllossom.training.engines.rows import IGNORED, collate
-from bllossom.training.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
 from bllossom.training.ranks.ranks import Ranks
+from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 100,

@@ -9,6 +9,7 @@ from transformers import AutoConfig
 
 from bllossom.artifacts import LOGS
 from bllossom.instructions.dataset import Examples
+from bllossom.instructions.preferences import PreferenceSource
 from bllossom.instructions.reading import InstructionSource
 from bllossom.text.rows import locate_rows
 
@@ -22,7 +23,7 @@ def window_of(model: str) -> int | None:
     return None if found is None else int(found)
 
 
-def files_of(data: Sequence[InstructionSource]) -> dict[str, Path]:
+def files_of(data: Sequence[InstructionSource | PreferenceSource]) -> dict[str, Path]:
     """The files of every source, by names that tell their order."""
     inputs: dict[str, Path] = {}
     for index, source in enumerate(data):
