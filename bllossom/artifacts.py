@@ -3,8 +3,8 @@
     runs/demo/vocab/                 published: renamed into place at the very end
     runs/demo/vocab.partial-3f9c…/   being made, or left by a kill; the same command goes on in it
 
-The payload is every file but manifest.json, the card README.md and what lies below logs/. It is the same, byte for byte,
-for the same config and inputs: times, dates and host names belong into logs/.
+The payload is every file but manifest.json, the card README.md and what lies below logs/. It is the same, byte for
+byte, for the same config and inputs: times, dates and host names belong into logs/.
 """
 
 import contextlib

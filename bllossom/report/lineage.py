@@ -44,9 +44,7 @@ def read_lineage(folder: Path) -> Lineage | None:
     at: str | None = str(folder)
     while at is not None and (manifest := _manifest(at)) is not None:
         manifests.append(manifest)
-        at = _beside(folder.parent, manifest) or next(
-            (found for key in MODEL_KEYS if isinstance(found := manifest.config.get(key), str)), None
-        )
+        at = next((str(found) for key in MODEL_KEYS if (found := _input(folder.parent, manifest, key))), None)
     if not manifests:
         return None
     languages = [name for each in manifests for name in (each.config.get("mixture") or {}).get("weights", {})]
@@ -56,7 +54,7 @@ def read_lineage(folder: Path) -> Lineage | None:
         origin=str(at or ""),
         origin_licence=stated_licence(Path(at) / CARD) if at is not None else "",
         languages=tuple(sorted(set(languages))),
-        sources=tuple(source for manifest in reversed(manifests) for source in _sources(manifest)),
+        sources=tuple(source for manifest in reversed(manifests) for source in _sources(folder.parent, manifest)),
     )
 
 
@@ -64,12 +62,16 @@ def _manifest(source: str) -> Manifest | None:
     return read_manifest(Path(source)) if Path(source).is_dir() else None
 
 
-def _beside(run: Path, manifest: Manifest) -> str | None:
-    wanted = {manifest.inputs.get(key) for key in MODEL_KEYS} - {None}
+def _input(run: Path, manifest: Manifest, key: str) -> str | None:
+    """Where an input of a stage lies now: in the run, under its fingerprint, or where its config says."""
+    stated = manifest.config.get(key)
+    if not isinstance(stated, str):
+        return None
     for path in sorted(run.iterdir()):
-        if path.is_dir() and (found := read_manifest(path)) is not None and found.fingerprint in wanted:
+        found = read_manifest(path) if path.is_dir() else None
+        if found is not None and found.fingerprint == manifest.inputs.get(key):
             return str(path)
-    return None
+    return stated
 
 
 def stated_licence(card: Path) -> str:
@@ -82,8 +84,8 @@ def stated_licence(card: Path) -> str:
     return str(found.get("license_name") or found.get("license") or "") if isinstance(found, dict) else ""
 
 
-def _sources(manifest: Manifest) -> Iterator[TextSource]:
-    if isinstance(tokens := manifest.config.get("tokens"), str):
+def _sources(run: Path, manifest: Manifest) -> Iterator[TextSource]:
+    if (tokens := _input(run, manifest, "tokens")) is not None:
         report = _read(Path(tokens) / "report.json")
         used = manifest.config.get("mixture", {}).get("weights", {})
         for name, found in report.get("sources", {}).items():

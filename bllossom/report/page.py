@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -53,7 +54,7 @@ def render(title: str, sections: Sequence[Section], *, refresh_seconds: int | No
     """
     try:
         import jinja2
-        import vl_convert
+        import vl_convert  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"report: {error.name} is not installed; pip install 'bllossom[report]'") from error
     assets = files("bllossom.report") / "assets"
@@ -67,7 +68,7 @@ def render(title: str, sections: Sequence[Section], *, refresh_seconds: int | No
         sections=sections,
         style=(assets / "page.css").read_text(encoding="utf8"),
         script=(assets / "page.js").read_text(encoding="utf8"),
-        vega=vl_convert.javascript_bundle(_VEGA) if charts else "",
+        vega=_vega() if charts else "",
         specs=_script_json([chart.spec for chart in charts]),
         chart_number={id(chart): number for number, chart in enumerate(charts)},
         id=id,
@@ -75,7 +76,12 @@ def render(title: str, sections: Sequence[Section], *, refresh_seconds: int | No
     )
 
 
-_VEGA = "window.vegaEmbed = vegaEmbed;"  # what of the bundle the page's script calls
+@cache
+def _vega() -> str:
+    """Vega, Vega-Lite and vega-embed as one script, which takes a second to make."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")  # all that the page's script calls
 
 
 def _is(kind: type) -> Callable[[Cell], bool]:
