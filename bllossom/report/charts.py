@@ -50,7 +50,7 @@ def line_chart(
         _by_x(thinned),
         "" if sum(map(len, series.values())) == len(rows) else f"every n-th point, {MOST_POINTS} of a line at most",
     )
-    return Chart(title, chart.to_dict(), table)
+    return Chart(title, chart.to_dict(validate=False), table)
 
 
 def bar_chart(title: str, y_title: str, groups: Sequence[str], series: Mapping[str, Sequence[Cell]]) -> Chart:
@@ -81,7 +81,7 @@ def bar_chart(title: str, y_title: str, groups: Sequence[str], series: Mapping[s
     body: list[list[Cell]] = [
         [group, *(cells[place] for cells in series.values())] for place, group in enumerate(groups)
     ]
-    return Chart(title, chart.to_dict(), Table(["", *series], body))
+    return Chart(title, chart.to_dict(validate=False), Table(["", *series], body))
 
 
 def _colour(names: list[str]) -> Any:
