@@ -37,19 +37,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make(model: Path, tmp_path: Path) -> Make:
-    """`make(name, key=value, …)`: a config over 40 pairs; upwards is better than downwards."""
+    """`make(name, key=value, …)`: a config over 40 pairs; an answer in ones is better than one in twos."""
     data = tmp_path / "pairs.jsonl"
-    up = [" ".join(map(str, range(n, n + 3))) for n in range(40)]
-    down = [" ".join(map(str, range(n + 2, n - 1, -1))) for n in range(40)]
     records = [
-        {"prompt": f"Count from {n}.", "chosen": c, "rejected": r}
-        for n, (c, r) in enumerate(zip(up, down, strict=True))
+        {
+            "prompt": f"Count from {n}.",
+            "chosen": f"{n} one" + " one" * (n % 3),
+            "rejected": f"{n} two" + " two" * (n % 2),
+        }
+        for n in range(40)
     ]
     data.write_text("".join(json.dumps(record) + "\n" for record in records))
 
     def config(name: str, **changes: object) -> DpoConfig:
         values = {"output": tmp_path / name, "model": str(model), "data": [data], "pairs_per_step": 8, "epochs": 2}
-        values |= {"learning_rate": {"peak": 0.003}, "micro_batch": 4, "checkpoint_every": 2, "gpus": 0}
+        values |= {"learning_rate": {"peak": 0.01}, "micro_batch": 4, "checkpoint_every": 2, "gpus": 0}
         values |= {"template": "plain", "beta": 0.1}
         return DpoConfig.model_validate(values | changes)
 
@@ -60,28 +62,29 @@ def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in log_lines(folder)]
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"loss": "ipo"}, {"sft_weight": 0.5}, {"lora": {"rank": 4, "alpha": 8}}], ids=str
-)
-def test_it_learns_what_is_preferred(changes: dict[str, Any], make: Make, tmp_path: Path) -> None:
-    if "lora" in changes:
-        pytest.importorskip("peft", reason="peft is not installed (pip install 'bllossom[lora]')")
-    manifest = dpo(make("tuned", **changes, epochs=6, holdout=0.25))
-    lines = log_lines(tmp_path / "tuned")
-    assert lines[0]["accuracy"] == 0.5  # the reference is the model itself
-    assert lines[0]["rewards/margin"] == pytest.approx(0, abs=1e-4)
-    assert lines[-1]["loss"] < lines[0]["loss"]
-    assert manifest.figures["heldout"]["accuracy"] > 0.7
-    assert manifest.figures["heldout_pairs"] == 10
-    assert verify(tmp_path / "tuned") == []
-    assert AutoTokenizer.from_pretrained(tmp_path / "tuned").chat_template
+def above_chance(accuracy: float, pairs: int) -> bool:
+    """Above the interval (95 %) of one half with so many pairs."""
+    return accuracy > 0.5 + 1.96 * (0.25 / pairs) ** 0.5
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_accuracy_on_held_out_pairs_goes_above_chance(seed: int, make: Make, tmp_path: Path) -> None:
-    manifest = dpo(make("tuned", epochs=6, holdout=0.25, seed=seed))
-    accuracy, pairs = manifest.figures["heldout"]["accuracy"], manifest.figures["heldout_pairs"]
-    assert accuracy > 0.5 + 1.96 * (0.25 / pairs) ** 0.5  # above the interval of chance with so many pairs
+    manifest = dpo(make("tuned", holdout=0.25, seed=seed))
+    lines = log_lines(tmp_path / "tuned")
+    assert lines[0]["accuracy"] == 0.5  # the reference is the model itself
+    assert lines[0]["rewards/margin"] == pytest.approx(0, abs=1e-4)
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert manifest.figures["heldout_pairs"] == 10
+    assert above_chance(manifest.figures["heldout"]["accuracy"], 10)
+    assert verify(tmp_path / "tuned") == []
+    assert AutoTokenizer.from_pretrained(tmp_path / "tuned").chat_template
+
+
+@pytest.mark.parametrize("changes", [{"loss": "ipo"}, {"sft_weight": 0.5, "lora": {"rank": 4, "alpha": 8}}], ids=str)
+def test_other_losses_and_adapters_learn_it_too(changes: dict[str, Any], make: Make) -> None:
+    if "lora" in changes:
+        pytest.importorskip("peft", reason="peft is not installed (pip install 'bllossom[lora]')")
+    assert above_chance(dpo(make("tuned", **changes, holdout=0.25)).figures["heldout"]["accuracy"], 10)
 
 
 def test_neither_micro_batches_nor_engines_move_the_loss(make: Make, tmp_path: Path) -> None:
