@@ -69,8 +69,7 @@ def measure_strengths(
     drawn = bootstrap(len(prompts), strengths, draws=draws, seed=seed)
     order = sorted(place, key=lambda name: -values[place[name]])
     return {
-        name: {"strength": float(values[place[name]]), "interval": interval_95(drawn[:, place[name]])}
-        for name in order
+        name: {"strength": float(values[place[name]]), "interval": interval_95(drawn[:, place[name]])} for name in order
     }
 
 

@@ -35,7 +35,7 @@ def cohens_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
 
 
 def krippendorffs_alpha(votes: Votes) -> float | None:
-    """Krippendorff's nominal α (Content Analysis, 2004, chapter 11); an item with one vote cannot agree and is left out."""
+    """Krippendorff's nominal α (Content Analysis, 2004, chapter 11), over the items that have two votes or more."""
     items: dict[str, Counter[str]] = {}
     for by_item in votes.values():
         for item, vote in by_item.items():

@@ -11,9 +11,7 @@ from bllossom.evaluation.judge.verdicts import Judged
 
 
 def judged(verdicts, start=0):
-    return [
-        Judged(str(number), {"ab": verdict, "ba": verdict}, 1, 1) for number, verdict in enumerate(verdicts, start)
-    ]
+    return [Judged(str(number), {"ab": verdict, "ba": verdict}, 1, 1) for number, verdict in enumerate(verdicts, start)]
 
 
 def test_two_models_by_hand():
