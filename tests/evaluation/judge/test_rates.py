@@ -107,7 +107,7 @@ def test_groups():
 
 def test_a_judge_of_length_alone_has_no_winner_at_equal_length():
     random = np.random.default_rng(0)
-    lengths = random.integers(20, 400, (300, 2)) + [60, 0]  # A is longer, and so wins more
+    lengths = random.integers(20, 400, (300, 2)) + np.array([60, 0])  # A is longer, and so wins more
     pairs = [
         Judged(str(number), {"ab": verdict, "ba": verdict}, int(a), int(b))
         for number, (a, b) in enumerate(lengths)
