@@ -10,18 +10,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from bllossom.artifacts import fingerprint
 from bllossom.config import Model, Source
-from bllossom.evaluation.answers.model import AnswerModel, Device
 from bllossom.evaluation.judge.prompt import JudgePrompt
 from bllossom.evaluation.judge.verdicts import Place, parse
 from bllossom.serving.client import Client, RequestFailedError, gather
 from bllossom.serving.endpoint import Endpoint, Message
 from bllossom.serving.log import AppendLog
+
+if TYPE_CHECKING:
+    from bllossom.evaluation.answers.model import AnswerModel
 
 
 class LocalJudge(Model):
@@ -33,7 +35,7 @@ class LocalJudge(Model):
     ] = None
     max_tokens: Annotated[int, Field(gt=0, description="tokens of one reply at most")] = 512
     batch_size: Annotated[int, Field(gt=0, description="replies made at once")] = 16
-    device: Annotated[Device, Field(description="auto: the GPU where there is one")] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: the GPU where there is one")] = "auto"
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ class _LocalAsker:
         return [self.known[key] for key in keys]
 
     def _answer(self, missing: Mapping[str, list[Message]]) -> None:
+        from bllossom.evaluation.answers.model import AnswerModel  # imports torch, which an endpoint does not need
+
         if self.model is None:
             self.model = AnswerModel.load(self.judge.model, self.judge.template, self.judge.device)
         keys = list(missing)

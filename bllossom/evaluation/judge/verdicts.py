@@ -34,16 +34,26 @@ class Judged:
     language: str | None = None
     wrong_language_a: bool = False
     wrong_language_b: bool = False
+    wrong_language_loses: bool = False
+    """Whether an answer in another language than its prompt loses to one that is not, whatever the verdicts say."""
 
     def outcome(self) -> Outcome:
         """A win, a tie or a loss where all orders say so; an error where one of them could not be read."""
         verdicts = set(self.by_order.values())
         if "error" in verdicts or not verdicts:
             return "error"
+        if self.wrong_language_loses and self.wrong_language_a != self.wrong_language_b:
+            return "lose" if self.wrong_language_a else "win"
         if len(verdicts) > 1:
             return "inconsistent"
         outcomes: Mapping[Verdict, Outcome] = {"a": "win", "b": "lose", "tie": "tie"}
         return outcomes[verdicts.pop()]
+
+    def preferred(self) -> Literal["a", "b"] | None:
+        """The answer that every order names, if there is one and the outcome does not say otherwise."""
+        sides: Mapping[Outcome, Literal["a", "b"]] = {"win": "a", "lose": "b"}
+        side = sides.get(self.outcome())
+        return side if set(self.by_order.values()) == {side} else None
 
     def flipped(self) -> bool:
         """Whether one order named A and the other B."""
