@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 from bllossom.config import is_hub_id
 from bllossom.console import progress
@@ -43,6 +44,7 @@ class AnswerModel:
         # Before the weights: a missing chat form is told at once.
         tokenizer = load_tokenizer(_tokenizer_of(source, base))
         form = chat_format(Path(template) if template and Path(template).is_file() else template, tokenizer)  # type: ignore[arg-type]
+        disable_progress_bar()
         try:
             # A GPU takes the weights as they are; on a CPU bf16 is slower than fp32, and less exact.
             placement: dict[str, Any] = (
