@@ -24,7 +24,9 @@ def save_model(folder: Path, seed: int, template: str | None) -> Path:
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = LlamaConfig(vocab_size=257, max_position_embeddings=WINDOW, initializer_range=0.3, **shape)
+    config = LlamaConfig(
+        vocab_size=257, max_position_embeddings=WINDOW, initializer_range=0.3, eos_token_id=256, **shape
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 
