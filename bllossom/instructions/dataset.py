@@ -1,5 +1,6 @@
 """Instruction files to examples: read, put into a chat format, and no longer than a model's rows."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -47,6 +48,27 @@ class Examples:
             "trimmed": sum(example.trimmed for example in self.items),
             "straddling_pieces": sum(example.straddling for example in self.items),
         }
+
+
+def hold_out(instructions: Instructions, share: float, seed: int) -> tuple[Instructions, list[Conversation]]:
+    """Keep a share of the conversations back: those to train on, and those held out, at least one.
+
+    Which ones follows from what they say and the seed, so that a duplicate is never on the other side.
+
+    Raises:
+        BllossomError: nothing would be left to train on.
+    """
+
+    def place(conversation: Conversation) -> bytes:
+        return hashlib.sha256(f"{seed} {conversation.messages}".encode()).digest()
+
+    places = sorted({place(conversation) for conversation in instructions.conversations})
+    held = set(places[: max(1, round(share * len(places)))])
+    kept = [conversation for conversation in instructions.conversations if place(conversation) not in held]
+    if not kept:
+        raise BllossomError(f"holdout: {share} of {len(places):,} conversations leaves none; lower it, or add data")
+    heldout = [conversation for conversation in instructions.conversations if place(conversation) in held]
+    return replace(instructions, conversations=kept), heldout
 
 
 def make_examples(

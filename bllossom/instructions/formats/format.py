@@ -18,6 +18,7 @@ class Example:
     source: str = ""  # "file:line"
     straddling: int = 0  # pieces half prompt and half answer, which carry no loss
     trimmed: bool = False  # white space at a message's edge was left away
+    language: str = ""
 
 
 class ChatFormat(Protocol):

@@ -123,6 +123,7 @@ class LayoutFormat:
             conversation.source,
             encoded.straddling,
             contents != [message.content for message in conversation.messages],
+            conversation.language,
         )
 
     def prompt(self, conversation: Conversation) -> list[int]:

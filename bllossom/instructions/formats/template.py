@@ -45,6 +45,7 @@ class TemplateFormat:
             np.array(encoded.supervised, np.bool_),
             conversation.source,
             encoded.straddling,
+            language=conversation.language,
         )
 
     def prompt(self, conversation: Conversation) -> list[int]:
