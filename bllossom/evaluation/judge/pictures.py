@@ -10,11 +10,13 @@ ROW, BAR, WIDTH, PADDING = 46, 26, 560, 16  # pixels
 CHARACTER = 7.6  # pixels of an average one at 13 px, to make room for names
 SMALLEST_LABEL = 26  # pixels that a number needs within its part
 STYLE = """
-text{font:13px system-ui,sans-serif;fill:#1d2129}
-.title{font-size:15px;font-weight:600}.in{fill:#fff;text-anchor:middle}.inconsistent-in{fill:#1d2129}
-.page{fill:#fff}.win{fill:#2f6db0}.tie{fill:#8a929c}.inconsistent{fill:#c9ced4}.lose{fill:#b4473a}
-@media (prefers-color-scheme:dark){text{fill:#e6e8eb}.page{fill:#16191d}.win{fill:#3f7fc4}.tie{fill:#6d757f}
-.inconsistent{fill:#454b53}.inconsistent-in{fill:#e6e8eb}.lose{fill:#bd5446}.in{fill:#fff}}
+.bars text{font:13px system-ui,sans-serif;fill:#1d2129}
+.bars .title{font-size:15px;font-weight:600}.bars .in{fill:#fff;text-anchor:middle}.bars .inconsistent-in{fill:#1d2129}
+.bars .page{fill:#fff}.bars .win{fill:#2f6db0}.bars .tie{fill:#757d87}.bars .inconsistent{fill:#c9ced4}
+.bars .lose{fill:#b4473a}
+@media (prefers-color-scheme:dark){.bars text{fill:#e6e8eb}.bars .page{fill:#16191d}.bars .win{fill:#3f7fc4}
+.bars .tie{fill:#6d757f}.bars .inconsistent{fill:#454b53}.bars .inconsistent-in{fill:#e6e8eb}.bars .lose{fill:#bd5446}
+.bars .in{fill:#fff}}
 """
 
 
@@ -23,7 +25,8 @@ def bars(title: str, rows: Sequence[tuple[str, Mapping[Outcome, int]]]) -> str:
     label = max(len(_name(name, counts)) for name, counts in rows) * CHARACTER + PADDING
     width, height = label + WIDTH + 2 * PADDING, 84 + ROW * len(rows)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}">',
+        '<svg xmlns="http://www.w3.org/2000/svg" class="bars" role="img" '
+        f'viewBox="0 0 {width:.0f} {height}" width="{width:.0f}">',
         f"<title>{escape(_told(title, rows))}</title><style>{STYLE}</style>",
         '<rect class="page" width="100%" height="100%"/>',
         f'<text class="title" x="{PADDING}" y="28">{escape(title)}</text>',

@@ -3,7 +3,8 @@
     {"id", "a", "b", "order": "ab" | "ba", "verdict": "a" | "b" | "tie", "voter", "time"}
 
 The sequence and the sides follow from the voter's name and the ids alone, so that a page that was killed goes on where
-it was. Each voter has A on the left in half of the pairs; about half of the voters in the one half, the rest in the other.
+it was. Each voter has A on the left in half of the pairs: about half of the voters in the one half, the others in the
+other.
 """
 
 import hashlib
