@@ -1,6 +1,7 @@
 """The stages by name, and a recipe: named steps in order, skipping what is already published and unchanged."""
 
 import importlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,20 @@ class Stage:
     function_name: str
     summary: str
     previews: str = ""  # the module that shows what training will see, where there is one
+    bare_key: str = ""
+    """The key, a list, that arguments of the command without a = belong to."""
 
     def config(self) -> type[StageConfig]:
         """The class of the stage's config."""
         return getattr(importlib.import_module(self.module), self.config_name)
+
+    def overrides(self, arguments: Sequence[str]) -> list[str]:
+        """Arguments of the command as `key=value`."""
+        bare = [argument for argument in arguments if "=" not in argument]
+        if not self.bare_key or not bare:
+            return list(arguments)
+        named = [argument for argument in arguments if "=" in argument]
+        return [f"{self.bare_key}={json.dumps(bare, ensure_ascii=False)}", *named]
 
     def run(self, config: StageConfig, *, force: bool) -> Manifest:
         """Run the stage and publish its output."""
@@ -64,6 +75,20 @@ STAGES: Mapping[str, Stage] = {
         "bllossom.model.merge_adapter", "MergeAdapterConfig", "merge_adapter", "Merge a LoRA adapter into its base."
     ),
     "eval": Stage("bllossom.evaluation.harness", "EvalConfig", "evaluate", "Score a model: tasks and bits per byte."),
+    "answers": Stage(
+        "bllossom.evaluation.answers.answers",
+        "AnswersConfig",
+        "answers",
+        "Let models answer a file of prompts.",
+        bare_key="models",
+    ),
+    "judge": Stage(
+        "bllossom.evaluation.judge.judge",
+        "JudgeConfig",
+        "judge",
+        "Have a judge say which of two models answers better.",
+        bare_key="answers",
+    ),
 }
 
 
