@@ -4,6 +4,7 @@ The model's own chat format builds the ids, so that what is typed never becomes 
 and keeps what came of it; at the prompt, /quit or Ctrl-D ends the program.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -69,16 +70,14 @@ class Talk:
         stops = stop_ids(self.model.model, self.model.tokenizer) | set(self.model.form.end_ids)
         decoding = Decoding(self.settings.max_tokens, self.settings.temperature, self.settings.top_p, stops)
         prompts = [Prompt(ids, self.settings.seed)]
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # what came of it is the answer
             list(generate(self.model.model, self.model.tokenizer, prompts, decoding, batch_size=1, on_token=hear))
-        except KeyboardInterrupt:
-            pass  # what came of it is the answer
         answer = self._text(said)
         if answer:  # a question without an answer has no place in the format
             self.messages = [*asked, {"role": "assistant", "content": answer}]
         return answer
 
-    def _text(self, ids: Sequence[int]) -> str:
+    def _text(self, ids: list[int]) -> str:
         text = self.model.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text).strip().rstrip("\ufffd")  # the first bytes of a character whose others are still to come
 
