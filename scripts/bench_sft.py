@@ -67,10 +67,12 @@ def examples(steps: int) -> list[Example]:
 def ours(rows: ExampleRows, count: int, packed: bool) -> dict[str, Any]:
     """The loop of `bllossom sft`: its steps, its engine."""
     values = {"output": "x", "model": "x/x", "data": ["x/x"], "gpus": 0, "precision": "fp32", "micro_batch": MICRO}
-    config = SftConfig.model_validate(values | {"examples_per_step": PER_STEP}).resolved("cpu", liger_installed=False)
+    config = SftConfig.model_validate(values | {"examples_per_step": PER_STEP, "packing": packed}).resolved(
+        "cpu", liger_installed=False
+    )
     model = init_model(SHAPE, PIECES, seed=0)
     prepare_for_training(model, config)
-    objective = CausalObjective([OUTPUTS])
+    objective = CausalObjective([OUTPUTS], one_row=packed)
     engine = PlainEngine(model, config, ranks.alone("cpu"), "all", objective)
     engine.training(True)
     steps: StepSource = EvenSteps(rows, PER_STEP, MICRO)

@@ -11,6 +11,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import partitioned_loading
 from bllossom.training.ranks.device import DeviceType, device_here
 from bllossom.training.settings import TrainingConfig
@@ -90,7 +91,8 @@ def _check_kernel(device: DeviceType, what: str, package: str, otherwise: str) -
 
 def prepare_for_training(model: PreTrainedModel, config: TrainingConfig) -> None:
     """Switch on what the config asks for in the model itself."""
-    model.set_attn_implementation(config.attention)
+    document_attention.register()
+    model.set_attn_implementation(config.attention_kernel())
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.liger:

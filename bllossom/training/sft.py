@@ -21,6 +21,7 @@ from bllossom.instructions.messages import Conversation
 from bllossom.instructions.reading import Instructions, InstructionSource, read_instructions
 from bllossom.model.folder import recorded_rows
 from bllossom.tokenizer.load import load_tokenizer
+from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import offloads_gradients
 from bllossom.training.engines.lora import add_adapters, check_base
 from bllossom.training.engines.objective import CausalObjective
@@ -107,6 +108,15 @@ class SftConfig(TrainingConfig):
         if self.patience is not None and not self.holdout:
             raise ValueError("patience: there is nothing to measure without held-out data; set holdout, as 0.05")
         return self
+
+    def attention_kernel(self) -> str:
+        """See TrainingConfig: packed rows are attended to example by example."""
+        return document_attention.NAME if self.one_row else self.attention
+
+    @property
+    def one_row(self) -> bool:
+        """Whether the rows of a micro-batch are put end to end."""
+        return self.packing and self.attention == "sdpa"
 
 
 def sft(config: SftConfig, *, force: bool = False) -> Manifest:
@@ -219,7 +229,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     state = train_segment(
         Run(config, folder, ranks, _run_inputs(config)),
         model,
-        CausalObjective([OUTPUTS], config.neftune_alpha),
+        CausalObjective([OUTPUTS], config.neftune_alpha, one_row=config.one_row),
         _steps(config, examples.items),
         Segment(steps, config.examples_per_step, config.learning_rate, total=steps),
         _watch(config, heldout, ranks, [math.ceil(per_epoch * epoch) for epoch in range(1, config.epochs + 1)]),
