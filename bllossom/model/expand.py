@@ -20,7 +20,8 @@ from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
 from bllossom.config import InputPath, Source, StageConfig, is_hub_id
-from bllossom.model.checkpoint import fetch, open_checkpoint
+from bllossom.errors import ConfigError
+from bllossom.model.checkpoint import Checkpoint, fetch, open_checkpoint
 from bllossom.model.initializers import Method
 from bllossom.model.pieces import compare_tokenizers
 from bllossom.model.surgery import SurgeryPlan, write_model
@@ -34,10 +35,14 @@ class ExpandConfig(StageConfig):
     model: Annotated[Source, Field(description="the base: a model's folder with its own tokenizer, or a hub id")]
     tokenizer: Annotated[InputPath, Field(description="merge-vocab's folder; the number of rows is in its manifest")]
     # The defaults are those with which Korean was learned best by docs/results/init.md.
-    input_init: Annotated[Method, Field(description="first values of the embedding's new rows")] = "random"
+    input_init: Annotated[
+        Method | None,
+        Field(description="first values of the embedding's new rows; null is random, subword-mean on a tied model"),
+    ] = None
     output_init: Annotated[
-        Method, Field(description="first values of the output matrix's new rows; a tied model has only input_init")
-    ] = "subword-mean"
+        Method | None,
+        Field(description="first values of the output matrix's new rows; null is subword-mean; not for a tied model"),
+    ] = None
     seed: Annotated[int, Field(description="of random, normal, and subword-mean's noise")] = 0
     dtype: Annotated[
         Literal["keep", "float32", "float16", "bfloat16"], Field(description="of all weights; keep is the base's")
@@ -56,6 +61,7 @@ def expand(config: ExpandConfig, *, force: bool = False) -> Manifest:
     """
     folder = fetch(config.model)
     plan = make_plan(config, folder)
+    config = config.model_copy(update={"input_init": plan.input_init, "output_init": plan.output_init})
     return publish(
         config,
         stage="expand",
@@ -67,16 +73,34 @@ def expand(config: ExpandConfig, *, force: bool = False) -> Manifest:
 
 def make_plan(config: ExpandConfig, folder: Path) -> SurgeryPlan:
     """Read the headers in the model's `folder` and both tokenizers, and check that they fit each other."""
+    checkpoint = open_checkpoint(folder)
+    input_init, output_init = _methods(config, checkpoint)
     return SurgeryPlan(
-        checkpoint=open_checkpoint(folder),
+        checkpoint=checkpoint,
         tokenizer=config.tokenizer,
         pieces=compare_tokenizers(folder, config.tokenizer),
-        input_init=config.input_init,
-        output_init=config.output_init,
+        input_init=input_init,
+        output_init=output_init,
         seed=config.seed,
         dtype=STORED_NAMES.get(config.dtype),
         link=config.link,
     )
+
+
+def _methods(config: ExpandConfig, checkpoint: Checkpoint) -> tuple[Method, Method | None]:
+    """The methods for the input's and the output's new rows, with what null stands for on this model.
+
+    Raises:
+        ConfigError: a method for the output matrix of a model that has no other than the input's.
+    """
+    if not checkpoint.tied:
+        return config.input_init or "random", config.output_init or "subword-mean"
+    if config.output_init is not None:
+        raise ConfigError(
+            f"output_init: one matrix serves both sides of {checkpoint.folder}; leave output_init out (null), and say "
+            "in input_init how its new rows begin"
+        )
+    return config.input_init or "subword-mean", None
 
 
 def dry_run(config: ExpandConfig) -> list[str]:

@@ -12,9 +12,6 @@ from transformers.utils.logging import disable_progress_bar
 from bllossom.artifacts import read_manifest
 from bllossom.errors import BllossomError
 
-CARRIED_FILES = ("generation_config.json", "LICENSE*", "NOTICE*", "USE_POLICY*")
-"""What a model folder carries beside weights, config and tokenizer."""
-
 
 def check_rows(source: str, model: PreTrainedModel, pieces: int) -> None:
     """Refuse a model that lacks rows for the tokens' pieces, or that has another number than its manifest says.
