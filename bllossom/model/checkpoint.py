@@ -1,7 +1,7 @@
 """A Hugging Face model folder as it lies on disk: its config, its safetensors shards, and its two matrices."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,9 @@ from bllossom.tokenizer.files import TOKENIZER_FILES
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 HEAD = "lm_head.weight"
-FETCHED = ["*.safetensors", "*.json", *TOKENIZER_FILES, *CARRIED_FILES]
+COMPANIONS = (*TOKENIZER_FILES, *CARRIED_FILES)
+"""What lies beside a model's config and weights."""
+FETCHED = ("*.safetensors", "*.json", *COMPANIONS)
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,9 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, config, index, shards)
 
 
-def fetch(model: str) -> Path:
-    """The local folder of a model: the folder itself, or a hub id's snapshot, downloaded if it is not here.
+def fetch(model: str, patterns: Sequence[str] = FETCHED) -> Path:
+    """The local folder of a model: the folder itself, or a hub id's snapshot with the files that match `patterns`,
+    downloaded if they are not here.
 
     Raises:
         BllossomError: no such folder, or the hub id is unknown, gated or cannot be reached.
@@ -163,7 +166,7 @@ def fetch(model: str) -> Path:
             raise BllossomError(f"model: there is no folder {model}; name a model's folder, or a hub id owner/name")
         return Path(model)
     try:
-        return Path(snapshot_download(model, allow_patterns=FETCHED))
+        return Path(snapshot_download(model, allow_patterns=list(patterns)))
     except GatedRepoError as error:
         message = (
             f"model: {model} is gated: accept its licence at https://huggingface.co/{model}, then run hf auth login"

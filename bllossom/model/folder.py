@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from bllossom.artifacts import read_manifest
@@ -55,9 +55,20 @@ def save_model(
     if missing := [name for name, weight in plain.named_parameters() if weight.is_meta]:
         raise BllossomError(f"{folder}: the engine gave no {', '.join(missing[:3])}; nothing is published")
     disable_progress_bar()
-    plain.generation_config = model.generation_config
+    plain.generation_config = _savable(model)
     plain.save_pretrained(folder)
     check_headers(folder, model.config.vocab_size)
+
+
+def _savable(model: PreTrainedModel) -> GenerationConfig:
+    """The model's generation settings; plain ones where transformers would refuse to write them (a temperature without
+    sampling, say): a stage that has the file itself carries it unchanged."""
+    settings = model.generation_config
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        return GenerationConfig.from_model_config(model.config)
+    return settings
 
 
 def check_headers(folder: Path, rows: int) -> None:

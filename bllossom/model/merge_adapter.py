@@ -18,13 +18,11 @@ from bllossom.config import InputPath, Source, StageConfig, is_hub_id
 from bllossom.console import progress
 from bllossom.errors import BllossomError
 from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from bllossom.model.carried import copy_carried
+from bllossom.model.carried import carry
 from bllossom.model.checkpoint import INDEX, check_written, fetch, open_checkpoint
 from bllossom.model.folder import recorded_rows
 from bllossom.model.merged_weights import MergedWeights
 from bllossom.model.safetensors import read_shard, rewrite
-from bllossom.tokenizer.chat_template import read_chat_template, write_chat_template
-from bllossom.tokenizer.files import copy_tokenizer, holds_tokenizer
 
 UNDERSTOOD = frozenset(
     {
@@ -102,10 +100,7 @@ def plan_merge(adapter: Path, base: Path) -> MergedWeights:
 
 
 def write_merged(merge: MergedWeights, adapter: Path, folder: Path) -> None:
-    """Write the merged model into `folder`, with the adapter's tokenizer, or the base's where it has none.
-
-    The chat template is the adapter's too, even where it has nothing else of a tokenizer.
-    """
+    """Write the merged model into `folder`, with the adapter's tokenizer, or the base's where it has none."""
     base = merge.base
     with progress("writing shards", total=len(base.shards)) as advance:
         for shard in base.shards:
@@ -115,10 +110,7 @@ def write_merged(merge: MergedWeights, adapter: Path, folder: Path) -> None:
     _write_json(base.folder / "config.json", folder, _new_settings(merge))
     if base.index is not None:
         _write_json(base.folder / INDEX, folder, _new_index(merge, folder))
-    copy_carried(base.folder, folder)
-    copy_tokenizer(adapter if holds_tokenizer(adapter) else base.folder, folder)
-    if template := read_chat_template(adapter) or read_chat_template(base.folder):
-        write_chat_template(folder, template)
+    carry(base.folder, [adapter, base.folder], folder)
     check_written(folder)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bllossom.console import progress, say
 from bllossom.errors import BllossomError
-from bllossom.model.carried import carried_files
+from bllossom.model.carried import carried_files, carry
 from bllossom.model.checkpoint import INDEX, Checkpoint, check_written
 from bllossom.model.initializers import Method, OldMatrix, commonest_first, initialize
 from bllossom.model.pieces import Pieces
@@ -29,7 +29,6 @@ from bllossom.model.safetensors import (
     output_dtype,
     rewrite,
 )
-from bllossom.tokenizer.chat_template import read_chat_template, write_chat_template
 from bllossom.tokenizer.files import tokenizer_files
 
 HEADER_BYTES = 1 << 20  # more than a shard's header or an index takes
@@ -98,7 +97,7 @@ class SurgeryPlan:
         return small + HEADER_BYTES * (len(shards) + 1) + sum(map(self.shard_bytes, shards))
 
     def small_files(self) -> list[Path]:
-        """What is copied as it is. The base's own tokenizer files stay behind: they would contradict the new ones."""
+        """What is copied as it is, beside the base's chat template."""
         return [*carried_files(self.checkpoint.folder), *tokenizer_files(self.tokenizer)]
 
 
@@ -131,12 +130,8 @@ def write_model(plan: SurgeryPlan, folder: Path) -> dict[str, Any]:
     _write_json(folder / "config.json", _new_config(plan))
     if plan.checkpoint.index is not None:
         _write_json(folder / INDEX, _new_index(plan))
-    for path in plan.small_files():
-        shutil.copyfile(path, folder / path.name)
-    # The base's ids mean what they did, so its template does too.
-    template = read_chat_template(plan.tokenizer) or read_chat_template(plan.checkpoint.folder)
-    if template:
-        write_chat_template(folder, template)
+    # The base's ids mean what they did, so its template does; the rest of its tokenizer would contradict the new one.
+    carry(plan.checkpoint.folder, [plan.tokenizer, plan.checkpoint.folder], folder)
     check_written(folder)
     return _figures(plan, linked=len(linked), copied=len(unchanged) - len(linked))
 

@@ -15,6 +15,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.model.checkpoint import refuse_wrapper
 from bllossom.tokens.shards import INDEX, read_index
 from bllossom.training.engines.optimization import Trainable
 from bllossom.training.flops import training_flops_per_token
@@ -128,6 +129,12 @@ def make_plan(
         )
     config = config.resolved("cuda", liger_installed=False)
     shape, hardware = shape_of(config, beside), GPUS[gpu]
+    window = getattr(shape, "max_position_embeddings", None)
+    if window is not None and config.block_size > window:
+        raise ConfigError(
+            f"block_size: {config.block_size:,} tokens are more than the model's window of {window:,}; set block_size "
+            f"to at most {window}"
+        )
     size = model_size(shape, config.lora)
     parts = _parts(config)
     most = max((trainable for trainable, _ in parts), key=size.trained)
@@ -197,19 +204,25 @@ def shape_of(config: PretrainConfig, beside: Path) -> PretrainedConfig:
 
 def _read_shape(source: str, spare: Path) -> PretrainedConfig:
     if (Path(source) / "config.json").is_file():
-        return AutoConfig.from_pretrained(source)
+        return _read_config(source)
     reason = "is not here yet"
     if is_hub_id(source):
         try:
-            return AutoConfig.from_pretrained(source)
+            return _read_config(source)
         except (OSError, ValueError) as error:
             reason = f"cannot be had from the hub ({str(error).splitlines()[0]})"
     if spare.is_file():
-        return AutoConfig.from_pretrained(spare)
+        return _read_config(str(spare))
     raise BllossomError(
         f"model: {source} {reason}; set model=FOLDER, a folder with its config.json (no weights are needed), or put "
         f"that file at {spare}"
     )
+
+
+def _read_config(source: str) -> PretrainedConfig:
+    config = AutoConfig.from_pretrained(source)
+    refuse_wrapper(source, config.to_dict())
+    return config
 
 
 def flops_per_token(size: ModelSize, block_size: int, trainable: Trainable = "all") -> float:

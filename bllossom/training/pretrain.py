@@ -16,8 +16,10 @@ from bllossom.artifacts import Manifest, fingerprint
 from bllossom.config import InputPath, Model, is_hub_id
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.model.carried import carry
+from bllossom.model.checkpoint import COMPANIONS, fetch
 from bllossom.model.folder import check_rows, recorded_rows
-from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
+from bllossom.tokenizer.files import holds_tokenizer
 from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.mixture import Mixture, MixtureConfig, MixturePlan, heldout_blocks
@@ -25,7 +27,15 @@ from bllossom.tokens.shards import INDEX, read_index
 from bllossom.training.block_rows import BlockRows, as_row, block_number
 from bllossom.training.engines.lora import adapter_parameters, add_adapters, check_base, load_adapter
 from bllossom.training.engines.optimization import Trainable, select_trainable, trained_weights
-from bllossom.training.models import InitModel, ModelSource, check_kernels, init_model, load_model, resolve_here
+from bllossom.training.models import (
+    InitModel,
+    ModelSource,
+    check_kernels,
+    check_window,
+    init_model,
+    load_model,
+    resolve_here,
+)
 from bllossom.training.planning.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
@@ -84,6 +94,12 @@ class PretrainConfig(TrainingConfig):
             raise ValueError(
                 f"global_batch {self.global_batch:,} tokens is not a multiple of block_size {self.block_size:,}; the "
                 f"nearest that fits is {nearest}"
+            )
+        allowed = self.mixture.max_epochs
+        if self.epochs and "max_epochs" in self.mixture.model_fields_set and allowed < self.epochs:
+            raise ValueError(
+                f"epochs: {self.epochs:g} are more than mixture.max_epochs {allowed:g} allows; set max_epochs to "
+                f"{self.epochs:g}, or leave it out"
             )
         if [bool(self.steps), bool(self.tokens_total), bool(self.epochs), bool(self.phases)].count(True) != 1:
             raise ValueError("give one of steps, tokens_total, epochs and phases")
@@ -157,6 +173,7 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
         inputs["model"] = Path(config.model)
     config.arithmetic(rank_count(config), 0)
     check_kernels(config, device_here(config.gpus))
+    check_window(config.model, config.block_size, "block_size")
     _check_tokenizer(config)
     if isinstance(config.model, str):
         check_base(config.model, config.lora)
@@ -167,13 +184,15 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
 
 def _check_tokenizer(config: PretrainConfig) -> None:
     """Refuse a model whose own tokenizer gives other ids than the tokens were made with."""
-    if isinstance(config.model, str) and tokenizer_files(Path(config.model)):
-        read_index(config.tokens, tokenizer_fingerprint(load_tokenizer(config.model)))
+    if isinstance(config.model, str) and holds_tokenizer(folder := fetch(config.model, COMPANIONS)):
+        read_index(config.tokens, tokenizer_fingerprint(load_tokenizer(folder)))
 
 
 def dry_run(config: PretrainConfig) -> list[str]:
     """The batch arithmetic, and, once the tokens are there, what the mixture would read."""
     config, steps = resolve_here(config), config.total_steps()
+    if isinstance(config.model, InitModel) or Path(config.model).is_dir():
+        check_window(config.model, config.block_size, "block_size")
     lines = [*config.arithmetic(rank_count(config), steps), config.computing(device_here(config.gpus))]
     if config.tokens.is_dir():
         lines += _plan(config, _open_mixture(config), steps).lines()
@@ -183,7 +202,7 @@ def dry_run(config: PretrainConfig) -> list[str]:
 def _open_mixture(config: PretrainConfig) -> Mixture:
     settings = config.mixture
     if config.epochs:
-        settings = settings.model_copy(update={"max_epochs": min(config.epochs, settings.max_epochs)})
+        settings = settings.model_copy(update={"max_epochs": config.epochs})
     return Mixture.open(config.tokens, settings, config.block_size, config.seed)
 
 
@@ -193,14 +212,15 @@ def _plan(config: PretrainConfig, mixture: Mixture, steps: int) -> MixturePlan:
 
 def _run_inputs(config: PretrainConfig) -> RunInputs:
     """What a checkpoint must have been made from (see checkpoints.RunInputs)."""
-    index = read_index(config.tokens)
+    index, mixture = read_index(config.tokens), config.mixture.model_dump()
+    mixture["max_epochs"] = max(mixture["max_epochs"], config.epochs or 0)
     fixed = {
         "tokens": fingerprint(config.tokens / INDEX)[:16],
         "tokenizer": index.tokenizer[:16],
         "block_size": str(config.block_size),
         "global_batch": str(config.global_batch),
         "precision": config.precision,
-        "mixture": f"{json.dumps(config.mixture.model_dump(), sort_keys=True)} seed {config.seed}",
+        "mixture": f"{json.dumps(mixture, sort_keys=True)} seed {config.seed}",
     }
     skipped = sorted(set(config.skip_blocks))
 
@@ -255,7 +275,9 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         ranks.wait()
         source = str(kept / "model")
     if ranks.first:
-        copy_tokenizer(config.tokens / "tokenizer", folder)
+        base = fetch(config.model, COMPANIONS) if isinstance(config.model, str) else None
+        # The ids are the same, but only the model's own files know of its templates and special tokens.
+        carry(base, [*filter(None, [base]), config.tokens / "tokenizer"], folder)
         for leftover in (CHECKPOINTS, PHASES):
             shutil.rmtree(folder / leftover, ignore_errors=True)
     rows_before = recorded_rows(config.model) if isinstance(config.model, str) else {}
@@ -266,7 +288,8 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
 
 def _model(config: PretrainConfig, source: str | InitModel, pieces: int) -> PreTrainedModel:
     if isinstance(source, InitModel):
-        return init_model(source.init, pieces, config.seed)
+        bos, eos = _edge_ids(config.tokens)
+        return init_model(source.init, pieces, config.seed, bos=bos, eos=eos)
     # With lora, what a phase leaves is an adapter on the same base.
     model = load_model(source if config.lora is None else str(config.model), config)
     check_rows(str(config.model), model, pieces)
@@ -275,6 +298,15 @@ def _model(config: PretrainConfig, source: str | InitModel, pieces: int) -> PreT
         if source != config.model:
             load_adapter(model, Path(source))
     return model
+
+
+def _edge_ids(tokens: Path) -> tuple[int | None, int | None]:
+    """The ids that begin and end a text: the tokenizer's, which prepare may have left out of the tokens."""
+    if holds_tokenizer(tokens / "tokenizer"):
+        tokenizer = load_tokenizer(tokens / "tokenizer")
+        return tokenizer.bos_token_id, tokenizer.eos_token_id
+    index = read_index(tokens)
+    return index.bos, index.eos
 
 
 def _disk_need(config: PretrainConfig, model: PreTrainedModel, phases: Sequence[Trainable]) -> DiskNeed:

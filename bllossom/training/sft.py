@@ -14,13 +14,15 @@ from bllossom.config import InputPath, Source, is_hub_id
 from bllossom.console import say
 from bllossom.instructions.dataset import Examples, epoch_order, load_examples
 from bllossom.instructions.template import CHAT_TEMPLATE
+from bllossom.model.carried import carry
+from bllossom.model.checkpoint import COMPANIONS, fetch
 from bllossom.model.folder import recorded_rows
-from bllossom.tokenizer.files import copy_tokenizer
+from bllossom.tokenizer.chat_template import write_chat_template
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines.lora import add_adapters, check_base
 from bllossom.training.engines.optimization import trained_weights
 from bllossom.training.engines.rows import IGNORED, Row
-from bllossom.training.models import check_kernels, load_model, resolve_here
+from bllossom.training.models import check_kernels, check_window, load_model, resolve_here
 from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
@@ -133,6 +135,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         for line in (_arithmetic(config, ranks.world), computing, ", ".join(f"{k} {v:,}" for k, v in figures.items())):
             say(line)
         _list_too_long(examples, folder)
+    check_window(config.model, max(len(example.ids) for example in examples.items), "max_tokens")
     model = load_model(config.model, config)
     if config.lora is not None:
         add_adapters(model, config.lora, config.seed)
@@ -148,9 +151,10 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         save_dtype=config.save_dtype,
     )
     if ranks.first:
-        tokenizer.chat_template = CHAT_TEMPLATE
         tokenizer.save_pretrained(folder)
-        copy_tokenizer(Path(config.model), folder)
+        base = fetch(config.model, COMPANIONS)
+        carry(base, [base], folder)
+        write_chat_template(folder, CHAT_TEMPLATE)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return recorded_rows(config.model) | figures | figures_of(state)
 
