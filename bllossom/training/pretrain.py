@@ -41,6 +41,7 @@ from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs, State
+from bllossom.training.runs.checksums import checksums_of
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
 from bllossom.training.runs.train_segment import parameter_count, train_segment
@@ -252,6 +253,7 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         last = segment is segments[-1]
         kept = folder / PHASES / str(segment.phase)
         if kept.is_dir():
+            _check_phase(kept, ranks)
             start, source = checkpoints.read_state(kept), str(kept / "model")
             continue
         model = _model(config, source, read_index(config.tokens).pieces)
@@ -269,9 +271,11 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
             save_dtype=config.save_dtype if last else "fp32",
             start=start,
         )
-        if not last and ranks.first:
-            (unfinished / checkpoints.STATE).write_text(start.model_dump_json())
-            checkpoints.finish(unfinished, kept)
+        if not last:
+            checksums = checksums_of(unfinished, ranks)
+            if ranks.first:
+                checkpoints.write_state(unfinished, start, checksums)
+                checkpoints.finish(unfinished, kept)
         ranks.wait()
         source = str(kept / "model")
     if ranks.first:
@@ -284,6 +288,19 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
     return (
         sizes | rows_before | {"tokens": steps * config.global_batch} | {"mixture": _shares(plan)} | figures_of(start)
     )
+
+
+def _check_phase(kept: Path, ranks: Ranks) -> None:
+    """Refuse what a phase left where it is not what was written.
+
+    Raises:
+        BllossomError: says what to remove.
+    """
+    if why := ranks.from_first(checkpoints.damage(kept) if ranks.first else None):
+        raise BllossomError(
+            f"{kept} is damaged ({why}); remove {kept.parent} and {kept.parent.parent / CHECKPOINTS} to train the "
+            "phases again"
+        )
 
 
 def _model(config: PretrainConfig, source: str | InitModel, pieces: int) -> PreTrainedModel:

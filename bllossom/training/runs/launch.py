@@ -81,6 +81,7 @@ def publish_trained(
     def build(folder: Path) -> dict[str, Any]:
         nonlocal training
         checkpoints.refuse_other_runs(folder, config.output, run_inputs)
+        checkpoints.set_damaged_aside(folder / CHECKPOINTS)
         if newest := checkpoints.newest(folder / CHECKPOINTS):
             checkpoints.check(newest, engine=config.engine_name(), ranks=world, inputs=run_inputs)
         mine.from_first(folder.absolute())  # the others train beside this rank

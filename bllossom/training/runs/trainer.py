@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,12 +114,24 @@ def _go_on(run: Run[TrainingConfig], engine: Engine, segment: Segment, start: St
     if checkpoint is not None:
         state = checkpoints.check(checkpoint, engine=engine.name, ranks=ranks.world, inputs=inputs)
         if state.phase == segment.phase:
-            engine.load(checkpoint / checkpoints.ENGINE)
+            _load(engine, checkpoint)
             if ranks.first:
                 say(f"going on after step {state.step} of {segment.total or segment.end}")
             return state.model_copy(update={"ranks": ranks.world})
     ours = {"phase": segment.phase, "engine": engine.name, "ranks": ranks.world, "inputs": dict(inputs(segment.first))}
     return start.model_copy(update=ours)
+
+
+def _load(engine: Engine, checkpoint: Path) -> None:
+    try:
+        engine.load(checkpoint / checkpoints.ENGINE)
+    except BllossomError:
+        raise
+    except Exception as error:  # whatever safetensors, pickle or DeepSpeed make of a file of before checksums
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BllossomError(
+            f"{checkpoint} cannot be loaded ({reason}); remove it to go on from an older one, or from the first step"
+        ) from error
 
 
 def dropout_seed(seed: int, step: int, rank: int) -> int:
