@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from transformers import PreTrainedModel
@@ -84,7 +84,12 @@ class PretrainConfig(TrainingConfig):
         Field(description="all weights, both embedding matrices, or the rows that expand added; adapters train beside"),
     ] = "all"
     evaluate_every: Annotated[
-        int | None, Field(gt=0, description="steps between held-out bits per byte; null measures at the end only")
+        Annotated[int, Field(gt=0, strict=True)] | Literal[False] | None,
+        Field(description="steps between held-out bits per byte; null measures at the end only, false never"),
+    ] = None
+    evaluate_tokens: Annotated[
+        int | None,
+        Field(gt=0, description="most held-out tokens scored of each language at a time; null scores all of them"),
     ] = None
     skip_blocks: Annotated[list[int], Field(description="blocks of the mixture to leave out, by number")] = []
 
@@ -246,7 +251,12 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
             say(line)
     rows = BlockRows(mixture, config.document_mask, config.skip_blocks)
     run = Run(config, folder, ranks, _run_inputs(config))
-    watch = Watch(_heldout(config), config.evaluate_every, row_tokens=config.block_size)
+    heldout = _heldout(config)
+    if ranks.first and heldout:
+        tokens = ", ".join(f"{language} {sum(row.supervised() for row in h.rows):,}" for language, h in heldout.items())
+        every = f"every {config.evaluate_every:,} steps and " if config.evaluate_every else ""
+        say(f"held-out tokens scored {every}at the end: {tokens}")
+    watch = Watch(heldout, config.evaluate_every or None, row_tokens=config.block_size)
     start, source = State(), config.model
     sizes: dict[str, int] = {}
     for segment in segments:
@@ -340,12 +350,14 @@ def _sizes(model: PreTrainedModel) -> dict[str, int]:
 
 
 def _heldout(config: PretrainConfig) -> dict[str, HeldOutRows]:
-    """The held-out rows of the mixture's languages, as far as prepare kept some back."""
+    """The held-out rows of the mixture's languages that are scored, as far as prepare kept some back."""
+    if config.evaluate_every is False:
+        return {}
     index = read_index(config.tokens)
     languages = sorted({source.language for source in index.sources if source.heldout} & config.mixture.weights.keys())
     found = {}
     for language in languages:
-        held = heldout_blocks(config.tokens, language, config.block_size)
+        held = heldout_blocks(config.tokens, language, config.block_size, most_tokens=config.evaluate_tokens)
         found[language] = HeldOutRows([as_row(block, document_mask=True) for block in held], held.bytes)
     return found
 

@@ -56,7 +56,16 @@ class TrainingConfig(StageConfig):
     execution_keys: ClassVar[frozenset[str]] = frozenset(
         {
             *("gpus", "processes", "deepspeed", "micro_batch", "loss_chunk", "gradient_checkpointing"),
-            *("attention", "liger", "compile", "checkpoint_every", "keep", "evaluate_every", "track"),
+            *(
+                "attention",
+                "liger",
+                "compile",
+                "checkpoint_every",
+                "keep",
+                "evaluate_every",
+                "evaluate_tokens",
+                "track",
+            ),
             "spike_factor",
         }
     )

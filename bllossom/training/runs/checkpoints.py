@@ -16,6 +16,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.tokens.shards import write_whole
 from bllossom.training.engines.engine import Engine
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checksums import checksums_of, first_difference, seal, unseal
@@ -42,6 +43,7 @@ class State(BaseModel):
     losses: dict[str, float] = {}  # of the last step, by group
     recent: list[float] = []  # losses of the last steps, for telling a spike
     heldout: dict[str, float] = {}  # bits per byte at this step, where they were measured
+    unscored: dict[str, float] = {}  # what the log says of this step, where its held-out text is still to be scored
     engine: str = ""
     ranks: int | Literal["any"] = 1
     # See RunInputs; checkpoints of before 0.2 call them "reads".
@@ -72,10 +74,17 @@ def save(folder: Path, state: State, engine: Engine, ranks: Ranks, keep: int) ->
     return complete
 
 
+def add_scores(folder: Path, state: State) -> None:
+    """Tell the checkpoint of this step, if there is one, what its held-out text scored."""
+    checkpoint = folder / f"step-{state.step:08d}"
+    if checkpoint.is_dir():
+        write_state(checkpoint, state, read_state(checkpoint).checksums)
+
+
 def write_state(folder: Path, state: State, checksums: dict[str, str]) -> None:
     """Write the state of a checkpoint whose other files have these checksums."""
     values = state.model_copy(update={"checksums": checksums}).model_dump(mode="json")
-    (folder / STATE).write_text(seal(values))
+    write_whole(folder / STATE, seal(values).encode())
 
 
 def finish(writing: Path, complete: Path) -> None:

@@ -54,6 +54,11 @@ class Watch:
     flops_per_token: float = 0.0
     matmul_limit: float = math.inf  # floating-point operations a second that all ranks together could do
 
+    def due(self, done: int, end: int) -> bool:
+        """Whether held-out text is scored after `done` steps of a segment that ends at `end`."""
+        every = self.evaluate_every is not None and done % self.evaluate_every == 0
+        return bool(self.heldout) and (done == end or every)
+
 
 def accumulation_of(rows_per_step: int, config: TrainingConfig, world: int, unit: str, size: int = 1) -> int:
     """Micro-batches of one rank in a step.

@@ -10,11 +10,9 @@ killed goes on from its checkpoint to the same weights, bit for bit.
 """
 
 import math
-import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +26,11 @@ from bllossom.training.engines.engine import Engine
 from bllossom.training.engines.loss import loss_inputs
 from bllossom.training.engines.optimization import learning_rate_at
 from bllossom.training.engines.rows import Row, RowSource, collate
+from bllossom.training.ranks.lifetime import stop_requests
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, State
-from bllossom.training.runs.log import memory_bytes, step_log
+from bllossom.training.runs.log import StepLog, memory_bytes, step_log
 from bllossom.training.runs.run import Run, Segment, Watch
 from bllossom.training.runs.validation import bits_per_byte
 from bllossom.training.settings import TrainingConfig
@@ -58,7 +57,7 @@ def train(
     `start` is the state that the phase before left.
 
     Raises:
-        Stopped: SIGTERM or Ctrl-C came; a checkpoint of the last whole step is saved.
+        Stopped: somebody asked to; a checkpoint of the last whole step is saved.
         BllossomError: the loss or the gradient is not finite, or the loss spikes; or the checkpoint is not this run's.
     """
     config, ranks = run.config, run.ranks
@@ -67,8 +66,10 @@ def train(
     engine.training(True)
     with (
         step_log(run.folder, config, ranks, done=state.step, steps=segment.total or segment.end) as log,
-        _stop_requests() as stopping,
+        stop_requests() as stopping,
     ):
+        if state.unscored:
+            state = _score(run, engine, segment, watch, state, log, stopping)
         for step in range(state.step, segment.end):
             started = time.monotonic()
             rows = rank_rows(source, step, segment.rows_per_step, config.micro_batch, ranks)
@@ -92,19 +93,56 @@ def train(
                     "losses": result.losses,
                     "recent": [*state.recent, result.loss][-SPIKE_WINDOW:],
                     "heldout": {},
+                    "unscored": {},
                     "inputs": dict(run.inputs(done)),
                 }
             )
-            if watch.heldout and (done == segment.end or (watch.evaluate_every and done % watch.evaluate_every == 0)):
-                held = bits_per_byte(engine, watch.heldout, ranks, config.micro_batch)
-                state = state.model_copy(update={"heldout": held})
-            log.write(done, _figures(state, result, rate, norm, seconds, loading, watch, ranks))
-            if (done % config.checkpoint_every == 0 and done < segment.end) or result.stop_asked:
+            figures = _figures(result, rate, norm, seconds, loading, watch, ranks)
+            due, last = watch.due(done, segment.end), done == segment.end
+            if due:
+                state = state.model_copy(update={"unscored": figures})
+            else:
+                log.write(done, figures)
+            # Before anything is scored, which may take longer than the steps did.
+            if result.stop_asked or (due if last else done % config.checkpoint_every == 0):
                 checkpoints.save(saved, state, engine, ranks, config.keep)
             if result.stop_asked:
-                of = f"{done} of {segment.total or segment.end}"
-                raise Stopped(f"stopped after step {of}, saved; to go on, run the same command")
+                raise _stopped(state, segment)
+            if due:
+                state = _score(run, engine, segment, watch, state, log, stopping)
     return state
+
+
+def _score(
+    run: Run[TrainingConfig],
+    engine: Engine,
+    segment: Segment,
+    watch: Watch,
+    state: State,
+    log: StepLog,
+    stopping: Callable[[], bool],
+) -> State:
+    """Score held-out text after a step that is due for it, and log the step with what it scored.
+
+    Raises:
+        Stopped: somebody asked to; a checkpoint of the step is saved, and scoring begins anew from it.
+    """
+    config, saved = run.config, run.folder / CHECKPOINTS
+    heldout = bits_per_byte(engine, watch.heldout, run.ranks, config.micro_batch, stopping)
+    if heldout is None:
+        checkpoints.save(saved, state, engine, run.ranks, config.keep)
+        raise _stopped(state, segment)
+    scores = {f"bits_per_byte/{language}": bits for language, bits in heldout.items()}
+    log.write(state.step, state.unscored | scores)
+    state = state.model_copy(update={"heldout": heldout, "unscored": {}})
+    if run.ranks.first:
+        checkpoints.add_scores(saved, state)
+    return state
+
+
+def _stopped(state: State, segment: Segment) -> Stopped:
+    of = f"{state.step} of {segment.total or segment.end}"
+    return Stopped(f"stopped after step {of}, saved; to go on, run the same command")
 
 
 def _go_on(run: Run[TrainingConfig], engine: Engine, segment: Segment, start: State) -> State:
@@ -200,7 +238,6 @@ def _bad_step(step: int, problem: str, source: RowSource, segment: Segment, save
 
 
 def _figures(
-    state: State,
     result: StepResult,
     rate: float,
     norm: float,
@@ -213,7 +250,6 @@ def _figures(
     return {
         "loss": result.loss,
         **{f"loss/{group}": loss for group, loss in result.losses.items()},
-        **{f"bits_per_byte/{language}": bits for language, bits in state.heldout.items()},
         "learning_rate": rate,
         "gradient_norm": norm,
         "tokens_per_second": round(speed, 1),
@@ -221,17 +257,3 @@ def _figures(
         "loading_share": round(loading / seconds, 4),
         "peak_memory_bytes": memory_bytes(ranks.device),
     }
-
-
-@contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGTERM or Ctrl-C came; the step under way is finished first."""
-    asked: list[int] = []
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in previous:
-        signal.signal(number, lambda received, _: asked.append(received))
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
