@@ -36,6 +36,21 @@ def recorded_rows(source: str | Path) -> dict[str, int]:
     return {name: figures[name] for name in ("rows", "old_rows") if name in figures}
 
 
+def old_rows(source: object) -> int:
+    """Rows that a model had before expand.
+
+    Raises:
+        BllossomError: nobody wrote that down.
+    """
+    recorded = recorded_rows(source) if isinstance(source, str | Path) else {}
+    if "old_rows" not in recorded:
+        raise BllossomError(
+            "trainable: new_rows needs a model that `bllossom expand` made, or one trained from it: the manifest knows "
+            "the rows"
+        )
+    return recorded["old_rows"]
+
+
 def save_model(
     model: PreTrainedModel, weights: Iterable[tuple[str, torch.Tensor]], folder: Path, dtype: str, *, writes: bool
 ) -> None:

@@ -1,6 +1,7 @@
 """Models in, models out: plain Hugging Face folders, with the tokenizer beside the weights."""
 
 import importlib.util
+from pathlib import Path
 from typing import Annotated, TypeVar, cast
 
 import torch
@@ -11,6 +12,9 @@ from transformers.utils.logging import disable_progress_bar
 from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.model.checkpoint import refuse_wrapper
+from bllossom.tokenizer.files import holds_tokenizer
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokens.shards import read_index
 from bllossom.training.engines.deepspeed_engine import partitioned_loading
 from bllossom.training.ranks.device import DeviceType, device_here
 from bllossom.training.settings import TrainingConfig
@@ -44,6 +48,16 @@ def init_model(
     are the ids that begin and end a text, where the tokenizer has such."""
     torch.manual_seed(seed)
     return LlamaForCausalLM(llama_config(shape, rows, bos=bos, eos=eos))
+
+
+def edge_ids(tokens: Path) -> tuple[int | None, int | None]:
+    """The ids that begin and end a text: those of the tokenizer in a tokens folder, or that prepare put around
+    documents where it kept no tokenizer; None where there is none."""
+    if holds_tokenizer(tokens / "tokenizer"):
+        tokenizer = load_tokenizer(tokens / "tokenizer")
+        return tokenizer.bos_token_id, tokenizer.eos_token_id
+    index = read_index(tokens)
+    return index.bos, index.eos
 
 
 def load_model(source: str, config: TrainingConfig) -> PreTrainedModel:
