@@ -123,6 +123,8 @@ def check_kernels(config: TrainingConfig, device: DeviceType) -> None:
     """
     if config.attention == "flash_attention_2":
         _check_kernel(device, "attention: flash_attention_2", "flash-attn", "set attention to sdpa")
+    if config.head_tf32 and device != "cuda":
+        raise ConfigError("head_tf32: needs a GPU; set head_tf32 to false")
     if config.liger:
         _check_kernel(device, "liger", "liger-kernel", "set liger to false")
 

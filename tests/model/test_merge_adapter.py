@@ -175,6 +175,19 @@ def test_adapter_of_pickled_weights_is_told_how_to_save_it_again(
         merge_adapter(MergeAdapterConfig(adapter=adapter, output=tmp_path / "merged"))
 
 
+def test_adapter_finds_its_base_from_another_folder(
+    settings: Settings, expanded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(expanded.parent)
+    changes = {"model": expanded.name, "lora": {"rank": 2, "alpha": 4}, "trainable": "embeddings", "steps": 1}
+    pretrain(PretrainConfig(**settings(tmp_path / "adapter", **changes)))
+    monkeypatch.chdir(tmp_path)
+    merge_adapter(MergeAdapterConfig(adapter=tmp_path / "adapter", output=tmp_path / "merged"))
+    moved = copy(tmp_path / "adapter", tmp_path / "moved", base_model_name_or_path="/nowhere/at/all")
+    with pytest.raises(BllossomError, match="was trained on /nowhere/at/all, which is not here; add model=FOLDER"):
+        merge_adapter(MergeAdapterConfig(adapter=moved, output=tmp_path / "other"))
+
+
 def test_rank_stabilised_scale(trained: tuple[Path, torch.Tensor], expanded: Path, tmp_path: Path) -> None:
     adapter = copy(trained[0], tmp_path / "adapter", use_rslora=True)
     merge_adapter(MergeAdapterConfig(adapter=adapter, output=tmp_path / "merged"))

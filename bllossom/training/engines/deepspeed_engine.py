@@ -89,7 +89,7 @@ class DeepSpeedEngine:
         self.name = str(config.deepspeed)
         self.model = model
         self.ranks = ranks
-        loss = GroupLoss(model, loss_chunk=config.loss_chunk, autocast=False)
+        loss = GroupLoss(model, loss_chunk=config.loss_chunk, autocast=False, tf32=config.head_tf32)
         if stage_of(settings) == 3:
             # The loss reads the head's weight outside the head's own forward: tell ZeRO-3 to gather it there.
             deepspeed.zero.register_external_parameter(loss, model.get_output_embeddings().weight)

@@ -63,7 +63,7 @@ class PlainEngine:
         self.ranks = ranks
         self.clip = config.optimizer.gradient_clip
         self.optimizer = make_optimizer(model, config.optimizer, trainable)
-        self.loss = GroupLoss(model, loss_chunk=config.loss_chunk, autocast=config.bf16)
+        self.loss = GroupLoss(model, loss_chunk=config.loss_chunk, autocast=config.bf16, tf32=config.head_tf32)
         self.trained = [weight for weight in model.parameters() if weight.requires_grad]
 
     def nats(self, inputs: tuple[Any, ...]) -> torch.Tensor:

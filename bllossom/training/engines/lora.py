@@ -115,9 +115,11 @@ def published_name(name: str) -> str:
 
 
 def _settings(model: PreTrainedModel, lora: Lora) -> dict[str, Any]:
+    base = Path(model.name_or_path)
     return {
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": model.name_or_path,
+        # A path that is found from other places, too: peft looks for it from wherever it is loaded.
+        "base_model_name_or_path": str(base.resolve()) if base.is_dir() else model.name_or_path,
         "r": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
