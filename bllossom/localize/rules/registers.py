@@ -78,7 +78,8 @@ def final_endings(reading: Reading, registers: Registers) -> list[Ended]:
 def _ends_sentence(text: str, end: int, following: Morpheme | None) -> bool:
     if following is None or "\n" in text[end : following.start]:
         return True
-    return following.tag in AFTER_ENDING and following.form not in (",", ":", "/", "(", "·")
+    # An aside in brackets (이하 같다) has an ending of its own, which says nothing of the answer's register.
+    return following.tag in AFTER_ENDING and following.form not in (",", ":", "/", "(", ")", "·")
 
 
 def _word_start(text: str, position: int) -> int:
