@@ -75,7 +75,9 @@ def find_pieces(text: str) -> Iterator[Piece]:
 
 def mask(text: str) -> Masked:
     """Cut the pieces out."""
-    parts, pieces, last = [], [], 0
+    parts: list[str] = []
+    pieces: list[Piece] = []
+    last = 0
     for piece in find_pieces(text):
         parts += [text[last : piece.start], f"⟦{len(pieces)}⟧"]
         pieces.append(piece)

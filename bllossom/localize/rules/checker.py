@@ -76,10 +76,10 @@ class Checker:
     def flags(self, identity: str, dialogue: Sequence[Passage]) -> list[Flag]:
         """The flags of one example, message by message."""
         return [
-            Flag(identity, turn, mark.rule, mark.severity, *(mark.place or (None, None)), self._reason(mark))
-            for turn, passage in enumerate(dialogue)
-            for mark in self.marks(passage)
+            self._flag(identity, turn, mark) for turn, passage in enumerate(dialogue) for mark in self.marks(passage)
         ]
 
-    def _reason(self, mark: Mark) -> str:
-        return self.language.reasons[mark.rule].format(**mark.words)
+    def _flag(self, identity: str, turn: int, mark: Mark) -> Flag:
+        start, end = mark.place or (None, None)
+        reason = self.language.reasons[mark.rule].format(**mark.words)
+        return Flag(identity, turn, mark.rule, mark.severity, start, end, reason)

@@ -6,7 +6,8 @@ from bllossom.localize.rules.reading import Mark, Marks, Reading, Span
 
 # Hangul may follow at once (stress가), a letter, a digit or a path may not.
 RUN = regex.compile(
-    r"(?<![A-Za-z\d_@#/\\.-])[A-Za-z][A-Za-z'’-]*(?:[ ,]{1,2}[A-Za-z][A-Za-z'’-]*)*+(?![A-Za-z\d_@/\\]|\.[A-Za-z\d]|-\d)"
+    r"(?<![A-Za-z\d_@#/\\.-])[A-Za-z][A-Za-z'’-]*(?:[ ,]{1,2}[A-Za-z][A-Za-z'’-]*)*+"
+    r"(?![A-Za-z\d_@/\\]|\.[A-Za-z\d]|-\d)"
 )
 FORMULA = regex.compile(r"[=+*/^<>]\s?$")
 WORD = regex.compile(r"[A-Za-z][A-Za-z'’-]*")

@@ -31,6 +31,7 @@ class Passage:
     question: str = ""
     question_before: str | None = None  # the question as first translated, where it has been edited since
     cut: bool = False  # the translator stopped at its limit of tokens
+    prompt: str = ""  # what the translator was told, if that is known
 
 
 @dataclass(frozen=True)

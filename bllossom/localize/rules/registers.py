@@ -46,7 +46,7 @@ def main_register(endings: list[Ended]) -> str | None:
     votes: Counter[str] = Counter()
     for ending in endings:
         # An ending at home in several registers says less of each.
-        votes.update({name: 1 / len(ending.registers) for name in sorted(ending.registers)})  # type: ignore[arg-type]
+        votes.update({name: 1 / len(ending.registers) for name in sorted(ending.registers)})
     decided = [next(iter(ending.registers)) for ending in endings if len(ending.registers) == 1]
     if not decided:
         return max(votes, key=lambda name: votes[name]) if votes else None
