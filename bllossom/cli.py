@@ -35,8 +35,12 @@ def make_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    localize = typer.Typer(help="Turn an instruction set into one of another language.", no_args_is_help=True)
     for name, stage in pipeline.STAGES.items():
-        app.command(name, help=stage.summary)(_stage_command(stage))
+        group = localize if name.startswith("localize ") else app
+        group.command(name.removeprefix("localize "), help=stage.summary)(_stage_command(stage))
+    localize.command("review")(review)
+    app.add_typer(localize, name="localize")
     app.command("run")(run)
     app.command("plan")(plan)
     app.command("verify")(verify)
@@ -133,6 +137,15 @@ def reshard(
 
         convert(checkpoint)
         typer.echo(checkpoint)
+
+
+def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Open the page on which people correct a translation, on this machine alone."""
+    with _expected_errors(debug):
+        from bllossom.localize.review import ReviewConfig
+        from bllossom.localize.review import review as serve
+
+        serve(load_config(ReviewConfig, config, overrides or ()).config)
 
 
 @contextlib.contextmanager

@@ -23,9 +23,8 @@ class RuleSettings(Model):
 
     language: Annotated[str, Field(description="a folder of the package's languages, or a path to one's own")]
     source_language: Annotated[str, Field(description="likewise, of the source")] = "en"
-    register_: Annotated[
-        str | None,
-        Field(alias="register", description="the set's register, as the language names it; null: its default"),
+    set_register: Annotated[
+        str | None, Field(description="the set's register, as the language names it; null: its default")
     ] = None
     off: Annotated[list[str], Field(default_factory=list, description="rules that are not run")]
 
