@@ -107,7 +107,9 @@ class Language(Model):
     reasons: dict[str, str]
     kinds: dict[EntityKind, str]
     entities: dict[EntityKind, list[Entity]] = {}
+    page: Annotated[dict[str, str], Field(description="words of the review page, by their English ones")] = {}
     particles: list[Particle] = []
+    after_particles: Annotated[list[str], Field(description="what may follow a particle in the same word")] = []
     closed_digits: dict[str, str] = {}
     closed_letters: dict[str, str] = {}
 
