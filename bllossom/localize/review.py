@@ -38,11 +38,11 @@ def review(config: ReviewConfig) -> None:
     Raises:
         BllossomError: another server has the folder, the port is taken, or an input cannot be read.
     """
-    pairs = load_pairs(config.translation)
-    checker = make_checker(config.rules, pairs)
-    flags = _flags(config, pairs) or group(pairs, flags_of(checker, pairs, prompt_of(config.translation)))
     config.folder.mkdir(parents=True, exist_ok=True)
-    with AppendLog(config.folder / LOG) as log:
+    with AppendLog(config.folder / LOG) as log:  # first of all: a second server is refused at once
+        pairs = load_pairs(config.translation)
+        checker = make_checker(config.rules, pairs)
+        flags = _flags(config, pairs) or group(pairs, flags_of(checker, pairs, prompt_of(config.translation)))
         desk = Desk(pairs, checker, flags, book_of(pairs, config.judged_twice), log)
         checker.flags("", passages(pairs[0]))  # the morphology is loaded now, not under somebody's first keystroke
         if log.records:

@@ -293,7 +293,9 @@ function askTopic() {
 function askSearch() {
   ask("ask-search", () => {});
   $("wanted").oninput = async () => {
-    const hits = await (await fetch(`/search?q=${encodeURIComponent($("wanted").value)}`)).json();
+    const wanted = $("wanted").value;
+    const hits = await (await fetch(`/search?q=${encodeURIComponent(wanted)}`)).json();
+    if (wanted !== $("wanted").value) return; // an answer that was overtaken
     $("hits").replaceChildren(...hits.map((hit) => {
       const line = make("li", "", `${hit.id}: ${hit.text}`);
       line.tabIndex = 0;
