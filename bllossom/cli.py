@@ -38,7 +38,8 @@ def make_app() -> typer.Typer:
     localize = typer.Typer(help="Turn an instruction set into one of another language.", no_args_is_help=True)
     for name, stage in pipeline.STAGES.items():
         group = localize if name.startswith("localize ") else app
-        group.command(name.removeprefix("localize "), help=stage.summary)(_stage_command(stage))
+        command = _export_command(stage) if name == "localize export" else _stage_command(stage)
+        group.command(name.removeprefix("localize "), help=stage.summary)(command)
     localize.command("review")(review)
     app.add_typer(localize, name="localize")
     app.command("run")(run)
@@ -65,6 +66,23 @@ def _stage_command(stage: pipeline.Stage) -> Any:
             if os.environ.get("RANK", "0") == "0":  # the other ranks of a training have nothing to add
                 typer.echo(summary.figures(manifest))
                 typer.echo(loaded.config.output)
+
+    return command
+
+
+def _export_command(stage: pipeline.Stage) -> Any:
+    export = _stage_command(stage)
+
+    def command(
+        config: ConfigFile = None,
+        overrides: Overrides = None,
+        partial: Annotated[bool, typer.Option("--partial", help="Although examples are open: partial=true.")] = False,
+        dry_run: DryRun = False,
+        force: Force = False,
+        debug: Debug = False,
+    ) -> None:
+        overrides = [*(overrides or ()), *(["partial=true"] if partial else [])]
+        export(config, overrides, dry_run, force, debug)
 
     return command
 

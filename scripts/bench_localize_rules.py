@@ -51,7 +51,10 @@ def sample(path: Path, draw: random.Random, count: int) -> list[str]:
         documents = [json.loads(line)["text"] for line in io.TextIOWrapper(stream, encoding="utf8")]
     found: list[str] = []
     while len(found) < count:
-        pieces = [piece.strip() for piece in SENTENCE_END.sub(lambda match: match[0] + "\0", draw.choice(documents)).split("\0")]
+        pieces = [
+            piece.strip()
+            for piece in SENTENCE_END.sub(lambda match: match[0] + "\0", draw.choice(documents)).split("\0")
+        ]
         whole = [piece for piece in pieces if LEAST <= len(piece) <= MOST and piece[-1] in ".?!"]
         found += draw.sample(whole, min(3, len(whole)))
     return found[:count]

@@ -99,7 +99,8 @@ class Language(Model):
     asks_for_source: list[Pattern] = []
     matter: list[Pattern] = []
     first_person: Pattern | None = None
-    counters: Pattern = "(?!)"
+    counters: Annotated[Pattern, Field(description="words that count the items of a list: five ways")] = "(?!)"
+    uncounted: Annotated[Pattern, Field(description="after a counter: it counts no list (one more thing)")] = "(?!)"
     quotes: list[Annotated[str, Field(min_length=2)]] = []
     refusals: list[Refusal] = []
     units: list[UnitPattern] = []

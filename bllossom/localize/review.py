@@ -1,5 +1,6 @@
 """`bllossom localize review`: the page on which people correct a translation."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from bllossom.config import InputPath, Model
 from bllossom.console import say
 from bllossom.localize.flag import FLAGS, RuleSettings, flags_of, make_checker, prompt_of
 from bllossom.localize.records import Pair, load_pairs, passages, spoken
-from bllossom.localize.reviewing.book import Book
+from bllossom.localize.reviewing.book import Book, Decision
 from bllossom.localize.reviewing.desk import Desk
 from bllossom.localize.rules.checker import Flag
 from bllossom.serving.log import AppendLog, read_log
@@ -43,7 +44,8 @@ def review(config: ReviewConfig) -> None:
         pairs = load_pairs(config.translation)
         checker = make_checker(config.rules, pairs)
         flags = _flags(config, pairs) or group(pairs, flags_of(checker, pairs, prompt_of(config.translation)))
-        desk = Desk(pairs, checker, flags, book_of(pairs, config.judged_twice), log)
+        book = book_of(pairs, config.judged_twice, map(Decision.of, log.records))
+        desk = Desk(pairs, checker, flags, book, log)
         checker.flags("", passages(pairs[0]))  # the morphology is loaded now, not under somebody's first keystroke
         if log.records:
             say(f"{len(log.records):,} decisions taken up from {log.path}")
@@ -70,11 +72,14 @@ def page_of(desk: Desk) -> Page:
     )
 
 
-def book_of(pairs: list[Pair], judged_twice: int = 0) -> Book:
-    """An empty book for a translation."""
+def book_of(pairs: Sequence[Pair], judged_twice: int = 0, decisions: Iterable[Decision] = ()) -> Book:
+    """The book of a translation, with the decisions so far."""
     machine = {pair.id: tuple(message.content for message in spoken(pair.target)) for pair in pairs}
     step = max(len(pairs) // judged_twice, 1) if judged_twice else 0
-    return Book(machine, [pair.id for pair in pairs][::step][:judged_twice] if step else ())
+    book = Book(machine, [pair.id for pair in pairs][::step][:judged_twice] if step else ())
+    for decision in decisions:
+        book.apply(decision)
+    return book
 
 
 def group(pairs: list[Pair], flags: list[Flag]) -> dict[str, list[Flag]]:

@@ -220,9 +220,8 @@ def test_syllables_in_the_making_are_left_alone(driver, translation, tmp_path):
         assert read_log(tmp_path / "reviews.jsonl")[0]["after"]["texts"][1].startswith("한버스를 타십시오.")
         # Letters are told by their place: on a Korean keyboard A types ㅁ.
         one.press("\ue00c")
-        one.js(
-            "document.getElementById('example').dispatchEvent(new KeyboardEvent('keydown', {key: 'ㅁ', code: 'KeyA', bubbles: true}))"
-        )
+        event = "new KeyboardEvent('keydown', {key: 'ㅁ', code: 'KeyA', bubbles: true})"
+        one.js(f"document.getElementById('example').dispatchEvent({event})")
         one.settle()
         assert one.id == "e2"
 
@@ -312,8 +311,10 @@ def test_it_fits_a_phone_and_follows_the_theme(driver, translation, tmp_path):
             "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 700, "deviceScaleFactor": 1, "mobile": True}
         )
         assert one.js("return document.documentElement.scrollWidth") <= 360
-        assert one.js(
-            "const [a, b] = document.querySelectorAll('.source, .editor'); return b.getBoundingClientRect().top >= a.getBoundingClientRect().bottom"
+        tops = (
+            "return [...document.querySelectorAll('.source, .editor')].map((side) => side.getBoundingClientRect().top)"
         )
+        source, editor, *_ = one.js(tops)
+        assert editor > source + 20  # one below the other
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

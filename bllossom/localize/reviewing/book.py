@@ -35,6 +35,7 @@ class Decision:
     action: Action
     before: State
     after: State
+    copy: str = ""  # whose copy, of an example that two people judge each for himself; "" where there is one
 
     def record(self) -> dict[str, Any]:
         """A line of the log."""
@@ -60,7 +61,7 @@ class Book:
 
     def state(self, identity: str, reviewer: str) -> State:
         """The example as this reviewer has it."""
-        return self._now.get(self._copy(identity, reviewer), State(self.machine[identity]))
+        return self._now.get((identity, self.copy_of(identity, reviewer)), State(self.machine[identity]))
 
     def copies(self, identity: str) -> dict[str, State]:
         """The states of an example that somebody has touched, by reviewer ("" where there is one copy)."""
@@ -82,7 +83,7 @@ class Book:
                 done.pop()
         else:
             done.append(decision)
-        self._now[self._copy(decision.id, decision.reviewer)] = decision.after
+        self._now[decision.id, decision.copy] = decision.after
 
     def last(self, reviewer: str) -> Decision:
         """What the reviewer would undo.
@@ -97,8 +98,9 @@ class Book:
             raise BllossomError(f"example {done[-1].id} was changed by somebody else since; open it and edit it")
         return done[-1]
 
-    def _copy(self, identity: str, reviewer: str) -> tuple[str, str]:
-        return (identity, reviewer if identity in self.twice else "")
+    def copy_of(self, identity: str, reviewer: str) -> str:
+        """Whose copy a reviewer works on."""
+        return reviewer if identity in self.twice else ""
 
 
 def edited(state: State, texts: Sequence[str]) -> State:

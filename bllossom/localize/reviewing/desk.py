@@ -44,7 +44,7 @@ class Desk:
         self._held: dict[str, tuple[str, float]] = {}  # example to reviewer and time of the last touch
         self._decided: list[tuple[float, str]] = []  # time and reviewer of each accept and drop
         for record in log.records:
-            self._take_in(Decision.of(record))
+            self._note(Decision.of(record))
 
     # What the page reads.
 
@@ -165,12 +165,12 @@ class Desk:
 
     def _decide(self, reviewer: str, identity: str, action: Action, before: State, after: State) -> None:
         now = datetime.fromtimestamp(self.clock(), UTC).isoformat(timespec="milliseconds")
-        decision = Decision(now, reviewer, identity, action, before, after)
+        decision = Decision(now, reviewer, identity, action, before, after, self.book.copy_of(identity, reviewer))
         self.log.append(decision.record())
-        self._take_in(decision)
-
-    def _take_in(self, decision: Decision) -> None:
         self.book.apply(decision)
+        self._note(decision)
+
+    def _note(self, decision: Decision) -> None:
         if decision.before.texts != decision.after.texts:
             self._flags.pop(decision.id, None)  # found anew when somebody asks
         if decision.action in ("accept", "drop"):

@@ -10,9 +10,10 @@ RUN = regex.compile(
     r"(?![A-Za-z\d_@/\\]|\.[A-Za-z\d]|-\d)"
 )
 FORMULA = regex.compile(r"[=+*/^<>]\s?$")
-WORD = regex.compile(r"[A-Za-z][A-Za-z'’-]*")
+WORD = regex.compile(r"\p{Latin}[\p{Latin}'’-]*")
 GLOSS = regex.compile(r"[\(（\[][^()（）\[\]\n]*[\)）\]]")
 LEAST_LETTERS = 10
+LEAST_SMALL_WORDS = 0.25  # share; in running English nearly half of the words are function words
 LEAST_OTHER = 4  # letters of a third script
 LEAST_SHARE = 0.3
 """Less than this share of a message in the language's own letters, and it was not translated."""
@@ -35,9 +36,8 @@ def _untranslated(reading: Reading) -> bool:
     letters = regex.findall(r"\p{L}", prose)
     words = WORD.findall(prose)
     if not reading.language.foreign_words:
-        return len(letters) >= LEAST_LETTERS and _share(words, reading.source_language.function_words) > max(
-            0.25, _share(words, reading.language.function_words)
-        )
+        theirs, ours = (_share(words, side.function_words) for side in (reading.source_language, reading.language))
+        return len(letters) >= LEAST_LETTERS and theirs > LEAST_SMALL_WORDS and ours < theirs / 3
     own = len(regex.findall(reading.language.letters, prose))
     if own >= LEAST_SHARE * len(letters) or not letters:
         return False

@@ -6,7 +6,7 @@ import regex
 
 from bllossom.localize.masking import VERBATIM, find_pieces
 from bllossom.localize.rules.numbers import digit_numbers, word_values
-from bllossom.localize.rules.reading import Mark, Marks, Reading, Span
+from bllossom.localize.rules.reading import Mark, Marks, Morpheme, Reading
 
 COUNTED = ("heading", "list mark", "emphasis", "table rule", "quotation mark of Markdown")
 MARK = regex.compile(r"^(?P<indent>[ \t]*)(?:[-*+•]|\d{1,3}[.)])[ \t]+\S")
@@ -55,7 +55,7 @@ def _list_count(reading: Reading) -> Marks:
             for match in regex.finditer(counted, line):
                 said = _said(match["number"], reading)
                 rest = line[match.end() :]
-                if said >= 2 and said != items and not regex.match(r"\s?(?:더|외|mehr)\b", rest):
+                if said >= 2 and said != items and not regex.match(rf"\s?(?:{reading.language.uncounted})", rest):
                     place = (offset + match.start(), offset + match.end())
                     yield Mark("list_count", "warning", place, {"said": said, "found": items})
                     break
@@ -119,13 +119,12 @@ def _breaks_off(reading: Reading, target: str) -> bool:
     )
 
 
-def _hangs(reading: Reading, last: object) -> bool:
-    """A final ending in a register of its own at the very end may be a connective one that the rest is missing of."""
+def _hangs(reading: Reading, last: Morpheme) -> bool:
+    """An informal ending without a full stop, the only one there is, is a connective one whose rest is missing (-지)."""
     registers = reading.language.registers
-    if registers is None or getattr(last, "tag", "") != "EF":
+    if registers is None or last.tag != "EF":
         return False
-    form = getattr(last, "form", "")
-    homes = next((ending.registers for ending in registers.endings if regex.fullmatch(ending.form, form)), None)
+    homes = next((ending.registers for ending in registers.endings if regex.fullmatch(ending.form, last.form)), None)
     earlier = [morpheme for morpheme in reading.morphemes[:-1] if morpheme.tag == "EF"]
     return homes == ["hae"] and not earlier
 
@@ -141,6 +140,3 @@ def _open_marks(text: str) -> set[str]:
     if plain.count('"') % 2 and not regex.search(r'\d"', plain):
         found.add('"')
     return found
-
-
-Place = Span
