@@ -62,6 +62,15 @@ STAGES: Mapping[str, Stage] = {
     "merge-adapter": Stage(
         "bllossom.model.merge_adapter", "MergeAdapterConfig", "merge_adapter", "Merge a LoRA adapter into its base."
     ),
+    "localize translate": Stage(
+        "bllossom.localize.translate", "TranslateConfig", "translate", "Translate an instruction set."
+    ),
+    "localize flag": Stage(
+        "bllossom.localize.flag", "FlagConfig", "flag", "Say where a translation should be looked at."
+    ),
+    "localize export": Stage(
+        "bllossom.localize.export", "ExportConfig", "export", "Publish what was reviewed, with a report."
+    ),
     "eval": Stage("bllossom.evaluation.harness", "EvalConfig", "evaluate", "Score a model: tasks and bits per byte."),
     "answers": Stage(
         "bllossom.evaluation.answers.answers",
