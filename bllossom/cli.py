@@ -37,19 +37,12 @@ def make_app() -> typer.Typer:
     )
     localize = typer.Typer(help="Turn an instruction set into one of another language.", no_args_is_help=True)
     for name, stage in pipeline.STAGES.items():
-<<<<<<< HEAD
-        if name == "answers":  # has an option of its own
-            continue
-        app.command(name, help=stage.summary)(_stage_command(stage))
-    app.command("answers", help=pipeline.STAGES["answers"].summary)(answers)
-    app.command("vote")(vote)
-=======
         group = localize if name.startswith("localize ") else app
-        command = _export_command(stage) if name == "localize export" else _stage_command(stage)
-        group.command(name.removeprefix("localize "), help=stage.summary)(command)
+        own = {"answers": answers, "localize export": _export_command(stage)}.get(name)  # has an option of its own
+        group.command(name.removeprefix("localize "), help=stage.summary)(own or _stage_command(stage))
     localize.command("review")(review)
     app.add_typer(localize, name="localize")
->>>>>>> localize
+    app.command("vote")(vote)
     app.command("run")(run)
     app.command("plan")(plan)
     app.command("verify")(verify)
@@ -73,7 +66,6 @@ def _stage_command(stage: pipeline.Stage) -> Any:
     return command
 
 
-<<<<<<< HEAD
 def _run_stage(
     stage: pipeline.Stage, config: Path | None, arguments: Sequence[str], *, dry_run: bool, force: bool
 ) -> None:
@@ -117,7 +109,8 @@ def vote(
             typer.echo(report_votes(files, output, verdicts))
         else:
             serve_votes(files, output, port)
-=======
+
+
 def _export_command(stage: pipeline.Stage) -> Any:
     export = _stage_command(stage)
 
@@ -133,7 +126,6 @@ def _export_command(stage: pipeline.Stage) -> Any:
         export(config, overrides, dry_run, force, debug)
 
     return command
->>>>>>> localize
 
 
 def run(
@@ -206,7 +198,6 @@ def reshard(
         typer.echo(checkpoint)
 
 
-<<<<<<< HEAD
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The output of a recipe, or of several.")],
     output: Annotated[Path | None, typer.Option("--output", help="The page; else report.html in the run.")] = None,
@@ -241,7 +232,8 @@ def push(
             model, to, licence=licence, public=public, revision=revision, tag=tag, dry_run=dry_run, force=force
         )
         typer.echo("\n".join(said))
-=======
+
+
 def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug = False) -> None:
     """Open the page on which people correct a translation, on this machine alone."""
     with _expected_errors(debug):
@@ -249,7 +241,6 @@ def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug 
         from bllossom.localize.review import review as serve
 
         serve(load_config(ReviewConfig, config, overrides or ()).config)
->>>>>>> localize
 
 
 @contextlib.contextmanager
