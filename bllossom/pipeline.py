@@ -49,7 +49,7 @@ STAGES: Mapping[str, Stage] = {
     "pretrain": Stage("bllossom.training.pretrain", "PretrainConfig", "pretrain", "Pretrain on a mixture of tokens."),
     "sft": Stage("bllossom.training.sft", "SftConfig", "sft", "Tune on instructions, with loss on the outputs only."),
     "merge-adapter": Stage(
-        "bllossom.training.merge_adapter", "MergeAdapterConfig", "merge_adapter", "Merge a LoRA adapter into its base."
+        "bllossom.model.merge_adapter", "MergeAdapterConfig", "merge_adapter", "Merge a LoRA adapter into its base."
     ),
     "eval": Stage("bllossom.evaluation.harness", "EvalConfig", "evaluate", "Score a model: tasks and bits per byte."),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import Field
 
 from bllossom.config import Model
-from bllossom.corpus.shards import ShardRecord
+from bllossom.tokens.shards import ShardRecord
 
 SAMPLES = 20  # dropped documents kept to be read, for each source and reason
 

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from bllossom.artifacts import locked
 from bllossom.corpus.clean import CleaningConfig, make_cleaner
 from bllossom.corpus.dedup import Hashes
-from bllossom.corpus.encode import Encoded, Encoder, add_edges
 from bllossom.corpus.marks import SAMPLES, Counts, Drop, Mark, Position, mark_path
-from bllossom.corpus.shards import SHARDS, ShardRecord, ShardWriter, save_array, write_whole
-from bllossom.corpus.sources import Split, read_records
 from bllossom.errors import BllossomError
+from bllossom.text.sources import Split, read_records
+from bllossom.tokenizer.encode import Encoded, Encoder, add_edges
+from bllossom.tokens.shards import SHARDS, ShardRecord, ShardWriter, save_array, write_whole
 
 BATCH_BYTES = 4_000_000  # text encoded at a time: enough to keep the cores busy, little enough to hold three of
 SAMPLE_CHARACTERS = 300

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError
-from bllossom.model.shards import FLOAT_DTYPES, Shard, StoredTensor, read_shard
+from bllossom.model.safetensors import FLOAT_DTYPES, Shard, StoredTensor, read_shard
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

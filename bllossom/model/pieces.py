@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import read_manifest
 from bllossom.errors import BllossomError
-from bllossom.vocab.tokenizer import load_tokenizer
+from bllossom.tokenizer.load import load_tokenizer
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,12 @@ from torch import Tensor
 from bllossom.console import progress, say
 from bllossom.errors import BllossomError
 from bllossom.model.checkpoint import INDEX, Checkpoint
+from bllossom.model.folder import CARRIED_FILES
 from bllossom.model.initializers import Method, OldMatrix, commonest_first, initialize
 from bllossom.model.pieces import Pieces
-from bllossom.model.shards import FLOAT_DTYPES, Growth, Rows, Shard, StoredTensor, output_bytes, rewrite
+from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, Shard, StoredTensor, output_bytes, rewrite
+from bllossom.tokenizer.files import tokenizer_files
 
-TOKENIZER_FILES = (
-    "tokenizer.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
-CARRIED_FILES = ("generation_config.json", "LICENSE*", "NOTICE*", "USE_POLICY*")
 HEADER_BYTES = 1 << 20  # more than a shard's header or an index takes
 
 
@@ -95,8 +88,7 @@ class Plan:
     def small_files(self) -> list[Path]:
         """What is copied as it is. The base's own tokenizer files stay behind: they would contradict the new ones."""
         carried = [path for pattern in CARRIED_FILES for path in sorted(self.checkpoint.folder.glob(pattern))]
-        mine = [self.tokenizer / name for name in TOKENIZER_FILES]
-        return [path for path in carried + mine if path.is_file()]
+        return [*carried, *tokenizer_files(self.tokenizer)]
 
 
 def write_model(plan: Plan, folder: Path) -> dict[str, Any]:

@@ -16,36 +16,27 @@ from transformers import PreTrainedModel
 from bllossom.artifacts import Manifest, fingerprint
 from bllossom.config import InputPath, Model, is_hub_id
 from bllossom.console import say
-from bllossom.corpus.encode import tokenizer_fingerprint
-from bllossom.corpus.mixture import Block, Mixture, MixtureConfig, Plan, heldout_blocks
-from bllossom.corpus.shards import INDEX, read_index
 from bllossom.errors import BllossomError
-from bllossom.training import checkpoints
-from bllossom.training.checkpoints import CHECKPOINTS, Reads, State
-from bllossom.training.device import device_here
-from bllossom.training.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
-from bllossom.training.heldout import HeldOutRows
-from bllossom.training.launch import publish_trained, rank_count
-from bllossom.training.lora import adapter_parameters, add_adapters, check_base, load_adapter
-from bllossom.training.models import (
-    TOKENIZER_FILES,
-    InitModel,
-    ModelSource,
-    check_kernels,
-    check_rows,
-    copy_tokenizer,
-    init_model,
-    load_model,
-    resolve_here,
-    told_rows,
-)
-from bllossom.training.optimization import Trainable, select_trainable, trained_weights
-from bllossom.training.ranks import Ranks
-from bllossom.training.rows import IGNORED, Row
-from bllossom.training.run import accumulation_of, figures_of, parameter_count, train_and_save
+from bllossom.model.folder import check_rows, told_rows
+from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
+from bllossom.tokenizer.ids import tokenizer_fingerprint
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokens.mixture import Block, Mixture, MixtureConfig, Plan, heldout_blocks
+from bllossom.tokens.shards import INDEX, read_index
+from bllossom.training.engines.lora import adapter_parameters, add_adapters, check_base, load_adapter
+from bllossom.training.engines.optimization import Trainable, select_trainable, trained_weights
+from bllossom.training.engines.rows import IGNORED, Row
+from bllossom.training.models import InitModel, ModelSource, check_kernels, init_model, load_model, resolve_here
+from bllossom.training.ranks.device import device_here
+from bllossom.training.ranks.ranks import Ranks
+from bllossom.training.runs import checkpoints
+from bllossom.training.runs.checkpoints import CHECKPOINTS, Reads, State
+from bllossom.training.runs.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
+from bllossom.training.runs.heldout import HeldOutRows
+from bllossom.training.runs.launch import publish_trained, rank_count
+from bllossom.training.runs.run import accumulation_of, figures_of, parameter_count, train_and_save
+from bllossom.training.runs.trainer import Segment
 from bllossom.training.settings import LearningRate, TrainingConfig
-from bllossom.training.trainer import Segment
-from bllossom.vocab.tokenizer import load_tokenizer
 
 
 class Phase(Model):
@@ -218,7 +209,7 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
 
 def _check_tokenizer(config: PretrainConfig) -> None:
     """Refuse a model whose own tokenizer gives other ids than the tokens were made with."""
-    if isinstance(config.model, str) and any((Path(config.model) / name).is_file() for name in TOKENIZER_FILES):
+    if isinstance(config.model, str) and tokenizer_files(Path(config.model)):
         read_index(config.tokens, tokenizer_fingerprint(load_tokenizer(config.model)))
 
 

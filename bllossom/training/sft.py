@@ -14,19 +14,21 @@ from bllossom.config import InputPath, Source, is_hub_id
 from bllossom.console import say
 from bllossom.instructions.dataset import Examples, epoch_order, load_examples
 from bllossom.instructions.template import CHAT_TEMPLATE
-from bllossom.training.checkpoints import CHECKPOINTS, Reads
-from bllossom.training.device import device_here
-from bllossom.training.disk import check_disk, disk_need, strategy_of
-from bllossom.training.launch import publish_trained, rank_count
-from bllossom.training.lora import add_adapters, check_base
-from bllossom.training.models import check_kernels, copy_tokenizer, load_model, resolve_here, told_rows
-from bllossom.training.optimization import trained_weights
-from bllossom.training.ranks import Ranks
-from bllossom.training.rows import IGNORED, Row
-from bllossom.training.run import accumulation_of, figures_of, parameter_count, train_and_save
+from bllossom.model.folder import told_rows
+from bllossom.tokenizer.files import copy_tokenizer
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.training.engines.lora import add_adapters, check_base
+from bllossom.training.engines.optimization import trained_weights
+from bllossom.training.engines.rows import IGNORED, Row
+from bllossom.training.models import check_kernels, load_model, resolve_here
+from bllossom.training.ranks.device import device_here
+from bllossom.training.ranks.ranks import Ranks
+from bllossom.training.runs.checkpoints import CHECKPOINTS, Reads
+from bllossom.training.runs.disk import check_disk, disk_need, strategy_of
+from bllossom.training.runs.launch import publish_trained, rank_count
+from bllossom.training.runs.run import accumulation_of, figures_of, parameter_count, train_and_save
+from bllossom.training.runs.trainer import Segment
 from bllossom.training.settings import TrainingConfig
-from bllossom.training.trainer import Segment
-from bllossom.vocab.tokenizer import load_tokenizer
 
 
 class SftConfig(TrainingConfig):

@@ -17,10 +17,18 @@ from bllossom.artifacts import Manifest, publish
 from bllossom.config import InputGlob, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.vocab.fast import normal_scores, write_tokenizer
-from bllossom.vocab.model_file import NORMAL, SPACE, UNIGRAM, ModelProto, check_base, find_model_file, read_model
+from bllossom.tokenizer.convert import normal_scores, write_tokenizer
+from bllossom.tokenizer.sentencepiece_file import (
+    NORMAL,
+    SPACE,
+    UNIGRAM,
+    ModelProto,
+    check_base,
+    find_model_file,
+    read_model,
+)
 from bllossom.vocab.proof import prove
-from bllossom.vocab.repair import Problem, Repaired, repair_by_adding, repair_by_swapping
+from bllossom.vocab.repair.repair import Problem, Repaired, repair_by_adding, repair_by_swapping
 from bllossom.vocab.report import Merge, key_figures, measure, write_report
 from bllossom.vocab.samples import count_words, locate_samples, processor, read_samples
 from bllossom.vocab.scripts import check_scripts, holds_script, main_scripts

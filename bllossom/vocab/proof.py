@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from bllossom.console import progress
 from bllossom.errors import BllossomError
-from bllossom.vocab.model_file import CONTROL, SPACE, ModelProto, read_model
+from bllossom.tokenizer.sentencepiece_file import CONTROL, SPACE, ModelProto, read_model
 from bllossom.vocab.samples import THREADS
 
 GENERATED = 20_000

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
-from bllossom.vocab.model_file import BYTE, NORMAL, SPACE, ModelProto
+from bllossom.tokenizer.sentencepiece_file import BYTE, NORMAL, SPACE, ModelProto
 from bllossom.vocab.page import render
 from bllossom.vocab.proof import Proof
-from bllossom.vocab.repair import Repaired
+from bllossom.vocab.repair.repair import Repaired
 from bllossom.vocab.samples import count_tokens, encode_words, processor, shortest_model
 from bllossom.vocab.scripts import script_of
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_runs import assert_same_run, partial_of
 
 from bllossom.errors import BllossomError, Stopped
-from bllossom.training import checkpoints
-from bllossom.training.device import DeviceType
+from bllossom.training.engines.rows import Row
 from bllossom.training.pretrain import BlockRows, PretrainConfig, dry_run, pretrain
-from bllossom.training.rows import Row
+from bllossom.training.ranks.device import DeviceType
+from bllossom.training.runs import checkpoints
+from tests.fixtures.command_runs import assert_same_run, partial_of
 
 Settings = Callable[..., dict[str, Any]]
 
