@@ -57,8 +57,7 @@ def convert(file: Path, output: Path) -> None:
     split_digits(tokenizer)
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
     # The weights are plain floats by now; as long as the model calls itself quantised, it refuses to be saved.
-    model.hf_quantizer = None
-    model.is_quantized = False
+    model.__dict__.update(hf_quantizer=None, is_quantized=False)
     del model.config.quantization_config
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)

@@ -1,6 +1,6 @@
 """How the new tokenizer's pieces sit on the base's: the same first ids, and how the base spelled each new piece."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +8,13 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import read_manifest
 from bllossom.errors import BllossomError
+from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Ids 0 … base-1 are the base's, base … base+new-1 are new, and from there to `rows` there is only padding."""
+    """Rows 0 … base-1 are the base's, base … base+new-1 are new, and from there to `rows` there is only padding."""
 
     base: int
     rows: int
@@ -40,30 +41,46 @@ def compare_tokenizers(model: Path, tokenizer: Path) -> Pieces:
     """
     base, merged = load_tokenizer(model), load_tokenizer(tokenizer)
     old, new = _pieces(base), _pieces(merged)
-    again = f"choose the tokenizer that merge-vocab made from {model}"
-    for number, piece in enumerate(old):
-        found = new[number] if number < len(new) else "nothing"
-        if found != piece:
-            raise BllossomError(f"{tokenizer}: id {number} is {found!r}, in {model} it is {piece!r}; {again}")
-    rows = _rows(tokenizer, len(new))
+    for number, piece in old.items():
+        if (found := new.get(number, "nothing")) != piece:
+            raise BllossomError(
+                f"{tokenizer}: id {number} is {found!r}, in {model} it is {piece!r}; choose the tokenizer that "
+                f"merge-vocab made from {model}"
+            )
+    rows = _rows(tokenizer, max(new) + 1)
+    added = sorted(new.keys() - old.keys())
     if rows == len(old):
         raise BllossomError(f"{tokenizer} adds nothing to {model}'s {len(old):,} pieces; use the model as it is")
-    spell = base.backend_tokenizer.model.tokenize
-    unknown = base.unk_token_id
-    spellings = []
-    for piece in new[len(old) :]:
-        # A piece is what the normaliser makes of text: ▁ stands for the space already, and the model below the
-        # normaliser puts no further ▁ in front, which a piece inside a word must not get.
-        ids = [token.id for token in spell(piece)] or ([] if unknown is None else [unknown])
+    # Where the model has more rows than its tokenizer has ids (Qwen 3), the new ones may begin behind all rows.
+    first = added[0] if added else max(old) + 1
+    if added and added[-1] - first + 1 != len(added):
+        raise BllossomError(f"{tokenizer}: its new ids are not in one run; make it with merge-vocab")
+    spell = _speller(base, merged, model)
+    return Pieces(first, rows, [spell(new[number]) for number in added])
+
+
+def _pieces(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
+    return {number: piece for piece, number in tokenizer.get_vocab().items()}
+
+
+def _speller(
+    base: PreTrainedTokenizerFast, merged: PreTrainedTokenizerFast, model: Path
+) -> Callable[[str], Sequence[int]]:
+    """How the base spells a new piece, or a new added token."""
+    tokenize, unknown = base.backend_tokenizer.model.tokenize, base.unk_token_id
+    # An added token is raw text. A piece is what the normaliser makes of text: ▁ (or Ġ) stands for the space already,
+    # and the model below the normaliser puts no further ▁ in front, which a piece inside a word must not get.
+    raw = set(merged.get_added_vocab())
+
+    def spell(piece: str) -> Sequence[int]:
+        ids = encode_text(base, piece) if piece in raw else [token.id for token in tokenize(piece)]
+        if not ids and unknown is not None:
+            ids = [unknown]
         if not ids:
             raise BllossomError(f"{model}: its tokenizer cannot spell {piece!r} and has no <unk>; choose another base")
-        spellings.append(ids)
-    return Pieces(len(old), rows, spellings)
+        return ids
 
-
-def _pieces(tokenizer: PreTrainedTokenizerFast) -> list[str | None]:
-    by_id = {number: piece for piece, number in tokenizer.get_vocab().items()}
-    return [by_id.get(number) for number in range(max(by_id) + 1)]
+    return spell
 
 
 def _rows(tokenizer: Path, pieces: int) -> int:
