@@ -51,6 +51,7 @@ STAGES: Mapping[str, Stage] = {
     "merge-adapter": Stage(
         "bllossom.model.merge_adapter", "MergeAdapterConfig", "merge_adapter", "Merge a LoRA adapter into its base."
     ),
+    "export": Stage("bllossom.export.gguf", "ExportConfig", "export", "Write a model as one GGUF file, for llama.cpp."),
     "eval": Stage("bllossom.evaluation.harness", "EvalConfig", "evaluate", "Score a model: tasks and bits per byte."),
 }
 

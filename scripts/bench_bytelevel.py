@@ -24,6 +24,7 @@ from typing import Any
 from machine import commit, machine
 
 from bllossom.text.sources import read_documents
+from bllossom.tokenizer.scripts import ScriptCodePoints
 from bllossom.vocab.donor import find_donor, read_donor
 from bllossom.vocab.families.bases import Base, open_base
 from bllossom.vocab.families.vocabulary import Atoms, count_atoms, count_words
@@ -31,7 +32,6 @@ from bllossom.vocab.learning.from_text import encode_with
 from bllossom.vocab.learning.learn import Pair, learn, weigh, without_loose_ends
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
 from bllossom.vocab.repair.priorities import join
-from bllossom.vocab.scripts import ScriptCodePoints
 
 SIZES = (2000, 4000, 6000)
 FIRST_CHARACTERS = 4_000

@@ -23,12 +23,12 @@ import sentencepiece
 from machine import commit, machine
 
 from bllossom.tokenizer.convert import encode_alone, normal_scores
+from bllossom.tokenizer.scripts import holds_script
 from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
 from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
 from bllossom.vocab.proof.sentencepiece import prove
 from bllossom.vocab.samples import count_tokens, count_words, processor, read_samples, shortest_model
-from bllossom.vocab.scripts import holds_script
 
 FIRST_CHARACTERS = 4_000
 MODES: dict[str, dict[str, Any]] = {

@@ -1,5 +1,6 @@
 """How the new tokenizer's pieces sit on the base's: the same first ids, and how the base spelled each new piece."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,12 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import read_manifest
 from bllossom.errors import BllossomError
+from bllossom.tokenizer.byte_level_file import to_bytes
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokenizer.scripts import script_of
+
+ALIKE = 50  # rows of a script, below which their mean norm says little
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,11 @@ class Pieces:
     rows: int
     spellings: Sequence[Sequence[int]]
     """For each new piece, at least one id of the base's."""
+    byte_lengths: Sequence[int] = ()
+    """Bytes of each of the base's pieces."""
+    alike: Sequence[int] = ()
+    """The base's rows of the new pieces' script, or all ordinary ones where those are fewer than ALIKE."""
+    alike_told: str = ""
 
     @property
     def new(self) -> int:
@@ -56,7 +66,31 @@ def compare_tokenizers(model: Path, tokenizer: Path) -> Pieces:
     if added and added[-1] - first + 1 != len(added):
         raise BllossomError(f"{tokenizer}: its new ids are not in one run; make it with merge-vocab")
     spell = _speller(base, merged, model)
-    return Pieces(first, rows, [spell(new[number]) for number in added])
+    spellings = [spell(new[number]) for number in added]
+    return Pieces(first, rows, spellings, *_find_alike(base, [new[number] for number in added]))
+
+
+def _find_alike(base: PreTrainedTokenizerFast, new: Sequence[str]) -> tuple[list[int], list[int], str]:
+    """Bytes of each of the base's pieces; its rows of the script that most new pieces are in; and these in words."""
+    byte_level = '"ByteLevel"' in base.backend_tokenizer.to_str()
+
+    def read(piece: str) -> bytes:
+        if byte_level and (raw := to_bytes(piece)) is not None:
+            return raw
+        # <0x0A> is one byte of SentencePiece's
+        return b"?" if len(piece) == 6 and piece.startswith("<0x") else piece.replace("▁", " ").encode()
+
+    old = _pieces(base)
+    raw = {number: read(piece) for number, piece in old.items()}
+    special = set(base.all_special_ids) | set(base.get_added_vocab().values())
+    lengths = [len(raw.get(number, b"")) for number in range(max(old) + 1)]
+    scripts = Counter(script_of(read(piece).decode(errors="ignore")) for piece in new)
+    script = scripts.most_common(1)[0][0] if scripts else ""
+    ordinary = [number for number in sorted(old) if number not in special]
+    alike = [number for number in ordinary if script_of(raw[number].decode(errors="ignore")) == script]
+    if len(alike) >= ALIKE:
+        return lengths, alike, f"the base's {len(alike):,} {script} rows"
+    return lengths, ordinary, f"all ordinary rows, as the base has only {len(alike)} of {script}"
 
 
 def _pieces(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:

@@ -16,6 +16,7 @@ from bllossom.artifacts import Manifest, publish
 from bllossom.config import InputGlob, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.tokenizer.scripts import check_scripts, holds_script, main_scripts
 from bllossom.vocab.donor import Donor, DonorText, OneDonor, check_donors, describe, find_donor, read_donor
 from bllossom.vocab.families.bases import Base, ByteLevelBase, open_base
 from bllossom.vocab.families.vocabulary import Vocabulary, count_atoms, count_words
@@ -23,7 +24,6 @@ from bllossom.vocab.learning.from_text import learn_from_text
 from bllossom.vocab.repair.repair import Problem, Repaired, repair_by_adding, repair_by_swapping
 from bllossom.vocab.report import Merge, key_figures, measure, write_left_out, write_report
 from bllossom.vocab.samples import locate_samples, read_samples
-from bllossom.vocab.scripts import check_scripts, holds_script, main_scripts
 
 CROSSES = "crosses a border of the base's pre-tokenizer"
 

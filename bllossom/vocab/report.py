@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from bllossom.tokenizer.scripts import script_of
 from bllossom.vocab.families.vocabulary import Vocabulary
 from bllossom.vocab.page import render
 from bllossom.vocab.proof.counts import Proof
 from bllossom.vocab.repair.repair import Repaired
-from bllossom.vocab.scripts import script_of
 
 EXAMPLES = 40
 

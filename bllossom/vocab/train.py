@@ -18,6 +18,7 @@ from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.text.sources import locate, read_documents
 from bllossom.tokenizer.convert import last_joins, normal_scores, write_tokenizer
+from bllossom.tokenizer.scripts import check_scripts
 from bllossom.tokenizer.sentencepiece_file import (
     NORMAL,
     ModelProto,
@@ -29,7 +30,6 @@ from bllossom.tokenizer.sentencepiece_file import (
 from bllossom.vocab.families.bases import Base, find_byte_level, open_base
 from bllossom.vocab.families.sentencepiece import append
 from bllossom.vocab.learning.from_text import learn_from_text
-from bllossom.vocab.scripts import check_scripts
 
 TRAINER_THREADS = 2  # fixed: Unigram's sums, and so its pieces, depend on how the text is split over threads
 WAYS: dict[str, dict[str, Any]] = {

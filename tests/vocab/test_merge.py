@@ -13,10 +13,10 @@ from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.convert import normal_scores
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokenizer.scripts import holds_script
 from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
 from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
 from bllossom.vocab.merge import MergeVocabConfig, dry_run, merge_vocab
-from bllossom.vocab.scripts import holds_script
 
 
 def configure(base: Path, donor: Path, output: Path, **settings: Any) -> MergeVocabConfig:

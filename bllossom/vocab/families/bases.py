@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.byte_level_file import find_tokenizer_json, is_byte_level, read_byte_level
 from bllossom.tokenizer.convert import write_tokenizer
+from bllossom.tokenizer.scripts import ScriptCodePoints, holds_script
 from bllossom.tokenizer.sentencepiece_file import check_base, find_model_file, read_model
 from bllossom.vocab.families.byte_level import ByteLevelVocabulary, last_joins, only_in
 from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
@@ -17,7 +18,6 @@ from bllossom.vocab.proof.certificate import certify
 from bllossom.vocab.proof.counts import Proof
 from bllossom.vocab.proof.sentencepiece import prove
 from bllossom.vocab.repair.repair import Repaired
-from bllossom.vocab.scripts import ScriptCodePoints, holds_script
 
 Scripts = Sequence[str] | None
 

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, models
 
 from bllossom.errors import BllossomError
 from bllossom.tokenizer.byte_level_file import Merge, alphabet, to_bytes
+from bllossom.tokenizer.scripts import ScriptCodePoints
 from bllossom.vocab.families.vocabulary import Atoms
-from bllossom.vocab.scripts import ScriptCodePoints
 
 SPACE = "▁"
 BATCH = 20_000  # words encoded in one go

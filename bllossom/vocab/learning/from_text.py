@@ -8,12 +8,12 @@ from typing import Any, Literal
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.text.sources import read_documents
+from bllossom.tokenizer.scripts import ScriptCodePoints
 from bllossom.vocab.families.bases import Base
 from bllossom.vocab.families.vocabulary import Atoms, count_atoms
 from bllossom.vocab.learning.knee import MOST, STEP, as_table, choose_size, make_curve
 from bllossom.vocab.learning.learn import Pair, learn, weigh, without_loose_ends
 from bllossom.vocab.repair.repair import Repaired
-from bllossom.vocab.scripts import ScriptCodePoints
 
 POINTS = 16  # of the curve, at most
 

@@ -17,11 +17,11 @@ from tokenizers import Tokenizer
 from bllossom.console import progress, say
 from bllossom.errors import BllossomError
 from bllossom.tokenizer.byte_level_file import lacking_bytes, to_bytes
+from bllossom.tokenizer.scripts import ScriptCodePoints
 from bllossom.vocab.families.byte_level import ByteLevelVocabulary
 from bllossom.vocab.proof.counts import Counts, Proof
 from bllossom.vocab.proof.readers import check_readers
 from bllossom.vocab.proof.strings import GENERATED, batches, generate_strings
-from bllossom.vocab.scripts import ScriptCodePoints
 
 EXCERPT = 60  # characters of a text that breaks a promise, as the message shows it
 SCALARS = 0x110000 - 0x800  # Unicode's code points without the surrogates

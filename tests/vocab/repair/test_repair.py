@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from bllossom.tokenizer.convert import last_joins, normal_scores
+from bllossom.tokenizer.scripts import holds_script
 from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
 from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
 from bllossom.vocab.families.vocabulary import count_atoms
 from bllossom.vocab.repair.repair import Problem, repair_by_adding, repair_by_swapping
 from bllossom.vocab.samples import count_tokens, count_words, processor, read_samples, shortest_model
-from bllossom.vocab.scripts import holds_script
 
 DONOR = [*"대통령시스템밝혔다", "▁대통령", "▁시", "▁시스템", "▁밝혔다", "통령", "밝혔다"]
 TEXT = "대통령 시스템 밝혔다 " * 5 + "시 대통령"
