@@ -45,6 +45,12 @@ STAGES: Mapping[str, Stage] = {
         "bllossom.vocab.merge", "MergeVocabConfig", "merge_vocab", "Add a donor's pieces to a base vocabulary."
     ),
     "expand": Stage("bllossom.model.expand", "ExpandConfig", "expand", "Give a model rows for the new pieces."),
+    "distill-rows": Stage(
+        "bllossom.model.distill_rows",
+        "DistillRowsConfig",
+        "distill_rows",
+        "Learn the new rows: what the old spellings did.",
+    ),
     "prepare": Stage("bllossom.corpus.prepare", "PrepareConfig", "prepare", "Clean text and turn it into tokens."),
     "pretrain": Stage("bllossom.training.pretrain", "PretrainConfig", "pretrain", "Pretrain on a mixture of tokens."),
     "sft": Stage("bllossom.training.sft", "SftConfig", "sft", "Tune on instructions, with loss on the outputs only."),

@@ -13,18 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tokenizers import pre_tokenizers
-
 from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError
+from bllossom.tokenizer.added_tokens import CONFIG, TOKENIZER, read_added_tokens, read_json
 
-TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
 CARRIED = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 READ = (TOKENIZER, CONFIG, "added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "config.json")
 CLASS = "PreTrainedTokenizerFast"
 """transformers 5 takes tokenizer.json as it is under this class; under some others it replaces parts of it
 (transformers#45920, #45812, #45488)."""
-FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
 Merge = tuple[str, str]
 NEEDED_BYTES = frozenset([9, 10, 13, *range(0x20, 0x7F), *range(0x80, 0xC0), *range(0xC2, 0xF1)])
 """Those of assigned characters, but for controls, tags and private use: SmolLM2 lacks 21 others of the 256."""
@@ -145,13 +142,11 @@ def read_byte_level(path: Path) -> ByteLevelFile:
         BllossomError: it is not byte-level BPE, lacks bytes, has merges of pieces that are not there, or its files
             contradict each other.
     """
-    settings = _read_json(path)
-    beside = path.parent
-    config = _read_json(beside / CONFIG) if (beside / CONFIG).is_file() else {}
-    model_config = _read_json(beside / "config.json") if (beside / "config.json").is_file() else {}
+    settings, beside = read_json(path), path.parent
     _check_model(settings, path)
-    added = _added_tokens(settings, config, beside)
-    return ByteLevelFile(path, settings, config, added, int(model_config.get("vocab_size") or 0))
+    added = read_added_tokens(beside, settings["model"]["vocab"])
+    rows = int(read_json(beside / "config.json").get("vocab_size") or 0)
+    return ByteLevelFile(path, settings, read_json(beside / CONFIG), added, rows)
 
 
 def _check_model(settings: Mapping[str, Any], path: Path) -> None:
@@ -177,50 +172,9 @@ def _check_model(settings: Mapping[str, Any], path: Path) -> None:
         raise BllossomError(f"{path}: has a dropout of {model['dropout']}: its ids are random; set it to null")
 
 
-def _added_tokens(settings: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
-    """The added tokens of tokenizer.json, of tokenizer_config.json and of added_tokens.json, which must agree."""
-    added: dict[str, dict[str, Any]] = {}
-    by_id = {number: piece for piece, number in settings["model"]["vocab"].items()}
-
-    def add(name: str, content: str, number: int, flags: Mapping[str, Any]) -> None:
-        known = added.get(content, {}).get("id", settings["model"]["vocab"].get(content, number))
-        if known != number or by_id.setdefault(number, content) != content:
-            meant = content if known != number else by_id[number]
-            raise BllossomError(
-                f"{folder / name}: {content!r} is id {number}, elsewhere {meant!r} is id "
-                f"{known if known != number else number}; the base's files disagree: take them all from one place"
-            )
-        added.setdefault(content, {"id": number, "content": content} | FLAGS | dict(flags))
-
-    for token in settings.get("added_tokens") or []:
-        add(TOKENIZER, token["content"], token["id"], token)
-    for number, token in (config.get("added_tokens_decoder") or {}).items():
-        add(CONFIG, token["content"], int(number), {key: token[key] for key in FLAGS if key in token})
-    if (folder / "added_tokens.json").is_file():
-        for content, number in _read_json(folder / "added_tokens.json").items():
-            add("added_tokens.json", content, number, {"normalized": False})
-    return added
-
-
-def pre_tokenizer_of(settings: Mapping[str, Any]) -> Any:
-    """The base's own pre-tokenizer, alone."""
-    from tokenizers import Tokenizer
-
-    bare = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}}
-    kept = {key: settings.get(key) for key in ("normalizer", "pre_tokenizer")}
-    return Tokenizer.from_str(json.dumps(bare | kept)).pre_tokenizer or pre_tokenizers.Sequence([])
-
-
 def _pair(merge: str | Iterable[str]) -> Merge:
     left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
     return left, right
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise BllossomError(f"{path} is no JSON file ({error}); download it again") from error
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.byte_level_file import find_tokenizer_json, is_byte_level, read_byte_level
-from bllossom.tokenizer.convert import write_tokenizer
+from bllossom.tokenizer.convert import with_added_tokens, write_tokenizer
 from bllossom.tokenizer.scripts import ScriptCodePoints, holds_script
 from bllossom.tokenizer.sentencepiece_file import check_base, find_model_file, read_model
 from bllossom.vocab.families.byte_level import ByteLevelVocabulary, last_joins, only_in
@@ -74,8 +74,9 @@ class SentencePieceBase:
     """A SentencePiece BPE model with byte fallback."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.model = path, read_model(path)
-        check_base(self.model, path)
+        self.path, model = path, read_model(path)
+        check_base(model, path)
+        self.model = with_added_tokens(model, path.parent)
         self.vocabulary: Vocabulary = SentencePieceVocabulary(self.model)
         self.first_new_id = len(self.model.pieces)
 
@@ -87,7 +88,7 @@ class SentencePieceBase:
 
     def extend(self, new: Repaired, scripts: Scripts, folder: Path, documents: Mapping[str, Sequence[str]]) -> Extended:
         merged = append(self.model, new.pieces, new.ranks)
-        write_tokenizer(merged, folder)
+        write_tokenizer(merged, folder, self.path.parent)
         return Extended(SentencePieceVocabulary(merged), prove(folder, documents, self.first_new_id), None)
 
 

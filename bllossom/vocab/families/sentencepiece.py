@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bllossom.errors import BllossomError
-from bllossom.tokenizer.convert import encode_alone, normal_scores
+from bllossom.tokenizer.convert import UNUSED_FLOOR, encode_alone, normal_scores
 from bllossom.tokenizer.sentencepiece_file import BYTE, NORMAL, SPACE, ModelProto
 from bllossom.vocab.families.vocabulary import Atoms
 from bllossom.vocab.samples import THREADS, count_tokens, encode_words, processor, shortest_model, split_words
 
-UNUSED_FLOOR = -1e8  # Llama 2 puts its runs of spaces, which are to be joined last, at -1e9
 EXACT_FLOAT32 = 2**24  # SentencePiece keeps scores in float32: above this, neighbouring integers collapse
 
 

@@ -5,6 +5,7 @@ tokens are split, as outside text is encoded; that the saved tokenizer has them 
 """
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,6 +33,10 @@ def prove(folder: Path, documents: Mapping[str, Sequence[str]], base_pieces: int
     slow = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
     _check_special_tokens(model, fast)
+    # Added tokens that are not special are found in text as well: here all of them are to be split.
+    settings = json.loads(fast.to_str())
+    settings["added_tokens"] = [token | {"special": True} for token in settings["added_tokens"]]
+    fast = Tokenizer.from_str(json.dumps(settings))
     fast.encode_special_tokens = True
     pieces = [piece.piece.replace(SPACE, " ") for piece in model.pieces]
     special = [piece.piece for piece in model.pieces if piece.type == CONTROL]
