@@ -41,6 +41,8 @@ def make_app() -> typer.Typer:
     app.command("plan")(plan)
     app.command("verify")(verify)
     app.command("reshard")(reshard)
+    app.command("report")(report)
+    app.command("push")(push)
     return app
 
 
@@ -103,8 +105,8 @@ def plan(
     """Say what a pretraining run will take: memory, time, disk. No weights or data needed."""
     with _expected_errors(debug):
         # Here, not above: `bllossom --help` imports neither torch nor transformers.
-        from bllossom.training.planning.plan import make_plan
-        from bllossom.training.planning.plan_report import describe
+        from bllossom.training.plan import make_plan
+        from bllossom.training.plan_report import describe
         from bllossom.training.pretrain import PretrainConfig
 
         loaded = load_config(PretrainConfig, config, overrides or (), allow_missing=True)
@@ -133,6 +135,42 @@ def reshard(
 
         convert(checkpoint)
         typer.echo(checkpoint)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The output of a recipe, or of several.")],
+    output: Annotated[Path | None, typer.Option("--output", help="The page; else report.html in the run.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Write it anew every ten seconds, while a run goes on.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write one page with all figures and curves of a run, and the cards of its models."""
+    with _expected_errors(debug):
+        from bllossom.report import report as pages  # imports what draws
+
+        if live:
+            pages.report_live(runs, output)
+        typer.echo(pages.report(runs, output))
+
+
+def push(
+    model: Annotated[Path, typer.Argument(help="A published model folder.")],
+    to: Annotated[str, typer.Option("--to", metavar="OWNER/NAME", help="The repository on the hub.")],
+    licence: Annotated[str | None, typer.Option("--licence", help="The model's own, as the hub names it.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Everybody may see it; else you alone.")] = False,
+    revision: Annotated[str | None, typer.Option("--revision", help="A branch to push to.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="A tag to give what was pushed.")] = None,
+    dry_run: DryRun = False,
+    force: Annotated[bool, typer.Option("--force", help="Push in spite of what licences say.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Upload a model with its card to the hub."""
+    with _expected_errors(debug):
+        from bllossom.report.push import push as upload
+
+        said = upload(
+            model, to, licence=licence, public=public, revision=revision, tag=tag, dry_run=dry_run, force=force
+        )
+        typer.echo("\n".join(said))
 
 
 @contextlib.contextmanager

@@ -62,12 +62,14 @@ STAGES: Mapping[str, Stage] = {
 }
 
 
-class Step(Model):
+class RecipeStep(Model):
     """One named step of a recipe."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="also the name of its output folder")]
     stage: Annotated[str, Field(description="one of the stages, as the command is called")]
-    config: Annotated[Path, Field(description="the stage's YAML, relative to the recipe's folder")]
+    config: Annotated[
+        Path | None, Field(description="the stage's YAML, relative to the recipe's folder; without one, `set` is all")
+    ] = None
     set: Annotated[dict[str, Any], Field(default_factory=dict, description="dotted keys set on top of the YAML")]
 
     @field_validator("stage")
@@ -83,11 +85,11 @@ class Recipe(Model):
 
     output: Annotated[Path, Field(description="the folder that holds every step's output")]
     seed: Annotated[int, Field(description="given to every step whose stage takes a seed")] = 0
-    steps: Annotated[list[Step], Field(min_length=1)]
+    steps: Annotated[list[RecipeStep], Field(min_length=1)]
 
     @field_validator("steps")
     @classmethod
-    def _named_once(cls, steps: list[Step]) -> list[Step]:
+    def _named_once(cls, steps: list[RecipeStep]) -> list[RecipeStep]:
         names = [step.name for step in steps]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -105,7 +107,7 @@ class PlannedStep:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedRecipe:
     """A recipe with every step's config read and checked."""
 
     recipe: Recipe
@@ -124,7 +126,7 @@ class Plan:
         return self.steps[start:stop]
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: bool = False) -> Plan:
+def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: bool = False) -> PlannedRecipe:
     """Read a recipe and the config of each of its steps.
 
     Raises:
@@ -140,7 +142,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
         values = {"output": str(recipe.output / step.name), **step.set}
         if "seed" in kind.model_fields:
             values = {"seed": recipe.seed, **values}
-        file = path.parent / step.config
+        file = None if step.config is None else path.parent / step.config
         try:
             loaded = load_config(kind, file, values=values, steps=outputs, allow_missing=allow_missing)
             steps.append(PlannedStep(step.name, stage, loaded))
@@ -149,7 +151,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
         outputs[step.name] = recipe.output / step.name
     if problems:
         raise ConfigError(problems)
-    return Plan(recipe, steps)
+    return PlannedRecipe(recipe, steps)
 
 
 def run_steps(steps: Sequence[PlannedStep], *, force: bool = False) -> dict[str, Manifest]:

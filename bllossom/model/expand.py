@@ -24,7 +24,7 @@ from bllossom.errors import ConfigError
 from bllossom.model.checkpoint import fetch, open_checkpoint, untie
 from bllossom.model.initializers import Method
 from bllossom.model.pieces import compare_tokenizers
-from bllossom.model.surgery import Plan, write_model
+from bllossom.model.surgery import SurgeryPlan, write_model
 
 STORED_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
@@ -75,7 +75,7 @@ def expand(config: ExpandConfig, *, force: bool = False) -> Manifest:
     )
 
 
-def make_plan(config: ExpandConfig, folder: Path) -> Plan:
+def make_plan(config: ExpandConfig, folder: Path) -> SurgeryPlan:
     """Read the headers in the model's `folder` and both tokenizers, and check that they fit each other."""
     checkpoint = open_checkpoint(folder)
     if config.untie:
@@ -89,7 +89,7 @@ def make_plan(config: ExpandConfig, folder: Path) -> Plan:
         )
     # The defaults are those with which Korean was learned best by docs/results/init.md.
     input_init = config.input_init or ("subword-mean" if checkpoint.tied else "random")
-    return Plan(
+    return SurgeryPlan(
         checkpoint=checkpoint,
         tokenizer=config.tokenizer,
         pieces=compare_tokenizers(folder, config.tokenizer),

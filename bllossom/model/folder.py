@@ -23,15 +23,15 @@ def check_rows(source: str, model: PreTrainedModel, pieces: int) -> None:
         BllossomError: says both numbers and what to run.
     """
     found = model.config.vocab_size
-    told = told_rows(source).get("rows", found)
-    if found < pieces or found != told:
+    recorded = recorded_rows(source).get("rows", found)
+    if found < pieces or found != recorded:
         raise BllossomError(
-            f"{source}: the model has {found:,} rows, its manifest says {told:,}, the tokens have {pieces:,} pieces; "
-            "run `bllossom expand` with the tokenizer of these tokens, or prepare tokens with the model's own"
+            f"{source}: the model has {found:,} rows, its manifest says {recorded:,}, the tokens have {pieces:,} "
+            "pieces; run `bllossom expand` with the tokenizer of these tokens, or prepare tokens with the model's own"
         )
 
 
-def told_rows(source: str | Path) -> dict[str, int]:
+def recorded_rows(source: str | Path) -> dict[str, int]:
     """What a model's manifest says of its embedding rows, for the next one's: `rows`, and where expand added some
     `old_rows`. Nothing for a model that no stage published."""
     manifest = read_manifest(Path(source)) if Path(source).is_dir() else None
@@ -47,13 +47,13 @@ def save_model(
     The weights come from the engine, one after the other, since `model` itself may hold only parts of them.
     """
     stored = torch.bfloat16 if dtype == "bf16" else torch.float32
-    whole = {name: tensor.to(stored) for name, tensor in weights if writes}
+    weights_on_cpu = {name: tensor.to(stored) for name, tensor in weights if writes}
     if not writes:
         return
     with torch.device("meta"):
         plain = type(model)(model.config)
     torch.nn.Module.to(plain, stored)
-    plain.load_state_dict(whole, strict=False, assign=True)
+    plain.load_state_dict(weights_on_cpu, strict=False, assign=True)
     plain.tie_weights()
     if missing := [name for name, weight in plain.named_parameters() if weight.is_meta]:
         raise BllossomError(f"{folder}: the engine gave no {', '.join(missing[:3])}; nothing is published")

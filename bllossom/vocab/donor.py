@@ -51,8 +51,10 @@ def find_donor(source: str) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    if path.is_dir() and not list(path.glob("*.model")) and (path / "tokenizer.json").is_file():
-        return path / "tokenizer.json"
+    ours = path / "tokenizer.json"
+    # A byte-level folder's tokenizer.model, where there is one (Llama 3), is in tiktoken's format.
+    if path.is_dir() and ours.is_file() and (is_byte_level(ours) or not list(path.glob("*.model"))):
+        return ours
     try:
         return find_model_file(source)
     except BllossomError:

@@ -22,7 +22,7 @@ from bllossom.vocab.families.bases import Base, ByteLevelBase, open_base
 from bllossom.vocab.families.vocabulary import Vocabulary, count_atoms, count_words
 from bllossom.vocab.learning.from_text import learn_from_text
 from bllossom.vocab.repair.repair import Problem, Repaired, repair_by_adding, repair_by_swapping
-from bllossom.vocab.report import Merge, key_figures, measure, write_left_out, write_report
+from bllossom.vocab.report import MergedVocabulary, key_figures, measure, write_left_out, write_report
 from bllossom.vocab.samples import locate_samples, read_samples
 
 CROSSES = "crosses a border of the base's pre-tokenizer"
@@ -164,7 +164,7 @@ def _build(
     merged, proof = extended.vocabulary, extended.proof
     say(f"merge-vocab: {len(merged.pieces):,} pieces, proved on {proof.texts:,} texts")
     named = [piece for donor in donors for piece in donor.pieces] or list(map(merged.read, repaired.pieces))
-    merge = Merge(vocabulary, named, merged, base.first_new_id, repaired)
+    merge = MergedVocabulary(vocabulary, named, merged, base.first_new_id, repaired)
     report = measure(merge, documents, words, proof, config.example)
     write_report(folder, report | {"certificate": extended.certificate, "curve": curve})
     size = len(merged.pieces)

@@ -19,7 +19,7 @@ EXAMPLES = 40
 
 
 @dataclass(frozen=True)
-class Merge:
+class MergedVocabulary:
     """The base, the donors' pieces as text, the result, and how it came about."""
 
     base: Vocabulary
@@ -30,7 +30,7 @@ class Merge:
 
 
 def measure(
-    merge: Merge,
+    merge: MergedVocabulary,
     documents: Mapping[str, Sequence[str]],
     words: Mapping[str, Counter[str]],
     proof: Proof,
@@ -115,7 +115,7 @@ def key_figures(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _measure_language(
-    merge: Merge,
+    merge: MergedVocabulary,
     texts: Sequence[str],
     words: Counter[str],
     merged_uses: np.ndarray,

@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
 from bllossom.model.folder import check_headers
-from bllossom.training.engines.deepspeed_engine import whole
+from bllossom.training.engines.deepspeed_engine import gathered
 from bllossom.training.engines.optimization import is_adapter
 from bllossom.training.settings import Lora
 
@@ -80,7 +80,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> None:
         names = set(saved.keys())
         for name, weight in model.named_parameters():
             if published_name(name) in names:
-                with whole(weight), torch.no_grad():
+                with gathered(weight), torch.no_grad():
                     weight.copy_(saved.get_tensor(published_name(name)))
 
 

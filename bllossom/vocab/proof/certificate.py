@@ -19,7 +19,7 @@ from bllossom.errors import BllossomError
 from bllossom.tokenizer.byte_level_file import lacking_bytes, to_bytes
 from bllossom.tokenizer.scripts import ScriptCodePoints
 from bllossom.vocab.families.byte_level import ByteLevelVocabulary
-from bllossom.vocab.proof.counts import Counts, Proof
+from bllossom.vocab.proof.counts import LanguageCounts, Proof
 from bllossom.vocab.proof.readers import check_readers
 from bllossom.vocab.proof.strings import GENERATED, batches, generate_strings
 
@@ -227,7 +227,7 @@ def check_texts(
     languages = {}
     with progress("certificate", total=sum(map(len, documents.values()))) as advance:
         for language, texts in documents.items():
-            counts = languages[language] = Counts(ids=np.zeros(pair.size, np.int64))
+            counts = languages[language] = LanguageCounts(ids=np.zeros(pair.size, np.int64))
             for batch in batches(texts):
                 for ids in _check_batch(pair, batch, scripts):
                     counts.documents += 1

@@ -6,7 +6,7 @@ import numpy as np
 
 
 @dataclass
-class Counts:
+class LanguageCounts:
     """What one language's documents came to."""
 
     documents: int = 0
@@ -19,7 +19,7 @@ class Proof:
     """What was compared. A proof that fails raises, so a `Proof` always stands for agreement."""
 
     generated: int
-    languages: dict[str, Counts]
+    languages: dict[str, LanguageCounts]
 
     @property
     def texts(self) -> int:

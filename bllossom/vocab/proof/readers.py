@@ -26,7 +26,10 @@ def check_readers(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
 
     alone = Tokenizer.from_file(str(folder / "tokenizer.json"))
     expected = json.loads(alone.to_str())
-    readers = {kind.__name__: kind.from_pretrained(folder) for kind in (AutoTokenizer, PreTrainedTokenizerFast)}
+    readers = {
+        "AutoTokenizer": AutoTokenizer.from_pretrained(folder),
+        "PreTrainedTokenizerFast": PreTrainedTokenizerFast.from_pretrained(folder),
+    }
     for name, reader in readers.items():
         found = json.loads(reader.backend_tokenizer.to_str())
         if replaced := next((part for part in COMPARED if found.get(part) != expected.get(part)), None):

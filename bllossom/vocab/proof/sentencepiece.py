@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from bllossom.console import progress
 from bllossom.errors import BllossomError
 from bllossom.tokenizer.sentencepiece_file import CONTROL, SPACE, ModelProto, read_model
-from bllossom.vocab.proof.counts import Counts, Proof
+from bllossom.vocab.proof.counts import LanguageCounts, Proof
 from bllossom.vocab.proof.strings import GENERATED, batches, generate_strings
 from bllossom.vocab.samples import THREADS
 
@@ -45,7 +45,7 @@ def prove(folder: Path, documents: Mapping[str, Sequence[str]], base_pieces: int
     languages = {}
     with progress("proving", total=sum(map(len, documents.values()))) as advance:
         for language, texts in documents.items():
-            counts = languages[language] = Counts(ids=np.zeros(len(model.pieces), np.int64))
+            counts = languages[language] = LanguageCounts(ids=np.zeros(len(model.pieces), np.int64))
             for batch in batches(texts):
                 for ids in _compare(batch, slow, fast):
                     counts.documents += 1

@@ -24,10 +24,11 @@ from bllossom.artifacts import MANIFEST
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokens.mixture import Block, Mixture
 from bllossom.tokens.shards import INDEX, edge_checksum, read_index
+from bllossom.training.block_rows import as_row, block_number
 from bllossom.training.engines.loss import GroupLoss, loss_inputs
 from bllossom.training.engines.rows import IGNORED, Row, collate
 from bllossom.training.models import LlamaShape, init_model
-from bllossom.training.pretrain import PretrainConfig, _open_mixture, as_row, block_number, pretrain
+from bllossom.training.pretrain import PretrainConfig, _open_mixture, pretrain
 from bllossom.training.ranks import ranks
 from bllossom.training.runs import checkpoints
 from tests.fixtures.command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
