@@ -83,14 +83,13 @@ def measure_fold(
 ) -> dict[str, list[float]]:
     """Tokens per word on the source left out, by method, at each size."""
     others = [source for name, source in sources.items() if name != left_out]
-    allowed, known = base.allowed(SCRIPTS), frozenset(base.vocabulary.pieces)
+    allowed, known, whole = base.allowed(SCRIPTS), frozenset(base.vocabulary.pieces), base.vocabulary.is_whole
     spelled = {base.vocabulary.spell(piece): likely for piece, likely in donor.items()}
     methods = {
         "list": chain(base, list(donor)),
-        "continued BPE": learn(plain_counts(others), SIZES[-1], allowed, known).merges,
-        "both": learn(weigh([source.theirs for source in others], [spelled]), SIZES[-1], allowed, known).merges,
+        "continued BPE": learn(plain_counts(others), SIZES[-1], allowed, known, whole),
+        "both": learn(weigh([source.theirs for source in others], [spelled]), SIZES[-1], allowed, known, whole),
     }
-    whole = base.vocabulary.is_whole
     return {
         name: [round(sources[left_out].tokens_per_word(without_loose_ends(m[:n], whole)), 4) for n in SIZES]
         for name, m in methods.items()

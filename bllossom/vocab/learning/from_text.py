@@ -38,26 +38,20 @@ def learn_from_text(
     spelled = [{vocabulary.spell(piece): likely for piece, likely in donor.items()} for donor in donors]
     words = weigh(sources, spelled)
     wanted = MOST if pieces == "auto" else pieces
-    learned = learn(words, wanted, allowed, frozenset(vocabulary.pieces))
-    if learned.exhausted and pieces != "auto":
+    merges = learn(words, wanted, allowed, frozenset(vocabulary.pieces), vocabulary.is_whole)
+    kept = without_loose_ends(merges, vocabulary.is_whole)
+    if pieces != "auto" and len(kept) < pieces:
         raise BllossomError(
-            f"donor: the text gives {len(learned.merges):,} pieces, not {pieces:,}; name more text, or set "
-            f"pieces={len(learned.merges)}"
+            f"donor: the text gives {len(kept):,} pieces, not {pieces:,}; name more text, or set pieces={len(kept)}"
         )
-    step = max(STEP, -(-len(learned.merges) // POINTS)) if len(learned.merges) > STEP else len(learned.merges)
-    sizes = sorted({*range(step, len(learned.merges), step), len(learned.merges)})
-    every: dict[Atoms, int] = {}
+    every: Counter[Atoms] = Counter()
     for source in sources:
-        for atoms, count in source.items():
-            every[atoms] = every.get(atoms, 0) + count
-    curve = make_curve(learned.merges, every, spaced, encode_with, sizes)
-    size = choose_size(curve) if pieces == "auto" else pieces
-    kept = without_loose_ends(learned.merges[:size], vocabulary.is_whole)
-    if len(kept) < size:  # the next ones take the places of the loose ends
-        for pair in learned.merges[size:]:
-            if len(kept) == size:
-                break
-            kept = without_loose_ends([*kept, pair], vocabulary.is_whole)
+        every.update(source)
+    step = max(STEP, -(-len(kept) // POINTS))
+    sizes = sorted({*range(step, len(kept), step), len(kept)})
+    curve = make_curve(kept, every, spaced, encode_with, sizes)
+    if pieces == "auto":
+        kept = without_loose_ends(kept[: choose_size(curve)], vocabulary.is_whole)
     say(f"merge-vocab: {len(kept):,} pieces learned from {len(sources)} source(s), {sum(every.values()):,} words")
     order = [left + right for left, right in kept]
     broken = [piece for piece in order if not vocabulary.is_whole(piece)]

@@ -10,7 +10,6 @@ import heapq
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from bllossom.console import progress
 from bllossom.vocab.families.vocabulary import Atoms
@@ -19,15 +18,6 @@ DONOR_SHARE = 1 / 3
 """Of all weight, for the donors' lists together."""
 SEEN_ONCE = 1  # words that occur once in a source say little and are the most: they are left out
 Pair = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Learned:
-    """The merges in order, each with the weight of the pair when it was chosen."""
-
-    merges: list[Pair]
-    exhausted: bool
-    """Whether the text had no further pair that may be joined."""
 
 
 def weigh(sources: Sequence[Mapping[Atoms, int]], donors: Sequence[Mapping[Atoms, float]] = ()) -> dict[Atoms, float]:
@@ -47,19 +37,33 @@ def weigh(sources: Sequence[Mapping[Atoms, int]], donors: Sequence[Mapping[Atoms
     return weights
 
 
-def learn(words: Mapping[Atoms, float], count: int, allowed: Callable[[str], bool], known: frozenset[str]) -> Learned:
+def learn(
+    words: Mapping[Atoms, float],
+    count: int,
+    allowed: Callable[[str], bool],
+    known: frozenset[str],
+    is_whole: Callable[[str], bool],
+) -> list[Pair]:
     """Join, again and again, the two neighbours that weigh most together, if their concatenation is allowed and new.
 
-    Equals are taken in the order of their characters, so that the same words give the same merges.
+    `known` are the base's pieces. Gives the merges in order, so many that `count` are left without loose ends, or all
+    there are. Equals are taken in the order of their characters, so that the same words give the same merges.
     """
     learner = _Learner(words, allowed, known)
     merges: list[Pair] = []
+    passed_over: set[str] = set()
     with progress("learning merges", total=count) as advance:
-        while len(merges) < count and (pair := learner.best()) is not None:
+        while (pair := learner.best()) is not None:
             learner.join(pair)
+            full = len(merges) >= count and len(without_loose_ends([*merges, pair], is_whole)) > count
+            if full or not passed_over.isdisjoint(pair):  # its parts would take more places than are left
+                passed_over.add(pair[0] + pair[1])
+                continue
             merges.append(pair)
             advance(1)
-    return Learned(merges, exhausted=len(merges) < count)
+            if len(merges) >= count and len(without_loose_ends(merges, is_whole)) == count:
+                break
+    return merges
 
 
 class _Learner:
