@@ -7,7 +7,8 @@ from pathlib import Path
 from bllossom.tokenizer.chat_template import read_chat_template, write_chat_template
 from bllossom.tokenizer.files import copy_tokenizer, holds_tokenizer
 
-CARRIED_FILES = ("generation_config.json", "LICENSE*", "NOTICE*", "USE_POLICY*", "*.py")
+GENERATION_CONFIG = "generation_config.json"
+CARRIED_FILES = (GENERATION_CONFIG, "LICENSE*", "NOTICE*", "USE_POLICY*", "*.py")
 """*.py is the code that config.json's auto_map names, for architectures that transformers does not know."""
 
 

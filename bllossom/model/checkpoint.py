@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from bllossom.model.carried import CARRIED_FILES
 from bllossom.model.safetensors import FLOAT_DTYPES, StoredTensor, WeightShard, equal_data, read_shard
 from bllossom.tokenizer.files import TOKENIZER_FILES
 
+OUTPUT = "lm_head.weight"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-HEAD = "lm_head.weight"
 COMPANIONS = (*TOKENIZER_FILES, *CARRIED_FILES)
 """What lies beside a model's config and weights."""
 FETCHED = ("*.safetensors", "*.json", *COMPANIONS)
@@ -42,9 +42,9 @@ class Checkpoint:
     @cached_property
     def output_name(self) -> str | None:
         """The name of the output matrix; None where the embedding matrix is stored for both."""
-        if self.states_tied and not self._names(HEAD):
+        if self.states_tied and not self._names(OUTPUT):
             return None
-        return self._matrix_name(HEAD)
+        return self._matrix_name(OUTPUT)
 
     @cached_property
     def states_tied(self) -> bool:
@@ -56,7 +56,7 @@ class Checkpoint:
                 stated = getattr(AutoConfig.from_pretrained(self.folder), "tie_word_embeddings", None)
             except (OSError, ValueError, KeyError):  # an architecture that transformers does not know
                 stated = None
-        return not self._names(HEAD) if stated is None else bool(stated)
+        return not self._names(OUTPUT) if stated is None else bool(stated)
 
     @cached_property
     def tied(self) -> bool:
@@ -125,6 +125,20 @@ def check_written(folder: Path) -> None:
             f"{folder}: config.json ties two matrices that were written different; nothing is published: report this "
             "as a bug"
         )
+
+
+def untie(checkpoint: Checkpoint) -> Checkpoint:
+    """The same model with an output matrix of its own, which starts as the embedding matrix."""
+    config = dict(checkpoint.config) | {"tie_word_embeddings": False}
+    if checkpoint.output_name is not None:
+        return replace(checkpoint, config=config)
+    shard, embedding = checkpoint.find(checkpoint.input_name)
+    grown = replace(shard, tensors=(*shard.tensors, replace(embedding, name=OUTPUT)))  # read from the same bytes
+    shards = tuple(grown if other is shard else other for other in checkpoint.shards)
+    index = checkpoint.index
+    if index is not None:
+        index = dict(index) | {"weight_map": dict(index["weight_map"]) | {OUTPUT: shard.path.name}}
+    return replace(checkpoint, config=config, shards=shards, index=index)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

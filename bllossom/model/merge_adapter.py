@@ -18,7 +18,7 @@ from bllossom.config import InputPath, Source, StageConfig, is_hub_id
 from bllossom.console import progress
 from bllossom.errors import BllossomError
 from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from bllossom.model.carried import carry
+from bllossom.model.carried import GENERATION_CONFIG, carry
 from bllossom.model.checkpoint import INDEX, check_written, fetch, open_checkpoint
 from bllossom.model.folder import recorded_rows
 from bllossom.model.merged_weights import MergedWeights
@@ -111,6 +111,8 @@ def write_merged(merge: MergedWeights, adapter: Path, folder: Path) -> None:
     if base.index is not None:
         _write_json(base.folder / INDEX, folder, _new_index(merge, folder))
     carry(base.folder, [adapter, base.folder], folder)
+    if (settings := adapter / GENERATION_CONFIG).is_file():  # what ends an answer, which tuning may have changed
+        shutil.copyfile(settings, folder / GENERATION_CONFIG)
     check_written(folder)
 
 

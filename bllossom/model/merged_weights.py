@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bllossom.errors import BllossomError
 from bllossom.model.adapter import PREFIX
-from bllossom.model.checkpoint import HEAD, Checkpoint
+from bllossom.model.checkpoint import OUTPUT, Checkpoint
 from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, StoredTensor, WeightShard, as_matrix, equal_data
 
 BLOCK_ROWS = 1024
@@ -75,7 +75,7 @@ class MergedWeights:
     @property
     def _matrices(self) -> tuple[str, str]:
         """The names of the input and the output matrix, stored or not."""
-        return self.base.input_name, self.base.output_name or HEAD
+        return self.base.input_name, self.base.output_name or OUTPUT
 
     @cached_property
     def tied(self) -> bool:

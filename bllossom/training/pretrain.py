@@ -6,6 +6,7 @@ Old and new embeddings train together. The same stage makes a base from nothing 
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from bllossom.tokens.shards import INDEX, read_index
 from bllossom.training.block_rows import BlockRows, block_number, heldout_rows
 from bllossom.training.continuing import BLOCKS_READ, BLOCKS_SKIPPED
 from bllossom.training.engines.lora import adapter_parameters, add_adapters, check_base, load_adapter
+from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.optimization import Trainable, select_trainable, trained_weights
 from bllossom.training.models import (
     InitModel,
@@ -45,7 +47,9 @@ from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs, State
 from bllossom.training.runs.checksums import checksums_of
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Watch, figures_of
+from bllossom.training.runs.steps import EvenSteps
 from bllossom.training.runs.train_segment import parameter_count, train_segment
+from bllossom.training.runs.validation import bits_per_byte
 
 
 def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
@@ -160,7 +164,8 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         tokens = ", ".join(f"{language} {sum(row.supervised() for row in h.rows):,}" for language, h in heldout.items())
         every = f"every {config.evaluate_every:,} steps and " if config.evaluate_every else ""
         say(f"held-out tokens scored {every}at the end: {tokens}")
-    watch = Watch(heldout, config.evaluate_every or None, row_tokens=config.block_size)
+    score = partial(bits_per_byte, heldout=heldout, ranks=ranks, micro_batch=config.micro_batch) if heldout else None
+    watch = Watch(score, evaluate_every=config.evaluate_every or None, row_tokens=config.block_size)
     start, source = State(), config.model
     sizes: dict[str, int] = {}
     for segment in segments:
@@ -178,7 +183,8 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         start = train_segment(
             run,
             model,
-            rows,
+            CausalObjective(rows.groups),
+            EvenSteps(rows, segment.rows_per_step, config.micro_batch),
             segment,
             watch,
             save_to=folder if last else unfinished / "model",

@@ -197,13 +197,11 @@ def test_two_different_matrices_are_two_whatever_the_config_says(
     assert torch.equal(after.get_input_embeddings().weight[:BASE], both["model.embed_tokens.weight"])
 
 
-def test_a_tied_model_begins_with_subword_means_and_takes_no_output_init(
+def test_a_tied_model_begins_with_subword_means(
     make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
 ) -> None:
     base = make_model(tied=True)
-    with pytest.raises(ConfigError, match=r"output_init: one matrix serves both sides of .*leave output_init out"):
-        expand(config(base, output_init="subword-mean"))
-    with pytest.raises(ConfigError, match="output_init: one matrix serves both sides"):
+    with pytest.raises(ConfigError, match="is tied, one matrix serves both sides and input_init fills it"):
         dry_run(config(base, output_init="random"))
     manifest = expand(config(base))
     assert manifest.figures["init"] == {"model.embed_tokens.weight": "subword-mean", "padding": "mean"}
@@ -231,6 +229,35 @@ def test_a_wrapper_around_a_language_model_is_refused(
     (base / "config.json").write_text(json.dumps(wrapper))
     with pytest.raises(BllossomError, match=r"is LlavaForConditionalGeneration, which wraps .*name a text-only model"):
         expand(config(base))
+
+
+@pytest.mark.parametrize("shard_size", ["5GB", "30KB"])
+def test_an_untied_model_gets_an_output_matrix_of_its_own(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig], shard_size: str
+) -> None:
+    base = make_model(tied=True, shard_size=shard_size)
+    cfg = config(base, untie=True, input_init="subword-mean", output_init="subword-first")
+    expand(cfg)
+    before, after = weights(base)["model.embed_tokens.weight"], weights(cfg.output)
+    inputs, outputs = after["model.embed_tokens.weight"], after["lm_head.weight"]
+    assert torch.equal(inputs[:BASE], before)
+    assert torch.equal(outputs[:BASE], before)
+    assert not torch.equal(inputs[BASE:], outputs[BASE:])
+    loaded = AutoModelForCausalLM.from_pretrained(cfg.output)
+    assert loaded.config.tie_word_embeddings is False
+    assert loaded.lm_head.weight.data_ptr() != loaded.model.embed_tokens.weight.data_ptr()
+    assert torch.equal(loaded.lm_head.weight.data, outputs)
+
+
+def test_keys_without_a_meaning_for_the_model_are_refused(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    with pytest.raises(
+        ConfigError, match=r"is tied, one matrix serves both sides .*; take output_init out, or set untie"
+    ):
+        expand(config(make_model(tied=True), output_init="random"))
+    with pytest.raises(ConfigError, match="is not tied, it has two matrices already; take untie out"):
+        expand(config(make_model(tied=False), untie=True))
 
 
 def test_dtype_converts_every_weight(make_model: Callable[..., Path], config: Callable[..., ExpandConfig]) -> None:

@@ -115,11 +115,11 @@ def published_name(name: str) -> str:
 
 
 def _settings(model: PreTrainedModel, lora: Lora) -> dict[str, Any]:
-    base = Path(model.name_or_path)
+    name = model.name_or_path
     return {
         "task_type": "CAUSAL_LM",
         # A path that is found from other places, too: peft looks for it from wherever it is loaded.
-        "base_model_name_or_path": str(base.resolve()) if base.is_dir() else model.name_or_path,
+        "base_model_name_or_path": str(Path(name).resolve()) if name and Path(name).is_dir() else name,
         "r": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,

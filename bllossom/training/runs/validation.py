@@ -1,4 +1,5 @@
-"""Bits per byte on held-out text while a model trains: comparable between vocabularies, unlike perplexity."""
+"""Scores of held-out data while a model trains: the loss of answers, and bits per byte of text, which are comparable
+between vocabularies, unlike perplexity."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,8 +10,8 @@ import torch
 
 from bllossom.console import progress
 from bllossom.training.engines.engine import Engine
-from bllossom.training.engines.loss import loss_inputs
-from bllossom.training.engines.rows import IGNORED, Row, collate
+from bllossom.training.engines.objective import CausalObjective
+from bllossom.training.engines.rows import IGNORED, Row
 from bllossom.training.ranks.ranks import Ranks
 
 
@@ -24,46 +25,67 @@ class HeldOutRows:
 
 def bits_per_byte(
     engine: Engine,
+    stop_asked: Callable[[], bool],
+    *,
     heldout: Mapping[str, HeldOutRows],
     ranks: Ranks,
     micro_batch: int,
-    stop_asked: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """Bits per byte by language. Each token of a document but its first is scored once; ranks share the rows.
+    """Bits per byte by language; None where some rank was asked to stop meanwhile.
 
-    None where some rank was asked to stop meanwhile.
+    Each token of a document but its first is scored once; ranks share the rows.
     """
-    engine.training(False)
-    try:
-        return _score(engine, heldout, ranks, micro_batch, stop_asked)
-    finally:
-        engine.training(True)
+    rows = {language: held.rows for language, held in heldout.items()}
+    nats = _nats(engine, rows, ranks, micro_batch, stop_asked)
+    return nats and {language: nats[language] / math.log(2) / held.bytes for language, held in heldout.items()}
 
 
-def _score(
+def mean_loss(
     engine: Engine,
-    heldout: Mapping[str, HeldOutRows],
+    stop_asked: Callable[[], bool],
+    *,
+    heldout: Mapping[str, Sequence[Row]],
+    ranks: Ranks,
+    micro_batch: int,
+) -> dict[str, float] | None:
+    """Nats a supervised token, by language; None where some rank was asked to stop meanwhile."""
+    nats = _nats(engine, heldout, ranks, micro_batch, stop_asked)
+    tokens = {language: sum(row.supervised() for row in rows) for language, rows in heldout.items()}
+    return nats and {language: nats[language] / count for language, count in tokens.items()}
+
+
+def _nats(
+    engine: Engine,
+    heldout: Mapping[str, Sequence[Row]],
     ranks: Ranks,
     micro_batch: int,
     stop_asked: Callable[[], bool],
 ) -> dict[str, float] | None:
-    scores = {}
-    total = sum(len(held.rows) for held in heldout.values())
-    with torch.no_grad(), _shown(total, ranks) as advance:
+    """−ln p of all supervised tokens, by language; ranks share the rows."""
+    sums: dict[str, float] = {}
+    with _evaluating(engine), torch.no_grad(), _shown(sum(map(len, heldout.values())), ranks) as advance:
         for language, held in heldout.items():
-            nats = 0.0
+            nats, objective = 0.0, CausalObjective([held[0].group])
             stride = micro_batch * ranks.world
-            for start in range(0, len(held.rows), stride):
+            for start in range(0, len(held), stride):
                 first = start + ranks.rank * micro_batch
-                rows = list(held.rows[first : first + micro_batch])
+                rows = list(held[first : first + micro_batch])
                 # A rank without rows left still runs: under ZeRO-3 the others wait for its part of the weights.
-                batch = collate(rows or [_unscored(held.rows[0])])
-                nats += float(engine.nats(loss_inputs(batch, [held.rows[0].group], ranks.device)).sum())
+                nats += float(engine.sums(objective.inputs(rows or [_unscored(held[0])], ranks.device)).sum())
                 if ranks.sum([float(stop_asked())])[0]:
                     return None
-                advance(min(stride, len(held.rows) - start))
-            scores[language] = ranks.sum([nats])[0] / math.log(2) / held.bytes
-    return scores
+                advance(min(stride, len(held) - start))
+            sums[language] = ranks.sum([nats])[0]
+    return sums
+
+
+@contextmanager
+def _evaluating(engine: Engine) -> Iterator[None]:
+    engine.training(False)
+    try:
+        yield
+    finally:
+        engine.training(True)
 
 
 @contextmanager
@@ -71,7 +93,7 @@ def _shown(rows: int, ranks: Ranks) -> Iterator[Callable[[int], None]]:
     if not ranks.first:
         yield lambda _: None
         return
-    with progress("scoring held-out text", rows) as advance:
+    with progress("scoring held-out data", rows) as advance:
         yield advance
 
 

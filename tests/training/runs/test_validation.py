@@ -1,18 +1,20 @@
 """Held-out text is scored after the work is saved, as much of it as is asked for, and a stop is heard meanwhile."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from bllossom.artifacts import read_manifest
 from bllossom.errors import Stopped
 from bllossom.tokens.blocks import heldout_blocks
 from bllossom.tokens.shards import open_heldout, read_index
-from bllossom.training.engines.rows import MicroBatch, Row, collate
+from bllossom.training.engines.objective import CausalObjective
+from bllossom.training.engines.rows import Row
 from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.runs import checkpoints, validation
 from tests.fixtures.command_runs import assert_same_run, log_lines, partial_of
@@ -32,13 +34,14 @@ def interrupt(patch: pytest.MonkeyPatch, call: int, how: Callable[[], object]) -
     """Do something while the micro-batch `call` (from 1) of held-out text is made, counted over the run."""
     calls = []
 
-    def interrupted(rows: list[Row]) -> MicroBatch:
-        calls.append(1)
-        if len(calls) == call:
-            how()
-        return collate(rows)
+    class Interrupted(CausalObjective):
+        def inputs(self, rows: Sequence[Row], device: torch.device) -> tuple[Any, ...]:
+            calls.append(1)
+            if len(calls) == call:
+                how()
+            return super().inputs(rows, device)
 
-    patch.setattr(validation, "collate", interrupted)
+    patch.setattr(validation, "CausalObjective", Interrupted)
 
 
 def scores(folder: Path) -> list[tuple[int, float, float]]:
@@ -95,14 +98,13 @@ def test_a_score_goes_into_the_checkpoint_that_was_saved_before_it(
 ) -> None:
     """It decides which checkpoint is kept as the best."""
     output = tmp_path / "model"
-    interrupt(monkeypatch, 1_000_000, lambda: None)
     stopping = iter(range(100))
     original = validation.bits_per_byte
 
-    def stop_at_the_third(*arguments: Any) -> dict[str, float] | None:
-        return None if next(stopping) == 2 else original(*arguments)
+    def stop_at_the_third(*arguments: Any, **settings: Any) -> dict[str, float] | None:
+        return None if next(stopping) == 2 else original(*arguments, **settings)
 
-    monkeypatch.setattr("bllossom.training.runs.trainer.bits_per_byte", stop_at_the_third)
+    monkeypatch.setattr("bllossom.training.pretrain.bits_per_byte", stop_at_the_third)
     with pytest.raises(Stopped):
         pretrain(PretrainConfig(**settings(output, evaluate_every=5, keep=4)))
     found = checkpoints.complete_ones(partial_of(output) / "checkpoints")
