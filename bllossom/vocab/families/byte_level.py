@@ -94,7 +94,7 @@ def only_in(scripts: ScriptCodePoints) -> Callable[[str], bool]:
     It can if a whole character of theirs is in it, or if it ends in the first bytes of characters that are all theirs.
     Continuation bytes say nothing: `\\x84\\xeb` occurs between two Hangul syllables, and in a thousand other places.
     """
-    heads = scripts.heads()
+    heads = scripts.heads
 
     def safe(piece: str) -> bool:
         raw = to_bytes(piece)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.text.sources import read_documents
-from bllossom.tokenizer.scripts import ScriptCodePoints
+from bllossom.tokenizer.scripts import code_points
 from bllossom.vocab.families.bases import Base
 from bllossom.vocab.families.vocabulary import Atoms, count_atoms
 from bllossom.vocab.learning.knee import MOST, STEP, as_table, choose_size, make_curve
@@ -63,7 +63,7 @@ def _read_sources(
 ) -> tuple[list[Mapping[Atoms, int]], int]:
     """Of each file, the words that hold a letter of the scripts, as atoms; and how many words stand between spaces."""
     vocabulary = base.vocabulary
-    points = ScriptCodePoints(scripts) if scripts is not None else None
+    points = code_points(tuple(scripts)) if scripts is not None else None
     sources: list[Mapping[Atoms, int]] = []
     spaced = 0
     for path in files:
