@@ -1,6 +1,7 @@
 """The stages by name, and a recipe: named steps in order, skipping what is already published and unchanged."""
 
 import importlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,20 @@ class Stage:
     config_name: str
     function_name: str
     summary: str
+    bare_key: str = ""
+    """The key, a list, that arguments of the command without a = belong to."""
 
     def config(self) -> type[StageConfig]:
         """The class of the stage's config."""
         return getattr(importlib.import_module(self.module), self.config_name)
+
+    def overrides(self, arguments: Sequence[str]) -> list[str]:
+        """Arguments of the command as `key=value`."""
+        bare = [argument for argument in arguments if "=" not in argument]
+        if not self.bare_key or not bare:
+            return list(arguments)
+        named = [argument for argument in arguments if "=" in argument]
+        return [f"{self.bare_key}={json.dumps(bare, ensure_ascii=False)}", *named]
 
     def run(self, config: StageConfig, *, force: bool) -> Manifest:
         """Run the stage and publish its output."""
@@ -57,8 +68,31 @@ STAGES: Mapping[str, Stage] = {
     "merge-adapter": Stage(
         "bllossom.model.merge_adapter", "MergeAdapterConfig", "merge_adapter", "Merge a LoRA adapter into its base."
     ),
+    "localize translate": Stage(
+        "bllossom.localize.translate", "TranslateConfig", "translate", "Translate an instruction set."
+    ),
+    "localize flag": Stage(
+        "bllossom.localize.flag", "FlagConfig", "flag", "Say where a translation should be looked at."
+    ),
+    "localize export": Stage(
+        "bllossom.localize.export", "ExportConfig", "export", "Publish what was reviewed, with a report."
+    ),
     "export": Stage("bllossom.export.gguf", "ExportConfig", "export", "Write a model as one GGUF file, for llama.cpp."),
     "eval": Stage("bllossom.evaluation.harness", "EvalConfig", "evaluate", "Score a model: tasks and bits per byte."),
+    "answers": Stage(
+        "bllossom.evaluation.answers.answers",
+        "AnswersConfig",
+        "answers",
+        "Let models answer a file of prompts.",
+        bare_key="models",
+    ),
+    "judge": Stage(
+        "bllossom.evaluation.judge.judge",
+        "JudgeConfig",
+        "judge",
+        "Have a judge say which of two models answers better.",
+        bare_key="answers",
+    ),
 }
 
 
