@@ -129,7 +129,7 @@ def test_pieces_that_no_word_holds_are_left_out_and_listed(byte_level_base: Path
 
 
 def test_what_cannot_be_done_says_what_to_change(
-    byte_level_base: Path, small_donor: Path, texts: dict[str, Path], tmp_path: Path
+    byte_level_base: Path, small_base: Path, small_donor: Path, texts: dict[str, Path], tmp_path: Path
 ) -> None:
     def refused(error: type[BllossomError], match: str, base: Path = byte_level_base, **settings: Any) -> None:
         donor = settings.pop("donor", str(small_donor))
@@ -148,6 +148,9 @@ def test_what_cannot_be_done_says_what_to_change(
     refused(BllossomError, "hold no letter of Hangul; name other text, or other scripts", donor=english)
     refused(ConfigError, "names text twice; put all of it under one text", donor=[english, english])
     refused(ConfigError, "pieces learned from text need none", donor=english, repair="add")
+
+    sentencepiece = DonorText(text=[str(texts["ko"])], pieces=50)
+    refused(ConfigError, "for a SentencePiece base train a donor with", base=small_base, donor=sentencepiece)
 
     def changed(name: str, change: Any) -> Path:
         base = tmp_path / name
