@@ -11,11 +11,11 @@ from bllossom.text.sources import read_documents
 from bllossom.tokenizer.scripts import code_points
 from bllossom.vocab.families.bases import Base
 from bllossom.vocab.families.vocabulary import Atoms, count_atoms
-from bllossom.vocab.learning.knee import MOST, STEP, as_table, choose_size, make_curve
+from bllossom.vocab.learning.knee import MOST, as_table, choose_size, make_curve
 from bllossom.vocab.learning.learn import Pair, learn, weigh, without_loose_ends
 from bllossom.vocab.repair.repair import Repaired
 
-POINTS = 16  # of the curve, at most
+POINTS, AUTO_POINTS = 8, 32  # of the curve: to be looked at, and to choose from
 
 
 def learn_from_text(
@@ -47,7 +47,7 @@ def learn_from_text(
     every: Counter[Atoms] = Counter()
     for source in sources:
         every.update(source)
-    step = max(STEP, -(-len(kept) // POINTS))
+    step = -(-len(kept) // (AUTO_POINTS if pieces == "auto" else POINTS))
     sizes = sorted({*range(step, len(kept), step), len(kept)})
     curve = make_curve(kept, every, spaced, encode_with, sizes)
     if pieces == "auto":

@@ -16,7 +16,6 @@ from bllossom.vocab.families.vocabulary import Atoms
 from bllossom.vocab.learning.learn import Pair
 
 MOST = 32_000  # pieces that auto tries at most
-STEP = 500  # pieces between two points of the curve
 RARE = 100  # occurrences, below which a piece counts as rare
 RARE_SHARE = 0.1
 
