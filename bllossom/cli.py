@@ -35,11 +35,13 @@ def make_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    localize = typer.Typer(help="Turn an instruction set into one of another language.", no_args_is_help=True)
     for name, stage in pipeline.STAGES.items():
-        if name == "answers":  # has an option of its own
-            continue
-        app.command(name, help=stage.summary)(_stage_command(stage))
-    app.command("answers", help=pipeline.STAGES["answers"].summary)(answers)
+        group = localize if name.startswith("localize ") else app
+        own = {"answers": answers, "localize export": _export_command(stage)}.get(name)  # has an option of its own
+        group.command(name.removeprefix("localize "), help=stage.summary)(own or _stage_command(stage))
+    localize.command("review")(review)
+    app.add_typer(localize, name="localize")
     app.command("vote")(vote)
     app.command("run")(run)
     app.command("plan")(plan)
@@ -107,6 +109,23 @@ def vote(
             typer.echo(report_votes(files, output, verdicts))
         else:
             serve_votes(files, output, port)
+
+
+def _export_command(stage: pipeline.Stage) -> Any:
+    export = _stage_command(stage)
+
+    def command(
+        config: ConfigFile = None,
+        overrides: Overrides = None,
+        partial: Annotated[bool, typer.Option("--partial", help="Although examples are open: partial=true.")] = False,
+        dry_run: DryRun = False,
+        force: Force = False,
+        debug: Debug = False,
+    ) -> None:
+        overrides = [*(overrides or ()), *(["partial=true"] if partial else [])]
+        export(config, overrides, dry_run, force, debug)
+
+    return command
 
 
 def run(
@@ -213,6 +232,15 @@ def push(
             model, to, licence=licence, public=public, revision=revision, tag=tag, dry_run=dry_run, force=force
         )
         typer.echo("\n".join(said))
+
+
+def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Open the page on which people correct a translation, on this machine alone."""
+    with _expected_errors(debug):
+        from bllossom.localize.review import ReviewConfig
+        from bllossom.localize.review import review as serve
+
+        serve(load_config(ReviewConfig, config, overrides or ()).config)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Unicode scripts: which one a piece belongs to, and which scripts a vocabulary is spread over."""
 
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -25,9 +26,7 @@ def check_scripts(names: Iterable[str]) -> None:
         try:
             regex.compile(rf"\p{{Script={name}}}")
         except regex.error as error:
-            raise ConfigError(
-                f"donor_filter: {name!r} is no Unicode script; write one such as Hangul or Latin"
-            ) from error
+            raise ConfigError(f"scripts: {name!r} is no Unicode script; write one such as Hangul or Latin") from error
 
 
 def holds_script(piece: str, names: Iterable[str]) -> bool:
@@ -65,3 +64,39 @@ def _script_of_character(character: str) -> str:
         if _pattern(name).match(character):
             return name
     return OTHER if regex.match(r"\p{L}", character) else SYMBOLS
+
+
+class ScriptCodePoints:
+    """The code points of some scripts.
+
+    Code points that Unicode has not assigned, between two that are the scripts', count as theirs: U+D7A4 … U+D7AF
+    follow the last Hangul syllable and share its first two bytes. `reserved` lists them, and no text has them.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        everything = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+        anyone = "".join(rf"\p{{Script={name}}}" for name in names)
+        theirs = {ord(character) for character in regex.findall(f"[{anyone}]", everything)}
+        self.names = list(names)
+        self.reserved: list[int] = []
+        for gap in regex.finditer(r"\p{Cn}+", everything):
+            before, after = everything[gap.start() - 1], everything[gap.end() : gap.end() + 1]
+            if ord(before) in theirs and after and ord(after) in theirs:
+                self.reserved += map(ord, gap[0])
+        self._members = theirs.union(self.reserved)
+
+    def __contains__(self, code_point: object) -> bool:
+        return code_point in self._members
+
+    def holds(self, text: str) -> bool:
+        """Whether the text has a character of the scripts."""
+        return any(ord(character) in self._members for character in text)
+
+    def heads(self) -> frozenset[bytes]:
+        """The beginnings of UTF-8 characters (one to three bytes) after which only a character of these can come."""
+        theirs: set[bytes] = set()
+        others: set[bytes] = set()
+        for number in itertools.chain(range(0x80, 0xD800), range(0xE000, 0x110000)):
+            raw = chr(number).encode()
+            (theirs if number in self._members else others).update(raw[:length] for length in range(1, len(raw)))
+        return frozenset(theirs - others)

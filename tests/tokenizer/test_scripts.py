@@ -3,7 +3,7 @@
 import pytest
 
 from bllossom.errors import ConfigError
-from bllossom.vocab.scripts import OTHER, SYMBOLS, check_scripts, holds_script, main_scripts, script_of
+from bllossom.tokenizer.scripts import OTHER, SYMBOLS, check_scripts, holds_script, main_scripts, script_of
 
 
 @pytest.mark.parametrize(
