@@ -49,6 +49,7 @@ def text(browser, element: str) -> str:
 def enter(browser, port: int, name: str) -> None:
     browser.get(f"http://127.0.0.1:{port}/")
     until(lambda: browser.title)
+    browser.find_element("css selector", "#language option[value=en]").click()
     browser.execute_script("document.getElementById('voter').value = arguments[0]", name)
     browser.find_element("css selector", "#who button").click()
     until(lambda: text(browser, "progress"))
