@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 LOG_INTERVAL_SECONDS = 10.0
 
@@ -15,8 +16,8 @@ def _stderr() -> Console:
     return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
-def say(line: str) -> None:
-    """Print one line of talk on stderr."""
+def say(line: str | Text) -> None:
+    """Print one line of talk on stderr; a `Text` in its colours, where a terminal shows them."""
     _stderr().print(line)
 
 

@@ -1,0 +1,38 @@
+"""The model that is evaluated, with its tokenizer."""
+
+from typing import Literal
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from bllossom.errors import BllossomError
+from bllossom.evaluation.scoring import Scorer
+from bllossom.tokenizer.load import load_tokenizer
+
+
+def load_scorer(
+    source: str, device: Literal["auto", "cpu", "cuda"], batch_tokens: int
+) -> tuple[Scorer, PreTrainedTokenizerFast]:
+    """Load a model folder or hub id.
+
+    Raises:
+        BllossomError: it is no model, or its tokenizer is not its own.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        # A GPU takes the weights as they are; on a CPU bf16 is slower than fp32, and less exact.
+        placement = {"dtype": "auto", "device_map": "cuda"} if device == "cuda" else {"dtype": torch.float32}
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, **placement)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BllossomError(f"{source}: no model can be loaded ({reason}); name a model folder or a hub id") from error
+    tokenizer = load_tokenizer(source)
+    rows = int(model.config.vocab_size)
+    if len(tokenizer) > rows:
+        raise BllossomError(
+            f"{source}: its tokenizer has {len(tokenizer):,} pieces, its model {rows:,} rows; "
+            "put the tokenizer there that the model was made with"
+        )
+    model.eval()
+    return Scorer.of(model, batch_tokens), tokenizer
