@@ -64,7 +64,9 @@ class EvalConfig(StageConfig):
     heldout: Annotated[
         dict[str, InputPath], Field(description="text by language, for bits per byte: a file or a folder of any format")
     ] = {}
-    batch_tokens: Annotated[int, Field(gt=0, description="tokens in one pass of the model, padding included")] = 4096
+    batch_tokens: Annotated[
+        int | None, Field(gt=0, description="tokens in one pass, with padding; left out: 1,024 on a CPU, 16,384 on a GPU")
+    ] = None
     seed: Annotated[int, Field(description="draws few-shot examples and bootstrap samples")] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: the GPU where there is one")] = "auto"
 

@@ -12,6 +12,7 @@ from bllossom.evaluation.prefix_trees import Tree, grow
 
 # Logits held at once. 256 × 39,478 pieces in fp32 are 40 MB; chunks that outgrow the cache take half as long again.
 HEAD_CHUNK_TOKENS = 256
+LONGEST_TREE = 4096  # nodes of a tree that more than one sequence shares: its mask is the square of them
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Scorer:
 
     def _rows(self, inputs: list[tuple[int, ...]]) -> tuple[list[Tree], list[tuple[int, list[int]]]]:
         if self.shares:
-            return grow(inputs, self.batch_tokens, int(self.model.config.hidden_size))
+            longest = min(max(self.batch_tokens, self.window), LONGEST_TREE)
+            return grow(inputs, longest, int(self.model.config.hidden_size))
         unique = {ids: number for number, ids in enumerate(dict.fromkeys(inputs))}
         trees = [Tree() for _ in unique]
         paths = [tree.add(ids) for tree, ids in zip(trees, unique, strict=True)]
