@@ -29,25 +29,27 @@ def accuracy(items: Sequence[Pair]) -> float:
 
 def macro_f1(items: Sequence[Pair]) -> float:
     """Unweighted mean of the labels' F1."""
-    return macro_f1_of(_confusion(items))
+    return float(macro_f1_of(_confusion(items)))
 
 
 def binary_f1(items: Sequence[Pair]) -> float:
     """F1 of label 1; 0 where it neither occurs nor is predicted."""
-    return binary_f1_of(_confusion(items))
+    return float(binary_f1_of(_confusion(items)))
 
 
-def macro_f1_of(matrix: Confusion) -> float:
-    """Macro F1 of counts [gold, predicted]."""
-    occurring = matrix.sum(0) + matrix.sum(1)
-    scores = 2 * np.diag(matrix)[occurring > 0] / occurring[occurring > 0]
-    return float(scores.mean())
+def macro_f1_of(matrix: Confusion) -> NDArray[np.float64]:
+    """Macro F1 of counts [gold, predicted], or of many such [..., gold, predicted]."""
+    occurring = matrix.sum(-1) + matrix.sum(-2)
+    scores = 2 * np.diagonal(matrix, axis1=-2, axis2=-1) / np.maximum(occurring, 1)
+    found: NDArray[np.float64] = scores.sum(-1) / (occurring > 0).sum(-1)
+    return found
 
 
-def binary_f1_of(matrix: Confusion) -> float:
-    """Binary F1 of counts [gold, predicted]."""
-    occurring = matrix[1].sum() + matrix[:, 1].sum()
-    return float(2 * matrix[1, 1] / occurring) if occurring else 0.0
+def binary_f1_of(matrix: Confusion) -> NDArray[np.float64]:
+    """Binary F1 of counts [gold, predicted], or of many such [..., gold, predicted]."""
+    occurring = matrix[..., 1, :].sum(-1) + matrix[..., :, 1].sum(-1)
+    found: NDArray[np.float64] = 2 * matrix[..., 1, 1] / np.maximum(occurring, 1)
+    return found
 
 
 def floor(golds: Sequence[int], aggregation: Aggregation) -> float:
@@ -80,7 +82,7 @@ def bootstrap_stderr(items: Sequence[Any], aggregation: Aggregation, seed: int) 
     if of_counts is not None:
         matrix = _confusion(items)
         drawn = random.multinomial(len(items), matrix.ravel() / len(items), BOOTSTRAP_DRAWS)
-        scores = [of_counts(counts.reshape(matrix.shape)) for counts in drawn]
+        scores = of_counts(drawn.reshape(-1, *matrix.shape)).tolist()
     else:
         rows = random.integers(0, len(items), (SLOW_DRAWS, len(items)))
         scores = [aggregation([items[row] for row in draw]) for draw in rows]
