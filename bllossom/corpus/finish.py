@@ -13,7 +13,7 @@ from bllossom.console import say
 from bllossom.corpus.marks import SAMPLES, Mark, Progress
 from bllossom.corpus.slices import Reading, Settings
 from bllossom.errors import BllossomError
-from bllossom.tokenizer.encode import tokenizer_fingerprint
+from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokens.shards import (
     HELDOUT,
     ShardRecord,

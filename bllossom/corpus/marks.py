@@ -53,7 +53,7 @@ class Mark(Model):
 
 
 @dataclass
-class Counts:
+class SliceCounts:
     """The tally while it grows."""
 
     read: list[int] = field(default_factory=lambda: [0, 0])

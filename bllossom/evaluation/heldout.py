@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 from bllossom.errors import BllossomError
 from bllossom.evaluation.scoring import Scorer
 from bllossom.text.sources import read_documents as read_source
-from bllossom.tokenizer.load import encode_text
+from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.start import text_start
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from bllossom.errors import BllossomError
 from bllossom.evaluation.heldout import document_nats
 from bllossom.evaluation.scoring import Scorer
-from bllossom.tokenizer.load import encode_text
+from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.start import text_start
 
 Encoding = Literal["paper", "lm-eval"]

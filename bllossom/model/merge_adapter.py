@@ -20,11 +20,11 @@ from bllossom.artifacts import Manifest, fingerprint, publish, read_manifest
 from bllossom.config import InputPath, Source, StageConfig
 from bllossom.console import progress
 from bllossom.errors import BllossomError
+from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
 from bllossom.model.checkpoint import INDEX, Checkpoint, fetch, open_checkpoint
-from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, Shard, StoredTensor, read_shard, rewrite
-from bllossom.model.surgery import CARRIED_FILES, TOKENIZER_FILES
-from bllossom.training.engines.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
-from bllossom.training.models import check_headers, told_rows
+from bllossom.model.folder import CARRIED_FILES, check_headers, recorded_rows
+from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, StoredTensor, WeightShard, read_shard, rewrite
+from bllossom.tokenizer.files import tokenizer_files
 
 BLOCK_ROWS = 1024
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
@@ -51,7 +51,7 @@ class MergeAdapterConfig(StageConfig):
 
 
 @dataclass(frozen=True)
-class Merge:
+class AdapterMerge:
     """What will be written: known, and checked, before a byte is.
 
     Raises:
@@ -59,13 +59,13 @@ class Merge:
     """
 
     base: Checkpoint
-    adapter: Shard
+    adapter: WeightShard
     scale: float
 
     def __post_init__(self) -> None:
-        there = {tensor.name: tensor for shard in self.base.shards for tensor in shard.tensors}
+        by_name = {tensor.name: tensor for shard in self.base.shards for tensor in shard.tensors}
         for tensor in self.adapter.tensors:
-            target = there.get(self.target(tensor.name))
+            target = by_name.get(self.target(tensor.name))
             if target is None:
                 raise BllossomError(
                     f"{self.adapter.path}: {tensor.name} belongs to nothing in {self.base.folder}; name the base that "
@@ -128,7 +128,7 @@ class Merge:
         """The stage's own numbers."""
         names = [tensor.name for tensor in self.adapter.tensors]
         return {
-            **told_rows(self.base.folder),
+            **recorded_rows(self.base.folder),
             "rows": self.base.config["vocab_size"],
             "merged_matrices": sum(name.endswith(DOWN) for name in names),
             "replaced_matrices": [self.target(name) for name in names if not name.endswith((DOWN, UP))],
@@ -163,8 +163,8 @@ def dry_run(config: MergeAdapterConfig) -> list[str]:
     return [f"{source} + {figures['scale']} · B A in {figures['merged_matrices']} matrices; {replaced} replaced"]
 
 
-def plan_merge(adapter: Path, base: Path) -> Merge:
-    """Read the headers of both folders, and check that they fit each other (see Merge)."""
+def plan_merge(adapter: Path, base: Path) -> AdapterMerge:
+    """Read the headers of both folders, and check that they fit each other (see AdapterMerge)."""
     settings = _settings(adapter)
     other = sorted(key for key, value in settings.items() if value and key not in UNDERSTOOD)
     if settings.get("peft_type") != "LORA" or settings.get("init_lora_weights", True) not in INITS or other:
@@ -172,10 +172,10 @@ def plan_merge(adapter: Path, base: Path) -> Merge:
         raise BllossomError(f"{adapter} is not plain LoRA ({kind}); merge it with peft's merge_and_unload")
     rank = settings["r"]
     scale = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-    return Merge(open_checkpoint(base), read_shard(adapter / ADAPTER_WEIGHTS), scale)
+    return AdapterMerge(open_checkpoint(base), read_shard(adapter / ADAPTER_WEIGHTS), scale)
 
 
-def write_merged(merge: Merge, adapter: Path, folder: Path) -> None:
+def write_merged(merge: AdapterMerge, adapter: Path, folder: Path) -> None:
     """Write the merged model into `folder`, with the adapter's tokenizer, or the base's where it has none."""
     growths = merge.growths()
     with progress("writing shards", total=len(merge.base.shards)) as advance:
@@ -184,11 +184,9 @@ def write_merged(merge: Merge, adapter: Path, folder: Path) -> None:
             advance(1)
     check_headers(folder, merge.base.config["vocab_size"])
     base = merge.base.folder
-    tokenizer = adapter if any((adapter / name).is_file() for name in TOKENIZER_FILES) else base
     carried = [path for pattern in ("config.json", INDEX, *CARRIED_FILES) for path in sorted(base.glob(pattern))]
-    for path in [*carried, *(tokenizer / name for name in TOKENIZER_FILES)]:
-        if path.is_file():
-            shutil.copyfile(path, folder / path.name)
+    for path in [*carried, *(tokenizer_files(adapter) or tokenizer_files(base))]:
+        shutil.copyfile(path, folder / path.name)
 
 
 def _base_of(config: MergeAdapterConfig) -> str:
@@ -201,11 +199,11 @@ def _base_of(config: MergeAdapterConfig) -> str:
 def _check_fingerprint(adapter: Path, base: Path) -> None:
     """Refuse another base than the adapter's manifest names; an adapter without one is checked by its shapes alone."""
     manifest = read_manifest(adapter)
-    told = manifest.inputs.get("model") if manifest else None
-    if told is not None and told != (found := fingerprint(base)):
+    recorded = manifest.inputs.get("model") if manifest else None
+    if recorded is not None and recorded != (found := fingerprint(base)):
         raise BllossomError(
-            f"{adapter} was trained on a base with the fingerprint {told[:16]}, {base} has {found[:16]}; name the base "
-            "that it was trained on with model="
+            f"{adapter} was trained on a base with the fingerprint {recorded[:16]}, {base} has {found[:16]}; name the "
+            "base that it was trained on with model="
         )
 
 

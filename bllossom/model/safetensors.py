@@ -44,7 +44,7 @@ class StoredTensor:
 
 
 @dataclass(frozen=True)
-class Shard:
+class WeightShard:
     """One safetensors file and its tensors, in the order of their data."""
 
     path: Path
@@ -55,7 +55,7 @@ class Shard:
         return next(tensor for tensor in self.tensors if tensor.name == name)
 
 
-def read_shard(path: Path) -> Shard:
+def read_shard(path: Path) -> WeightShard:
     """Read a file's header, and check that the file is whole: its length, every size, no empty tensor.
 
     Raises:
@@ -81,14 +81,14 @@ def read_shard(path: Path) -> Shard:
         raise BllossomError(f"{path} has {size:,} bytes, its header says {end:,}: it is cut short or damaged; {again}")
     for tensor in tensors:
         if tensor.bytes == 0:
-            told = f"{path}: {tensor.name} is empty {tensor.shape}, as when ZeRO-3 saves without gathering"
-            raise BllossomError(f"{told}; save the model again with stage3_gather_16bit_weights_on_model_save")
+            message = f"{path}: {tensor.name} is empty {tensor.shape}, as when ZeRO-3 saves without gathering"
+            raise BllossomError(f"{message}; save the model again with stage3_gather_16bit_weights_on_model_save")
         expected = math.prod(tensor.shape) * ITEM_BYTES.get(tensor.dtype, 0)
         if expected not in (0, tensor.bytes):
             raise BllossomError(
                 f"{path}: {tensor.name} has {tensor.bytes:,} bytes for its shape {tensor.shape}; {again}"
             )
-    return Shard(path, tuple(tensors), metadata)
+    return WeightShard(path, tuple(tensors), metadata)
 
 
 def _stored(name: str, entry: Mapping[str, Any], data_start: int) -> StoredTensor:
@@ -150,7 +150,7 @@ def output_bytes(tensor: StoredTensor, rows: int | None, dtype: str | None) -> i
     return size if rows is None else size // tensor.shape[0] * rows
 
 
-def rewrite(shard: Shard, target: Path, growths: Mapping[str, Growth], dtype: str | None = None) -> None:
+def rewrite(shard: WeightShard, target: Path, growths: Mapping[str, Growth], dtype: str | None = None) -> None:
     """Write `shard` to `target` with the matrices in `growths` grown, and its floats converted to `dtype` if given.
 
     Needs one block of rows of memory, whatever the size of the file. Bytes that need no conversion are copied as they

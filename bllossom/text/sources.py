@@ -28,7 +28,7 @@ Split = Literal["blank-line", "file"]
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RawRecord:
     """One line, row or paragraph: its documents, or why it cannot be read."""
 
     number: int  # 1-based within its file
@@ -77,7 +77,7 @@ def file_format(path: Path) -> str:
 
 def read_records(
     path: Path, field: str = "text", *, split: Split = "blank-line", skip: int = 0, raw: IO[bytes] | None = None
-) -> Iterator[Record]:
+) -> Iterator[RawRecord]:
     """Stream the records of one file after the first `skip`; what is broken comes as a record with its error.
 
     `split` says how a plain text file parts into documents. A `.json` file is one record, and is held in memory. `raw`
@@ -99,7 +99,7 @@ def read_records(
                 yield record
         # Within the with: who passed `raw` may ask it how far reading has come at this record, too.
         except DAMAGED as error:
-            yield Record(
+            yield RawRecord(
                 number + 1, (), f"the compressed file is damaged or cut short from here on ({error}); get it anew"
             )
 
@@ -144,7 +144,7 @@ def read_rows(path: Path) -> Iterator[Any]:
         raise BllossomError(f"{path}: cannot be read ({why}); repair it, or name another file") from error
 
 
-def _read_jsonl(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[Record]:
+def _read_jsonl(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[RawRecord]:
     key = steps[0] if len(steps) == 1 else None
     for number, line in enumerate(file, 1):
         if number <= skip or line.isspace():
@@ -156,20 +156,20 @@ def _read_jsonl(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Itera
             texts = (text,) if isinstance(text, str) else tuple(extract(value, steps))
             if b"\\u" in line:
                 _refuse_surrogates(texts)
-            yield Record(number, texts)
+            yield RawRecord(number, texts)
         except (ValueError, RecursionError) as error:
-            yield Record(number, (), _explain(error))
+            yield RawRecord(number, (), _explain(error))
 
 
-def _read_json(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[Record]:
+def _read_json(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[RawRecord]:
     if skip:
         return
     try:
         texts = tuple(extract(json.loads(file.read().decode("utf-8-sig")), steps))
         _refuse_surrogates(texts)
-        yield Record(1, texts)
+        yield RawRecord(1, texts)
     except (ValueError, RecursionError) as error:
-        yield Record(1, (), _explain(error))
+        yield RawRecord(1, (), _explain(error))
 
 
 def _refuse_surrogates(texts: tuple[str, ...]) -> None:
@@ -178,18 +178,18 @@ def _refuse_surrogates(texts: tuple[str, ...]) -> None:
         text.encode()
 
 
-def _read_parquet(file: IO[bytes], *, field: str, steps: list[str | Each], skip: int) -> Iterator[Record]:
+def _read_parquet(file: IO[bytes], *, field: str, steps: list[str | Each], skip: int) -> Iterator[RawRecord]:
     import pyarrow
     import pyarrow.parquet
 
     try:
         table = pyarrow.parquet.ParquetFile(file)
     except (pyarrow.ArrowException, OSError) as error:
-        yield Record(1, (), f"is not a Parquet file that can be read ({error}); get it anew")
+        yield RawRecord(1, (), f"is not a Parquet file that can be read ({error}); get it anew")
         return
     columns = table.schema_arrow.names
     if steps[0] not in columns:
-        yield Record(1, (), f"no field {field!r}; there are: {', '.join(columns)}; set field to one of them")
+        yield RawRecord(1, (), f"no field {field!r}; there are: {', '.join(columns)}; set field to one of them")
         return
     first = 0
     for group in range(table.num_row_groups):
@@ -199,7 +199,7 @@ def _read_parquet(file: IO[bytes], *, field: str, steps: list[str | Each], skip:
         first = end
 
 
-def _read_row_group(table: Any, group: int, number: int, *, steps: list[str | Each], skip: int) -> Iterator[Record]:
+def _read_row_group(table: Any, group: int, number: int, *, steps: list[str | Each], skip: int) -> Iterator[RawRecord]:
     """The rows of a group, the first of them number + 1. The groups behind a damaged one can still be read."""
     import pyarrow
 
@@ -213,27 +213,27 @@ def _read_row_group(table: Any, group: int, number: int, *, steps: list[str | Ea
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's, not the decoder's
         if number >= skip:
-            yield Record(number + 1, (), f"the row group is damaged from here on ({error}); get the file anew")
+            yield RawRecord(number + 1, (), f"the row group is damaged from here on ({error}); get the file anew")
 
 
-def _parquet_record(number: int, value: Any, steps: list[str | Each]) -> Record:
+def _parquet_record(number: int, value: Any, steps: list[str | Each]) -> RawRecord:
     try:
         plain = value.as_py()
         plain = plain.decode("utf-8") if isinstance(plain, bytes) else plain
-        return Record(number, tuple(extract(plain, steps)))
+        return RawRecord(number, tuple(extract(plain, steps)))
     except ValueError as error:
-        return Record(number, (), _explain(error))
+        return RawRecord(number, (), _explain(error))
 
 
-def _read_text(file: IO[bytes], *, split: Split, skip: int) -> Iterator[Record]:
+def _read_text(file: IO[bytes], *, split: Split, skip: int) -> Iterator[RawRecord]:
     parts = _paragraphs(file) if split == "blank-line" else iter([file.read()])
     for number, part in enumerate(parts, 1):
         if number <= skip:
             continue
         try:
-            yield Record(number, (part.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n"),))
+            yield RawRecord(number, (part.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n"),))
         except ValueError as error:
-            yield Record(number, (), _explain(error))
+            yield RawRecord(number, (), _explain(error))
 
 
 def _paragraphs(file: IO[bytes]) -> Iterator[bytes]:

@@ -1,11 +1,10 @@
-"""From texts to token ids, as fast as can be had with the reference's very ids.
+"""From outside text to token ids: one text at a time, or many as fast as can be had with the reference's very ids.
 
 The reference is the tokenizer's own implementation (Hugging Face tokenizers). gigatoken is several times as fast, and
 is used where its ids on the first documents of every source are the same; it is known to differ on vocabularies whose
 merges tie.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from bllossom.tokens.shards import token_dtype
+from bllossom.tokenizer.ids import count_ids, token_dtype
 
 # Literal special tokens, and what else is easy to get wrong: always compared, beside the sources' first documents.
 PROBES = ("</s>", "a <s>b</s> c", "<unk>", "  two  spaces ", "tab\tnewline\n\n", " ", "\n", "ﬁ ½ é 각 각", "👩‍👩‍👧 ☃")
@@ -45,11 +44,6 @@ class Encoder(Protocol):
     name: Literal["tokenizers", "gigatoken"]
 
     def encode(self, texts: Sequence[bytes]) -> Encoded: ...
-
-
-def count_ids(tokenizer: PreTrainedTokenizerFast) -> int:
-    """One more than the highest id. Where ids were left out, that is more than there are pieces."""
-    return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
 class ReferenceEncoder:
@@ -207,12 +201,7 @@ def add_edges(encoded: Encoded, bos: int | None, eos: int | None, dtype: str) ->
     return Encoded(ids, lengths)
 
 
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
-    """sha256 over what decides the ids of outside text: pieces, merges, normaliser, splitting.
-
-    Saving a tokenizer again, or changing its chat template or bos, does not change it.
-    """
-    settings: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
-    meaning = {key: settings.get(key) for key in ("model", "normalizer", "pre_tokenizer")}
-    specials = sorted((token["id"], token["content"]) for token in settings.get("added_tokens", []))
-    return hashlib.sha256(json.dumps([meaning, specials], sort_keys=True).encode()).hexdigest()
+def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Encode outside text: no special tokens added, and a literal `</s>` stays text. These are SentencePiece's ids."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    return ids

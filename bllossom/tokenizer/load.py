@@ -29,12 +29,6 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     return _convert(find_model_file(source))
 
 
-def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """Encode outside text: no special tokens added, and a literal `</s>` stays text. These are SentencePiece's ids."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-    return ids
-
-
 def _convert(model_file: Path) -> PreTrainedTokenizerFast:
     model = read_model(model_file)
     check_base(model, model_file)

@@ -25,7 +25,7 @@ class Block:
     documents: Ids  # int64 [documents in the block]
 
 
-class HeldOut(Sequence[Block]):
+class HeldOutBlocks(Sequence[Block]):
     """The held-out documents of a language, for bits per byte: each token but a document's first is a label once.
 
     Blocks overlap by one token, which is context in the later one (position 0, nothing to predict); the last may be
@@ -51,7 +51,7 @@ class HeldOut(Sequence[Block]):
         return Block(self._stream.read(start, start + length), positions, self._language, "", documents)
 
 
-def heldout_blocks(tokens_dir: Path, language: str, block_size: int, *, tokenizer: str | None = None) -> HeldOut:
+def heldout_blocks(tokens_dir: Path, language: str, block_size: int, *, tokenizer: str | None = None) -> HeldOutBlocks:
     """The held-out blocks of one language.
 
     Raises:
@@ -62,7 +62,7 @@ def heldout_blocks(tokens_dir: Path, language: str, block_size: int, *, tokenize
     if not held:
         raise BllossomError(f"{tokens_dir} holds no held-out text in {language!r}; set holdout in prepare")
     stream = open_heldout(tokens_dir, index, language)
-    return HeldOut(stream, language, block_size, sum(record.bytes for record in held))
+    return HeldOutBlocks(stream, language, block_size, sum(record.bytes for record in held))
 
 
 def positions_of(stream: TokenStream, start: int, length: int) -> tuple[Ids, Ids]:

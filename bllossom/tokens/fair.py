@@ -63,11 +63,11 @@ class FairSplit:
 def _whole_shares(shares: list[float]) -> list[int]:
     """Shares as integers whose sum is ONE, by largest remainder."""
     exact = [share * ONE / sum(shares) for share in shares]
-    whole = [int(share) for share in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda place: whole[place] - exact[place])
-    for place in by_remainder[: ONE - sum(whole)]:
-        whole[place] += 1
-    return whole
+    floors = [int(share) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda place: floors[place] - exact[place])
+    for place in by_remainder[: ONE - sum(floors)]:
+        floors[place] += 1
+    return floors
 
 
 def _release(job: int, share: int) -> int:

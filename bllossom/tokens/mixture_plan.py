@@ -24,7 +24,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MixturePlan:
     """What the first `blocks` blocks of a mixture hold: a row per language, then a row per source."""
 
     unit: Unit

@@ -80,11 +80,6 @@ class TokenIndex(Model):
     sources: list[SourceRecord]
 
 
-def token_dtype(pieces: int) -> Literal["uint16", "uint32"]:
-    """The smallest type that holds every id below `pieces`."""
-    return "uint16" if pieces <= 1 << 16 else "uint32"
-
-
 class ShardWriter:
     """Write one shard. Nothing appears under its name before `finish`, so a kill leaves no half shard."""
 
@@ -154,14 +149,14 @@ def edge_checksum(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Shard:
+class TokenShard:
     """One shard, mapped into memory: reading touches only the pages it needs."""
 
     tokens: NDArray[np.unsignedinteger]
     documents: NDArray[np.uint32]  # [documents, 2]: end in tokens, UTF-8 bytes
 
 
-def open_shard(folder: Path, record: ShardRecord, dtype: str) -> Shard:
+def open_shard(folder: Path, record: ShardRecord, dtype: str) -> TokenShard:
     """Map a shard, checking sizes and the cheap checksum.
 
     Raises:
@@ -170,19 +165,19 @@ def open_shard(folder: Path, record: ShardRecord, dtype: str) -> Shard:
     path, table = folder / f"{record.file}.tokens", folder / f"{record.file}.documents.npy"
     kind = np.dtype(dtype).newbyteorder("<")
     try:
-        whole = path.stat().st_size == record.tokens * kind.itemsize and edge_checksum(path) == record.checksum
+        agrees = path.stat().st_size == record.tokens * kind.itemsize and edge_checksum(path) == record.checksum
         documents = np.load(table, mmap_mode="r") if record.documents else np.empty((0, 2), np.uint32)
-        whole = whole and documents.shape == (record.documents, 2) and documents.dtype == np.uint32
-        whole = whole and _agrees(documents, record)
+        agrees = agrees and documents.shape == (record.documents, 2) and documents.dtype == np.uint32
+        agrees = agrees and _agrees(documents, record)
     except (OSError, ValueError, EOFError):
-        whole = False
-    if not whole:
+        agrees = False
+    if not agrees:
         raise BllossomError(
             f"{path} is missing or damaged; bllossom verify {folder} lists all, prepare --force makes anew"
         )
     # A plain view: slicing a memmap object costs several times as much.
     tokens = np.asarray(np.memmap(path, kind, "r")) if record.tokens else np.empty(0, kind)
-    return Shard(tokens, np.asarray(documents))
+    return TokenShard(tokens, np.asarray(documents))
 
 
 def _agrees(documents: NDArray[np.uint32], record: ShardRecord) -> bool:
@@ -199,7 +194,7 @@ def _agrees(documents: NDArray[np.uint32], record: ShardRecord) -> bool:
 class TokenStream:
     """The documents of one source end to end, over all its shards."""
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
+    def __init__(self, shards: Sequence[TokenShard]) -> None:
         self._shards = list(shards)
         self._starts = [0]  # first token of each shard, and the end
         self._first_documents = [0]
@@ -214,16 +209,6 @@ class TokenStream:
     @property
     def documents(self) -> int:
         return self._first_documents[-1]
-
-    @property
-    def shards(self) -> Sequence[Shard]:
-        return self._shards
-
-    def locate(self, starts: Ids) -> tuple[Ids, Ids, Ids]:
-        """The shard of each of these tokens, its place there, and how many tokens there are from it on."""
-        begins = np.asarray(self._starts)
-        shards = np.searchsorted(begins, starts, side="right") - 1
-        return shards, starts - begins[shards], begins[shards + 1] - starts
 
     def read(self, start: int, stop: int) -> Ids:
         """The tokens from offset `start` up to `stop`, int64 [stop - start]."""

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ EXAMPLES = 40
 
 
 @dataclass(frozen=True)
-class Merge:
+class MergedVocabulary:
     """The three vocabularies, and how the third came about."""
 
     base: ModelProto
@@ -31,7 +32,7 @@ class Merge:
 
 
 def measure(
-    merge: Merge,
+    merge: MergedVocabulary,
     documents: Mapping[str, Sequence[str]],
     words: Mapping[str, Counter[str]],
     proof: Proof,
@@ -39,7 +40,7 @@ def measure(
 ) -> dict[str, Any]:
     """All that report.json holds; the same for the same inputs."""
     encoders = {"base": processor(merge.base), "merged": processor(merge.merged)}
-    new = [piece.piece for piece in merge.merged.pieces[len(merge.base.pieces) :]]
+    new = [piece.piece for piece in islice(merge.merged.pieces, len(merge.base.pieces), None)]
     unmade = find_unmade(encoders["merged"], new)
     uses = sum((counts.ids for counts in proof.languages.values()), np.zeros(len(merge.merged.pieces), np.int64))
     new_uses = Counter({piece: int(uses[len(merge.base.pieces) + i]) for i, piece in enumerate(new)})
@@ -120,7 +121,7 @@ def _list(pieces: Sequence[str]) -> dict[str, Any]:
 
 
 def _measure_language(
-    merge: Merge,
+    merge: MergedVocabulary,
     encoders: Mapping[str, sentencepiece.SentencePieceProcessor],
     texts: Sequence[str],
     words: Counter[str],

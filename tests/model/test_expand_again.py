@@ -16,7 +16,8 @@ from bllossom.errors import BllossomError
 from bllossom.model.expand import ExpandConfig, expand
 from bllossom.model.merge_adapter import MergeAdapterConfig, merge_adapter
 from bllossom.model.pieces import compare_tokenizers
-from bllossom.tokenizer.load import encode_text, load_tokenizer
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.sft import SftConfig, sft
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from bllossom.artifacts import MANIFEST, fingerprint, read_manifest, verify
 from bllossom.cli import make_app
 from bllossom.errors import BllossomError
+from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from bllossom.model.merge_adapter import MergeAdapterConfig, merge_adapter
 from bllossom.training.engines.engine import Engine
-from bllossom.training.engines.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from bllossom.training.pretrain import PretrainConfig, pretrain
-from bllossom.training.runs import run
+from bllossom.training.runs import train_segment
 from tests.fixtures.command_runs import assert_only_new_rows_moved
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,14 +35,14 @@ def trained(settings: Settings, expanded: Path, tmp_path_factory: pytest.TempPat
     """A published adapter, and the logits of the model in memory that it was taken from."""
     output = tmp_path_factory.mktemp("trained") / "adapter"
     in_memory: list[PreTrainedModel] = []
-    make_engine = run.make_engine
+    make_engine = train_segment.make_engine
 
     def keep(model: PreTrainedModel, *rest: Any) -> Engine:
         in_memory.append(model)
         return make_engine(model, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "make_engine", keep)
+        patch.setattr(train_segment, "make_engine", keep)
         lora = {"rank": 4, "alpha": 8}
         pretrain(PretrainConfig(**settings(output, model=str(expanded), lora=lora, trainable="embeddings")))
     return output, logits(in_memory[0])

@@ -13,16 +13,9 @@ from transformers import PreTrainedTokenizerFast
 
 import bllossom
 from bllossom.text.sources import read_documents
-from bllossom.tokenizer.encode import (
-    PROBES,
-    Encoded,
-    Encoders,
-    ReferenceEncoder,
-    add_edges,
-    count_ids,
-    tokenizer_fingerprint,
-)
-from bllossom.tokenizer.load import encode_text, load_tokenizer
+from bllossom.tokenizer.encode import PROBES, Encoded, Encoders, ReferenceEncoder, add_edges, encode_text
+from bllossom.tokenizer.ids import count_ids, tokenizer_fingerprint
+from bllossom.tokenizer.load import load_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import sentencepiece
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
-from bllossom.tokenizer.load import encode_text, load_tokenizer
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
 
 TEXTS = ["", " leading", "trailing ", "two  spaces", "<s>literal</s> <unk>", "[INST] x [/INST]\n\n\ty", "공룡 🦕 é"]
 

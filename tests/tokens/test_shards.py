@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bllossom.errors import BllossomError
+from bllossom.tokenizer.ids import token_dtype
 from bllossom.tokens.shards import (
     ShardWriter,
     SourceRecord,
@@ -13,7 +14,6 @@ from bllossom.tokens.shards import (
     TokenStream,
     open_shard,
     read_index,
-    token_dtype,
     write_index,
 )
 

@@ -18,11 +18,12 @@ from transformers import AutoModelForCausalLM
 
 from bllossom.artifacts import verify
 from bllossom.errors import BllossomError, ConfigError, Stopped
+from bllossom.model.folder import check_headers
 from bllossom.training import pretrain as pretrain_module
+from bllossom.training.block_rows import BlockRows
 from bllossom.training.engines import deepspeed_engine
 from bllossom.training.engines.rows import Row
-from bllossom.training.models import check_headers
-from bllossom.training.pretrain import BlockRows, PretrainConfig, dry_run, pretrain
+from bllossom.training.pretrain import PretrainConfig, dry_run, pretrain
 from bllossom.training.ranks import ranks
 from bllossom.training.runs import checkpoints, launch
 from tests.fixtures.command_runs import assert_only_new_rows_moved, log_lines, partial_of
@@ -108,11 +109,11 @@ def stopped(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_other_data_tokenizer_or_block_size_is_refused(settings: Settings, stopped: Path, tmp_path: Path) -> None:
-    there = checkpoints.read_state(checkpoints.newest(partial_of(stopped) / "checkpoints")).reads
+    there = checkpoints.read_state(checkpoints.newest(partial_of(stopped) / "checkpoints")).inputs
     other = write_tokens(tmp_path / "other", seed=1, tokenizer="another")
     with pytest.raises(BllossomError) as refused:
         pretrain(PretrainConfig(**settings(stopped, tokens=str(other))))
-    here = pretrain_module._reads(PretrainConfig(**settings(stopped, tokens=str(other))))(2)
+    here = pretrain_module._run_inputs(PretrainConfig(**settings(stopped, tokens=str(other))))(2)
     assert f"tokens {there['tokens']} there, {here['tokens']} here" in str(refused.value)
     assert "tokenizer one there, another here" in str(refused.value)
     with pytest.raises(BllossomError, match="block_size 32 there, 16 here"):

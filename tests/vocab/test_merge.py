@@ -11,7 +11,8 @@ from transformers import AutoTokenizer
 
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.convert import normal_scores
-from bllossom.tokenizer.load import encode_text, load_tokenizer
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
 from bllossom.vocab.merge import MergeVocabConfig, append, dry_run, merge_vocab
 from bllossom.vocab.report import find_unmade

@@ -96,9 +96,9 @@ def run_ray(
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:
-        told = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise BllossomError(
-            f"the Ray cluster failed ({told}); the same command goes on from the slices done"
+            f"the Ray cluster failed ({reason}); the same command goes on from the slices done"
         ) from error
     finally:
         ray.shutdown()
@@ -250,12 +250,12 @@ def make_slice(
     chosen = by_name[encoder]
     if chosen is None:
         raise BllossomError(f"this machine has no {encoder} ({encoders.why_not}); install the same on all of them")
-    told = 0
+    used = 0
 
     def is_new(hashes: Hashes) -> NDArray[np.bool_]:
-        nonlocal told
-        told += len(hashes)
-        return new[told - len(hashes) : told]
+        nonlocal used
+        used += len(hashes)
+        return new[used - len(hashes) : used]
 
     return SliceMaker(reading, settings, chosen, is_new, lambda _: None).make(this, folder, work)
 

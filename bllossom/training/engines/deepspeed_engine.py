@@ -163,7 +163,7 @@ class DeepSpeedEngine:
                 continue
             full = safe_get_full_fp32_param(weight) if weight.requires_grad else None
             if full is None:
-                with whole(weight):
+                with gathered(weight):
                     full = weight.detach().clone()
             yield name, full.detach().float().cpu()
 
@@ -173,7 +173,7 @@ class DeepSpeedEngine:
 
 
 @contextmanager
-def whole(weight: torch.Tensor) -> Iterator[None]:
+def gathered(weight: torch.Tensor) -> Iterator[None]:
     """Inside, `weight` is whole on every rank, even where ZeRO-3 keeps it in parts; what rank 0 writes to it stays."""
     if not hasattr(weight, "ds_id"):
         yield
@@ -233,8 +233,8 @@ def import_deepspeed() -> Any:
     try:
         import deepspeed
     except ImportError as error:
-        told = "DeepSpeed is not installed; pip install 'bllossom[deepspeed]', or set deepspeed to null"
-        raise BllossomError(told) from error
+        message = "DeepSpeed is not installed; pip install 'bllossom[deepspeed]', or set deepspeed to null"
+        raise BllossomError(message) from error
     # Its logger writes to stdout, where only results belong.
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")

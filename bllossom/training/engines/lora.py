@@ -24,14 +24,11 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.training.engines.deepspeed_engine import whole
+from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
+from bllossom.model.folder import check_headers
+from bllossom.training.engines.deepspeed_engine import gathered
 from bllossom.training.engines.optimization import is_adapter
-from bllossom.training.models import check_headers
 from bllossom.training.settings import Lora
-
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-PREFIX = "base_model.model."
 
 
 def check_base(source: str, lora: Lora | None) -> None:
@@ -83,7 +80,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> None:
         names = set(saved.keys())
         for name, weight in model.named_parameters():
             if published_name(name) in names:
-                with whole(weight), torch.no_grad():
+                with gathered(weight), torch.no_grad():
                     weight.copy_(saved.get_tensor(published_name(name)))
 
 

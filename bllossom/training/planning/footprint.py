@@ -83,7 +83,7 @@ class Activations:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepShape:
     """What one optimizer step is made of; sizes in blocks and tokens."""
 
     block_size: int
@@ -182,7 +182,7 @@ def count_activations(
     )
 
 
-def footprint(size: ModelSize, activations: Activations, step: Step, strategy: Strategy, ranks: int) -> Footprint:
+def footprint(size: ModelSize, activations: Activations, step: StepShape, strategy: Strategy, ranks: int) -> Footprint:
     """The memory of one GPU among `ranks`.
 
     The peak is at the end of the first forward pass (all activations, and the gradients of earlier micro-batches), at
@@ -252,7 +252,7 @@ def _buffers(held: int, trained: int, strategy: Strategy, width: int) -> float:
     return float(width * (2 * min(trained, REDUCE_BUCKET) + gathered))
 
 
-def _loss(size: ModelSize, step: Step, *, head_copy: bool) -> tuple[float, float]:
+def _loss(size: ModelSize, step: StepShape, *, head_copy: bool) -> tuple[float, float]:
     """Bytes that the loss keeps until the backward pass, and those that pass: logits. All fp32 (see loss.py).
 
     The chunked loss computes its gradients on the way forward: one of the head's size for each group, one of the

@@ -10,21 +10,21 @@ Gpus = int | Literal["auto"]
 DeviceType = Literal["cuda", "cpu"]
 
 
-def device_type(gpus: Gpus, there: int) -> DeviceType:
+def device_type(gpus: Gpus, available: int) -> DeviceType:
     """Where a run with this key trains on a machine that has `there` GPUs."""
-    return "cpu" if gpus == 0 or not there else "cuda"
+    return "cpu" if gpus == 0 or not available else "cuda"
 
 
-def local_ranks(gpus: Gpus, processes: int, there: int) -> int:
+def local_ranks(gpus: Gpus, processes: int, available: int) -> int:
     """Ranks to start on a machine that has `there` GPUs.
 
     Raises:
         ConfigError: more GPUs than there are.
     """
     if gpus == "auto":
-        return there or processes
-    if gpus > there:
-        raise ConfigError(f"gpus: {gpus} asked for, {there} are here; set gpus to {there or 'auto'}")
+        return available or processes
+    if gpus > available:
+        raise ConfigError(f"gpus: {gpus} asked for, {available} are here; set gpus to {available or 'auto'}")
     return gpus or processes
 
 

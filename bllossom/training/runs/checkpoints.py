@@ -1,7 +1,7 @@
 """Checkpoints to go on from after a kill. One is complete once it has its name: it is written beside, then renamed.
 
 <partial output>/checkpoints/step-00000200/engine/…     the engine's own files
-                                           state.json   steps and tokens so far, ranks, what the run reads
+                                           state.json   steps and tokens so far, ranks, the run's inputs
 <partial output>/checkpoints/writing/      being written, or left by a kill: never read
 """
 
@@ -9,9 +9,9 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from bllossom.errors import BllossomError
 from bllossom.training.engines.engine import Engine
@@ -23,12 +23,14 @@ ENGINE = "engine"
 STATE = "state.json"
 
 
-Reads = Callable[[int], Mapping[str, str]]
+RunInputs = Callable[[int], Mapping[str, str]]
 """After so many steps: fingerprints and sizes that must be the same when a run goes on."""
 
 
 class State(BaseModel):
     """Where a run stands. Everything else follows from the config and the step's number."""
+
+    model_config = ConfigDict(validate_by_name=True)
 
     step: int = 0  # steps done, over all phases
     tokens: int = 0  # supervised tokens so far
@@ -38,7 +40,8 @@ class State(BaseModel):
     heldout: dict[str, float] = {}  # bits per byte at this step, where they were measured
     engine: str = ""
     ranks: int | Literal["any"] = 1
-    reads: dict[str, str] = {}  # see Reads
+    # See RunInputs; checkpoints of before 0.2 call them "reads".
+    inputs: Annotated[dict[str, str], Field(validation_alias=AliasChoices("inputs", "reads"))] = {}
 
     def score(self) -> float | None:
         """Mean held-out bits per byte over the languages; None where they were not measured at this step."""
@@ -106,14 +109,14 @@ def read_state(checkpoint: Path) -> State:
         ) from error
 
 
-def check(checkpoint: Path, *, engine: str, ranks: int, reads: Reads) -> State:
+def check(checkpoint: Path, *, engine: str, ranks: int, inputs: RunInputs) -> State:
     """Read a checkpoint's state, and refuse one that this run cannot go on from. Nothing else is loaded.
 
     Raises:
         BllossomError: another engine, number of ranks, or data; says both sides and the way through.
     """
     state = read_state(checkpoint)
-    if pairs := _differences(state, reads):
+    if pairs := _differences(state, inputs):
         raise BllossomError(
             f"{checkpoint} was made from something else: {pairs}. Restore that, name another output, or start over "
             "with --force"
@@ -131,29 +134,29 @@ def check(checkpoint: Path, *, engine: str, ranks: int, reads: Reads) -> State:
     return state
 
 
-def refuse_other_runs(partial: Path, output: Path, reads: Reads) -> None:
+def refuse_other_runs(partial: Path, output: Path, inputs: RunInputs) -> None:
     """Refuse to start over beside the unfinished run of another config at the same output.
 
     Raises:
-        BllossomError: there is one with a checkpoint; names what it read and what this one reads.
+        BllossomError: there is one with a checkpoint; names its inputs and this one's.
     """
     for other in sorted(output.parent.glob(f"{output.name}.partial-*")):
         checkpoint = newest(other / CHECKPOINTS)
         if other == partial or checkpoint is None or newest(partial / CHECKPOINTS):
             continue
         state = read_state(checkpoint)
-        pairs = _differences(state, reads)
+        pairs = _differences(state, inputs)
         raise BllossomError(
             f"{checkpoint} is another run's ({pairs or 'the same data under another config'}), stopped after step "
-            f"{state.step}; restore that config to go on{_precision_of(state, reads)}, name another output, or discard "
-            "it with --force"
+            f"{state.step}; restore that config to go on{_precision_of(state, inputs)}, name another output, or "
+            "discard it with --force"
         )
 
 
-def _precision_of(state: State, reads: Reads) -> str:
+def _precision_of(state: State, inputs: RunInputs) -> str:
     """The one key that may be another although nobody changed the config."""
-    there, here = state.reads.get("precision"), reads(state.step).get("precision")
-    return f" (precision={there}; auto depends on the device)" if there not in (None, here) else ""
+    saved, now = state.inputs.get("precision"), inputs(state.step).get("precision")
+    return f" (precision={saved}; auto depends on the device)" if saved not in (None, now) else ""
 
 
 def is_universal(checkpoint: Path) -> bool:
@@ -161,10 +164,10 @@ def is_universal(checkpoint: Path) -> bool:
     return read_state(checkpoint).ranks == "any"
 
 
-def _differences(state: State, reads: Reads) -> str:
-    there, here = state.reads, reads(state.step)
-    names = [name for name in sorted(there.keys() | here.keys()) if there.get(name) != here.get(name)]
-    return "; ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in names)
+def _differences(state: State, inputs: RunInputs) -> str:
+    saved, now = state.inputs, inputs(state.step)
+    names = [name for name in sorted(saved.keys() | now.keys()) if saved.get(name) != now.get(name)]
+    return "; ".join(f"{name} {saved.get(name)} there, {now.get(name)} here" for name in names)
 
 
 def _choice(engine: str) -> str:

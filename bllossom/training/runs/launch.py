@@ -9,7 +9,7 @@ WORLD_SIZE is set       this process is a rank of torchrun, the deepspeed launch
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -28,7 +28,7 @@ from bllossom.training.ranks import ranks
 from bllossom.training.ranks.device import DeviceType, device_here, local_ranks
 from bllossom.training.ranks.ranks import Failure, Ranks
 from bllossom.training.runs import checkpoints
-from bllossom.training.runs.checkpoints import CHECKPOINTS, Reads
+from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
 from bllossom.training.runs.log import check_trackers
 from bllossom.training.settings import TrainingConfig
 
@@ -59,46 +59,69 @@ def publish_trained(
     *,
     stage: str,
     inputs: Mapping[str, Path],
-    reads: Reads,
+    run_inputs: RunInputs,
     work: Work[Config],
     force: bool,
 ) -> Manifest:
-    """Publish what `work` leaves in its folder. `reads` is what a checkpoint must have been made from to be used.
+    """Publish what `work` leaves in its folder. `run_inputs` is what a checkpoint must have been made from to be used.
 
     Raises:
         BllossomError: a checkpoint of another run, number of ranks or data is in the way; or a rank failed.
         Stopped: stopped on request; the same command goes on.
     """
-    world = rank_count(config)
-    name_accelerator(device_here(config.gpus))
+    world, device = rank_count(config), device_here(config.gpus)
+    name_accelerator(device)
     check_trackers(config.track)
+    joined = ranks.launched_from_outside()
+    mine = ranks.join(device) if joined else ranks.alone(device)
+    if not mine.first:
+        return _follow(config, work, mine)
+    training = False
 
-    def build(start: Callable[[Path], dict[str, Any]]) -> Callable[[Path], dict[str, Any]]:
-        def checked(folder: Path) -> dict[str, Any]:
-            checkpoints.refuse_other_runs(folder, config.output, reads)
-            if newest := checkpoints.newest(folder / CHECKPOINTS):
-                checkpoints.check(newest, engine=config.engine_name(), ranks=world, reads=reads)
-            return start(folder)
+    def build(folder: Path) -> dict[str, Any]:
+        nonlocal training
+        checkpoints.refuse_other_runs(folder, config.output, run_inputs)
+        if newest := checkpoints.newest(folder / CHECKPOINTS):
+            checkpoints.check(newest, engine=config.engine_name(), ranks=world, inputs=run_inputs)
+        mine.from_first(folder.absolute())  # the others train beside this rank
+        training = True
+        figures = _start(work, config, folder, mine, world, joined)
+        training = False
+        return figures
 
-        return checked
+    try:
+        manifest = publish(config, stage=stage, inputs=inputs, build=build, force=force)
+    except Exception as error:
+        if not training:  # while training the others meet the same error, or lose their connection to this rank
+            mine.from_first(f"{error}")
+        raise
+    mine.from_first(None)
+    return manifest
 
-    if ranks.launched_from_outside():
-        return _publish_as_rank(
-            config, work, lambda start: publish(config, stage=stage, inputs=inputs, build=build(start), force=force)
-        )
-    start = _alone(config, work) if world == 1 else _launched(config, work, world)
-    return publish(config, stage=stage, inputs=inputs, build=build(start), force=force)
+
+def _follow(config: Config, work: Work[Config], mine: Ranks) -> Manifest:
+    """What the other ranks of another launcher do: train where rank 0 says, or end, and wait until it has published."""
+    message = mine.from_first(None)
+    if isinstance(message, Path):
+        _work_among_others(work, config, message, mine)
+        message = mine.from_first(None)
+    if message is not None:
+        raise BllossomError(f"rank 0 says: {message}")
+    manifest = read_manifest(config.output)
+    if manifest is None:
+        raise BllossomError(f"{config.output} is not on this machine: all nodes need the same file system")
+    return manifest
 
 
-def _alone(config: Config, work: Work[Config]) -> Callable[[Path], dict[str, Any]]:
-    device = device_here(config.gpus)
-
-    def start(folder: Path) -> dict[str, Any]:
-        if config.deepspeed is not None and not distributed.is_initialized():
-            _make_group_of_one(device)
-        return work(config, folder, ranks.alone(device))
-
-    return start
+def _start(work: Work[Config], config: Config, folder: Path, mine: Ranks, world: int, joined: bool) -> dict[str, Any]:
+    """Work as a rank of another launcher's, on ranks of our own, or in this process alone."""
+    if joined:
+        return _work_among_others(work, config, folder, mine)
+    if world > 1:
+        return _launch(work, config, folder, world)
+    if config.deepspeed is not None and not distributed.is_initialized():
+        _make_group_of_one(device_here(config.gpus))
+    return work(config, folder, mine)
 
 
 def _make_group_of_one(device: DeviceType) -> None:
@@ -108,51 +131,6 @@ def _make_group_of_one(device: DeviceType) -> None:
     """
     os.environ.setdefault("LOCAL_RANK", "0")
     distributed.init_process_group(ranks.backend_of(device), store=distributed.HashStore(), rank=0, world_size=1)
-
-
-def _publish_as_rank(
-    config: Config, work: Work[Config], publish_with: Callable[[Callable[[Path], dict[str, Any]]], Manifest]
-) -> Manifest:
-    """Rank 0 publishes, and tells the others what to do: train in this folder, or end."""
-    mine = ranks.join(device_here(config.gpus))
-    if mine.first:
-        return _publish_as_first(config, work, mine, publish_with)
-    told = mine.from_first(None)
-    if isinstance(told, Path):
-        _work_among_others(work, config, told, mine)
-        told = mine.from_first(None)
-    if told is not None:
-        raise BllossomError(f"rank 0 says: {told}")
-    manifest = read_manifest(config.output)
-    if manifest is None:
-        raise BllossomError(f"{config.output} is not on this machine: all nodes need the same file system")
-    return manifest
-
-
-def _publish_as_first(
-    config: Config,
-    work: Work[Config],
-    mine: Ranks,
-    publish_with: Callable[[Callable[[Path], dict[str, Any]]], Manifest],
-) -> Manifest:
-    training = False
-
-    def start(folder: Path) -> dict[str, Any]:
-        nonlocal training
-        mine.from_first(folder.absolute())
-        training = True
-        figures = _work_among_others(work, config, folder, mine)
-        training = False
-        return figures
-
-    try:
-        manifest = publish_with(start)
-    except Exception as error:
-        if not training:  # while training the others meet the same error, or lose their connection to this rank
-            mine.from_first(f"{error}")
-        raise
-    mine.from_first(None)
-    return manifest
 
 
 def _work_among_others(work: Work[Config], config: Config, folder: Path, mine: Ranks) -> dict[str, Any]:
@@ -165,38 +143,38 @@ def _work_among_others(work: Work[Config], config: Config, folder: Path, mine: R
         first = mine.first_failure(error)
         if first.rank == mine.rank and first.traceback:
             raise  # torch puts the rank before each line of its traceback
-        told = first.message if first.rank == mine.rank else f"{first.message.splitlines()[0]} (rank {mine.rank} ends)"
-        raise BllossomError(told) from error
-
-
-def _launched(config: Config, work: Work[Config], world: int) -> Callable[[Path], dict[str, Any]]:
-    def start(folder: Path) -> dict[str, Any]:
-        # They repeat each rank's traceback in frames of their own; what matters is told below, once.
-        for name in ("torch.distributed.elastic", "torch.multiprocessing"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        launch = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=world,
-            run_id=folder.name,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",  # the system picks a free port
-            local_addr="localhost",
-            max_restarts=0,
-            start_method="spawn",
-            signals_to_handle="SIGHUP,SIGQUIT",  # SIGTERM and SIGINT are ours
+        message = (
+            first.message if first.rank == mine.rank else f"{first.message.splitlines()[0]} (rank {mine.rank} ends)"
         )
-        with _forward_stop_requests():
-            try:
-                results = elastic_launch(launch, _rank_main)(work, config, folder)
-            except ChildFailedError as error:
-                rank, failure = error.get_first_failure()
-                raise _told(rank, failure) from error
-        if stopped := results[0].get("stopped"):
-            raise Stopped(stopped)
-        return results[0]["figures"]
+        raise BllossomError(message) from error
 
-    return start
+
+def _launch(work: Work[Config], config: Config, folder: Path, world: int) -> dict[str, Any]:
+    """Let torch's elastic launcher start the ranks, and wait for what the first one gives."""
+    # They repeat each rank's traceback in frames of their own; what matters is said below, once.
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=world,
+        run_id=folder.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",  # the system picks a free port
+        local_addr="localhost",
+        max_restarts=0,
+        start_method="spawn",
+        signals_to_handle="SIGHUP,SIGQUIT",  # SIGTERM and SIGINT are ours
+    )
+    with _forward_stop_requests():
+        try:
+            results = elastic_launch(launch, _rank_main)(work, config, folder)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            raise _rank_error(rank, failure) from error
+    if stopped := results[0].get("stopped"):
+        raise Stopped(stopped)
+    return results[0]["figures"]
 
 
 class RankFailedError(Exception):
@@ -221,7 +199,7 @@ def _rank_main(work: Work[Config], config: Config, folder: Path) -> dict[str, An
     return result
 
 
-def _told(rank: int, failure: ProcessFailure) -> BllossomError:
+def _rank_error(rank: int, failure: ProcessFailure) -> BllossomError:
     """What the launcher found of a rank that died, as one message; `rank` may have failed only because another had."""
     if failure.exitcode < 0:
         name = failure.signal_name()

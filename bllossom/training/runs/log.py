@@ -72,8 +72,8 @@ def check_trackers(names: Sequence[str]) -> None:
 
     missing = sorted(set(names) - {tracker.value for tracker in get_available_trackers()})
     if missing:
-        told = f"track: {', '.join(missing)} cannot be used here"
-        raise ConfigError(f"{told}; pip install {' '.join(missing)}, or leave it out")
+        message = f"track: {', '.join(missing)} cannot be used here"
+        raise ConfigError(f"{message}; pip install {' '.join(missing)}, or leave it out")
 
 
 def _tracker(name: Tracker, folder: Path, config: TrainingConfig, ranks: Ranks, done: int) -> Any:

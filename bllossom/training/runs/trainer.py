@@ -13,10 +13,9 @@ import math
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,34 +29,13 @@ from bllossom.training.engines.optimization import learning_rate_at
 from bllossom.training.engines.rows import Row, RowSource, collate
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs import checkpoints
-from bllossom.training.runs.checkpoints import CHECKPOINTS, Reads, State
-from bllossom.training.runs.heldout import HeldOutRows, bits_per_byte
+from bllossom.training.runs.checkpoints import CHECKPOINTS, State
 from bllossom.training.runs.log import memory_bytes, step_log
-from bllossom.training.settings import LearningRate, TrainingConfig
+from bllossom.training.runs.run import Run, Segment, Watch
+from bllossom.training.runs.validation import bits_per_byte
+from bllossom.training.settings import TrainingConfig
 
 SPIKE_WINDOW = 32
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Steps `first` to `first + steps` of a run: all of it, or one of its phases."""
-
-    steps: int
-    rows_per_step: int
-    learning_rate: LearningRate
-    first: int = 0
-    phase: int = 0
-    total: int = 0  # steps of the whole run, for what is said
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What is looked at along the way, beside the loss."""
-
-    heldout: Mapping[str, HeldOutRows] = field(default_factory=dict)
-    evaluate_every: int | None = None
-    flops_per_token: float = 0.0
-    matmul_limit: float = math.inf  # floating-point operations a second that all ranks together could do
 
 
 @dataclass(frozen=True)
@@ -71,18 +49,10 @@ class StepResult:
 
 
 def train(
-    engine: Engine,
-    source: RowSource,
-    config: TrainingConfig,
-    folder: Path,
-    ranks: Ranks,
-    segment: Segment,
-    *,
-    reads: Reads,
-    start: State | None = None,
-    watch: Watch | None = None,
+    run: Run[TrainingConfig], engine: Engine, source: RowSource, segment: Segment, watch: Watch, start: State
 ) -> State:
-    """Train the steps of `segment` that are left after the newest checkpoint in `folder`; gives the state at the end.
+    """Train the steps of `segment` that are left after the newest checkpoint in the run's folder; gives the state at
+    the end.
 
     `start` is the state that the phase before left.
 
@@ -90,16 +60,15 @@ def train(
         Stopped: SIGTERM or Ctrl-C came; a checkpoint of the last whole step is saved.
         BllossomError: the loss or the gradient is not finite, or the loss spikes; or the checkpoint is not this run's.
     """
-    watch = watch or Watch()
-    saved = folder / CHECKPOINTS
-    state = _go_on(engine, saved, ranks, segment, reads, start or State())
+    config, ranks = run.config, run.ranks
+    saved = run.folder / CHECKPOINTS
+    state = _go_on(run, engine, segment, start)
     engine.training(True)
-    end = segment.first + segment.steps
     with (
-        step_log(folder, config, ranks, done=state.step, steps=segment.total or end) as log,
+        step_log(run.folder, config, ranks, done=state.step, steps=segment.total or segment.end) as log,
         _stop_requests() as stopping,
     ):
-        for step in range(state.step, end):
+        for step in range(state.step, segment.end):
             started = time.monotonic()
             rows = rank_rows(source, step, segment.rows_per_step, config.micro_batch, ranks)
             loading = time.monotonic() - started
@@ -122,32 +91,33 @@ def train(
                     "losses": result.losses,
                     "recent": [*state.recent, result.loss][-SPIKE_WINDOW:],
                     "heldout": {},
-                    "reads": dict(reads(done)),
+                    "inputs": dict(run.inputs(done)),
                 }
             )
-            if watch.heldout and (done == end or (watch.evaluate_every and done % watch.evaluate_every == 0)):
+            if watch.heldout and (done == segment.end or (watch.evaluate_every and done % watch.evaluate_every == 0)):
                 held = bits_per_byte(engine, watch.heldout, ranks, config.micro_batch)
                 state = state.model_copy(update={"heldout": held})
             log.write(done, _figures(state, result, rate, norm, seconds, loading, watch, ranks))
-            if (done % config.checkpoint_every == 0 and done < end) or result.stop_asked:
+            if (done % config.checkpoint_every == 0 and done < segment.end) or result.stop_asked:
                 checkpoints.save(saved, state, engine, ranks, config.keep)
             if result.stop_asked:
-                of = f"{done} of {segment.total or end}"
+                of = f"{done} of {segment.total or segment.end}"
                 raise Stopped(f"stopped after step {of}, saved; to go on, run the same command")
     return state
 
 
-def _go_on(engine: Engine, saved: Path, ranks: Ranks, segment: Segment, reads: Reads, start: State) -> State:
+def _go_on(run: Run[TrainingConfig], engine: Engine, segment: Segment, start: State) -> State:
     """The state to start from: the newest checkpoint's if it is of this phase."""
-    checkpoint = checkpoints.newest(saved)
+    ranks, inputs = run.ranks, run.inputs
+    checkpoint = checkpoints.newest(run.folder / CHECKPOINTS)
     if checkpoint is not None:
-        state = checkpoints.check(checkpoint, engine=engine.name, ranks=ranks.world, reads=reads)
+        state = checkpoints.check(checkpoint, engine=engine.name, ranks=ranks.world, inputs=inputs)
         if state.phase == segment.phase:
             engine.load(checkpoint / checkpoints.ENGINE)
             if ranks.first:
-                say(f"going on after step {state.step} of {segment.total or segment.first + segment.steps}")
+                say(f"going on after step {state.step} of {segment.total or segment.end}")
             return state.model_copy(update={"ranks": ranks.world})
-    ours = {"phase": segment.phase, "engine": engine.name, "ranks": ranks.world, "reads": dict(reads(segment.first))}
+    ours = {"phase": segment.phase, "engine": engine.name, "ranks": ranks.world, "inputs": dict(inputs(segment.first))}
     return start.model_copy(update=ours)
 
 

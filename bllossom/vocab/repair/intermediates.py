@@ -28,8 +28,8 @@ def missing(atoms: Atoms, pieces: Collection[str], chosen: Collection[str], poss
         for i in range(count - length + 1):
             j, text = i + length, next(stretches)
             below = min(cost[i][k] + cost[k][j] for k in range(i + 1, j))
-            there = text in pieces or text in chosen
-            cost[i][j] = below if there else below + (1 if text in possible else IMPOSSIBLE)
+            is_piece = text in pieces or text in chosen
+            cost[i][j] = below if is_piece else below + (1 if text in possible else IMPOSSIBLE)
     return cost[0][count]
 
 

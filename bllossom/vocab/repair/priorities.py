@@ -77,9 +77,9 @@ class Priorities:
         """`atoms` are those of each piece (two or more), `segments` the text's, with their counts."""
         ordered = _first_order(atoms, segments) if order is None else order
         self.ranks = {piece: float(i) for i, piece in enumerate(ordered)}
-        whole = dict.fromkeys(atoms.values(), UNMADE)
-        self.segments = [*whole, *(segment for segment in segments if segment not in whole)]
-        self.weights = [whole.get(segment, 0) + segments.get(segment, 0) for segment in self.segments]
+        atoms_alone = dict.fromkeys(atoms.values(), UNMADE)
+        self.segments = [*atoms_alone, *(segment for segment in segments if segment not in atoms_alone)]
+        self.weights = [atoms_alone.get(segment, 0) + segments.get(segment, 0) for segment in self.segments]
         self.goals = [len(shortest(segment, self.ranks)) for segment in self.segments]
         self.lengths = [len(join(segment, self.ranks)) for segment in self.segments]
         self.holding: dict[str, list[int]] = defaultdict(list)
@@ -164,9 +164,9 @@ def _trees(atoms: Atoms, pieces: Collection[str], most: int = 30) -> list[tuple[
         return [()]
     if "".join(atoms) not in pieces:
         return []
-    whole = "".join(atoms)
+    word = "".join(atoms)
     found = [
-        (*left, *right, whole)
+        (*left, *right, word)
         for k in range(1, len(atoms))
         for left in _trees(atoms[:k], pieces)
         for right in _trees(atoms[k:], pieces)

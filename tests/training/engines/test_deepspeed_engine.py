@@ -10,11 +10,12 @@ import torch
 from transformers import PreTrainedModel
 
 from bllossom.errors import Stopped
+from bllossom.training.block_rows import BlockRows
 from bllossom.training.engines.deepspeed_engine import PRESETS
 from bllossom.training.engines.engine import Engine
 from bllossom.training.engines.rows import Row
-from bllossom.training.pretrain import BlockRows, PretrainConfig, pretrain
-from bllossom.training.runs import run
+from bllossom.training.pretrain import PretrainConfig, pretrain
+from bllossom.training.runs import train_segment
 from tests.fixtures.command_runs import assert_same_run
 
 pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (pip install 'bllossom[deepspeed]')")
@@ -36,14 +37,14 @@ def test_bf16_weights_are_bf16(
     if lora is not None:
         pytest.importorskip("peft", reason="peft is not installed (pip install 'bllossom[lora]')")
     types: set[torch.dtype] = set()
-    make_engine = run.make_engine
+    make_engine = train_segment.make_engine
 
     def look(model: PreTrainedModel, *rest: Any) -> Engine:
         made = make_engine(model, *rest)
         types.update(weight.dtype for weight in model.parameters())
         return made
 
-    monkeypatch.setattr(run, "make_engine", look)
+    monkeypatch.setattr(train_segment, "make_engine", look)
     changes = {"model": str(expanded), "precision": "bf16", "deepspeed": engine, "steps": 1}
     changes |= {"lora": lora, "trainable": "embeddings" if lora else "all"}
     pretrain(PretrainConfig(**settings(tmp_path / "model", **changes)))

@@ -19,20 +19,21 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
-from tests.fixtures.two_ranks import global_gradient
 
 from bllossom.artifacts import MANIFEST
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokens.mixture import Block, Mixture
 from bllossom.tokens.shards import INDEX, edge_checksum, read_index
+from bllossom.training.block_rows import as_row, block_number
 from bllossom.training.engines.loss import GroupLoss, loss_inputs
 from bllossom.training.engines.rows import IGNORED, Row, collate
 from bllossom.training.models import LlamaShape, init_model
-from bllossom.training.pretrain import PretrainConfig, _open_mixture, as_row, block_number, pretrain
+from bllossom.training.pretrain import PretrainConfig, _open_mixture, pretrain
 from bllossom.training.ranks import ranks
 from bllossom.training.runs import checkpoints
 from tests.fixtures.command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
 from tests.fixtures.training import write_tokens
+from tests.fixtures.two_ranks import global_gradient
 
 Settings = Callable[..., dict[str, Any]]
 SHAPE = LlamaShape(hidden_size=32, intermediate_size=64, layers=2, heads=2, window=64)

@@ -19,19 +19,19 @@ from bllossom.tokens.shards import INDEX, read_index
 from bllossom.training.engines.optimization import Trainable
 from bllossom.training.flops import training_flops_per_token
 from bllossom.training.models import InitModel, llama_config
+from bllossom.training.planning.disk import DiskNeed, disk_need
 from bllossom.training.planning.footprint import (
     STRATEGIES,
     Activations,
     Footprint,
     ModelSize,
-    Step,
+    StepShape,
     Strategy,
     count_activations,
     footprint,
     model_size,
 )
 from bllossom.training.pretrain import PretrainConfig
-from bllossom.training.runs.disk import DiskNeed, disk_need
 
 CONTEXT_BYTES = 2e9  # CUDA's context, cuBLAS' and NCCL's own buffers
 USABLE = 0.9  # of what is left, for the allocator's gaps and what this plan gets wrong: it is checked to 15 % only
@@ -163,7 +163,7 @@ def _parts(config: PretrainConfig) -> list[tuple[Trainable, int]]:
     """What trains, and for how many steps: phase by phase."""
     if not config.phases:
         return [(config.trainable, config.total_steps())]
-    return [(trainable, segment.steps) for segment, trainable in config.segments()]
+    return [(segment.trainable, segment.steps) for segment in config.segments()]
 
 
 def _mean_flops(parts: Sequence[tuple[Trainable, int]], size: ModelSize, block_size: int) -> float:
@@ -257,7 +257,7 @@ def _choices(
             def memory(
                 micro_batch: int, strategy: Strategy = strategy, checkpointing: bool = checkpointing
             ) -> Footprint:
-                step = Step(
+                step = StepShape(
                     block_size=config.block_size,
                     micro_batch=micro_batch,
                     accumulation=config.blocks_per_step() // gpus // micro_batch,

@@ -62,15 +62,15 @@ def check_disk(folder: Path, need: DiskNeed) -> None:
         BllossomError: says what is free and what is needed.
     """
     written = [path for name in (CHECKPOINTS, PHASES) for path in (folder / name).rglob("*") if path.is_file()]
-    there = sum(path.stat().st_size for path in written)
+    written_bytes = sum(path.stat().st_size for path in written)
     free = shutil.disk_usage(folder).free
-    if free + there >= need.total:
+    if free + written_bytes >= need.total:
         return
     phases = f", {_gb(need.left_by_phases)} that phases leave" if need.left_by_phases else ""
     raise BllossomError(
-        f"{folder}: {_gb(free)} are free, {_gb(need.total - there)} are needed ({need.checkpoints} checkpoints of "
-        f"{_gb(need.checkpoint)}{phases}, {_gb(need.published)} to publish); free some room, lower keep, or move the "
-        "output"
+        f"{folder}: {_gb(free)} are free, {_gb(need.total - written_bytes)} are needed ({need.checkpoints} checkpoints "
+        f"of {_gb(need.checkpoint)}{phases}, {_gb(need.published)} to publish); free some room, lower keep, or "
+        "move the output"
     )
 
 

@@ -15,14 +15,14 @@ from bllossom.cli import make_app
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.training.engines.lora import add_adapters
 from bllossom.training.engines.optimization import Trainable, select_trainable
-from bllossom.training.planning.footprint import STRATEGIES, Step, count_activations, footprint, model_size
-from bllossom.training.planning.plan import GPUS, flops_per_token, make_plan
-from bllossom.training.planning.plan_report import describe
+from bllossom.training.plan import GPUS, flops_per_token, make_plan
+from bllossom.training.plan_report import describe
+from bllossom.training.planning.disk import checkpoint_bytes
+from bllossom.training.planning.footprint import STRATEGIES, StepShape, count_activations, footprint, model_size
 from bllossom.training.pretrain import PretrainConfig
-from bllossom.training.runs.disk import checkpoint_bytes
 from bllossom.training.settings import Lora
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "configs" / "bllossom-13b"
 PARAMETERS = 13_092_439_040
 LARGEST = 202_127_360
@@ -61,7 +61,7 @@ def paper_run(**changes: object) -> PretrainConfig:
     return PretrainConfig.model_validate(values | changes)
 
 
-def step(**changes: object) -> Step:
+def step(**changes: object) -> StepShape:
     values = {
         "block_size": 4096,
         "micro_batch": 1,
@@ -71,7 +71,7 @@ def step(**changes: object) -> Step:
         "checkpointing": True,
         "bf16": True,
     }
-    return Step(**(values | changes))  # type: ignore[arg-type]
+    return StepShape(**(values | changes))  # type: ignore[arg-type]
 
 
 def test_counts_llama_2_13b_with_the_merged_vocabulary() -> None:
