@@ -95,7 +95,11 @@ def measure_lm_eval(model: Path, rows: int) -> dict[str, Any]:
             continue
         split = definition["test_split"]
         (file,) = DATA.glob(definition["metadata"]["files"].format(split=split))
-        definition |= {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": {split: str(file)}}}
+        definition |= {
+            "dataset_path": "json",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": {split: str(file)}},
+        }
         tasks |= TaskManager(include_defaults=False).load(definition | {"fewshot_split": split})["tasks"]
     lm = HFLM(pretrained=str(model), device="cpu", dtype="float32", batch_size=BATCH_SEQUENCES)
     results = lm_eval.evaluate(lm, {"tasks": tasks}, limit=rows)
@@ -123,7 +127,9 @@ def summarise(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
         "speed": statistics.median(ratios),
         "speeds": ratios,
         "memory": statistics.median(memory),
-        "largest_difference": max(largest_difference(both["ours"]["answers"], both["lm_eval"]["answers"]) for both in rounds),
+        "largest_difference": max(
+            largest_difference(both["ours"]["answers"], both["lm_eval"]["answers"]) for both in rounds
+        ),
     }
     for side in ("ours", "lm_eval"):
         seconds = statistics.median(both[side]["seconds"] for both in rounds)
@@ -153,9 +159,9 @@ def write(result: dict[str, Any]) -> None:
     lines = [
         "# Eval beside stock lm_eval",
         "",
-        "`python scripts/bench_eval.py MODEL`: the eight tasks of Table 6, both sides in turns, imports apart; medians.",
+        "`python scripts/bench_eval.py MODEL`: the eight tasks of Table 6, in turns, imports apart; medians.",
         "",
-        "| model | rows a task | documents/s | lm_eval's | speed | GB | lm_eval's | memory | largest difference, nats |",
+        "| model | rows a task | documents/s | lm_eval's | speed | GB | lm_eval's | memory | largest difference |",
         "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
     ]
     for name, found in kept.items():

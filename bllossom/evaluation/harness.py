@@ -58,14 +58,17 @@ class EvalConfig(StageConfig):
     ] = None
     encoding: Annotated[
         Literal["lm-eval", "paper"],
-        Field(description="context and answer encoded as one text, with BOS if the tokenizer adds it; or apart, without"),
+        Field(
+            description="context and answer encoded as one text, with BOS if the tokenizer adds it; or apart, without"
+        ),
     ] = "lm-eval"
     chat_template: Annotated[bool, Field(description="put questions into the model's own chat form")] = False
     heldout: Annotated[
         dict[str, InputPath], Field(description="text by language, for bits per byte: a file or a folder of any format")
     ] = {}
     batch_tokens: Annotated[
-        int | None, Field(gt=0, description="tokens in one pass, with padding; left out: 1,024 on a CPU, 16,384 on a GPU")
+        int | None,
+        Field(gt=0, description="tokens in one pass, with padding; left out: 1,024 on a CPU, 16,384 on a GPU"),
     ] = None
     seed: Annotated[int, Field(description="draws few-shot examples and bootstrap samples")] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: the GPU where there is one")] = "auto"

@@ -1,7 +1,7 @@
 """A model as lm-eval sees it, in two ways of turning a context and a continuation into tokens.
 
-lm-eval  as lm-eval does today: encoded as one text behind a BOS where the tokenizer's own post-processor adds one, split
-         where the context's tokens end; spaces that end the context belong to the continuation
+lm-eval  as lm-eval does today: encoded as one text behind a BOS where the tokenizer's own post-processor adds one,
+         split where the context's tokens end; spaces that end the context belong to the continuation
 paper    as lm-evaluation-harness's polyglot branch did: both encoded apart, each as a text of its own, and no BOS
 
 Either way a literal `</s>` in a row stays text. In the chat form (`chat`) the context comes rendered by the model's own

@@ -78,7 +78,8 @@ def bootstrap_stderr(items: Sequence[Any], aggregation: Aggregation, seed: int) 
     if len(items) < 2:
         return None
     random = np.random.default_rng(seed)
-    of_counts = {macro_f1: macro_f1_of, binary_f1: binary_f1_of}.get(aggregation)
+    ours: dict[Any, Callable[[Confusion], NDArray[np.float64]]] = {macro_f1: macro_f1_of, binary_f1: binary_f1_of}
+    of_counts = ours.get(aggregation)
     if of_counts is not None:
         matrix = _confusion(items)
         drawn = random.multinomial(len(items), matrix.ravel() / len(items), BOOTSTRAP_DRAWS)

@@ -80,7 +80,7 @@ def grow(inputs: Sequence[tuple[int, ...]], longest: int, width: int) -> tuple[l
 def _joins(row: int, length: int, shared: int, longest: int, width: int) -> bool:
     together = row + length - shared
     saved = shared * 6 * width
-    return together <= longest and together**2 - row**2 - length**2 <= saved
+    return shared == length or (together <= longest and together**2 - row**2 - length**2 <= saved)
 
 
 def _shared(first: Sequence[int], second: Sequence[int]) -> int:

@@ -126,7 +126,7 @@ def results_json(
 
 
 def table(figures: Mapping[str, Any]) -> list[Text]:
-    """The stage's figures as lines for people: a task's score with its 95 % interval, floor and chance; grey at them."""
+    """The stage's figures as lines for people: each score with its 95 % interval, floor and chance; grey at them."""
     named = [*figures["tasks"], *figures["not_run"], *(f"average, {name}" for name in figures["averages"])]
     width = max((len(name) for name in named), default=0)
     lines = []
@@ -134,14 +134,18 @@ def table(figures: Mapping[str, Any]) -> list[Text]:
         score = task[task["score"]]
         reach = "" if score["stderr"] is None else f" ± {100 * DEVIATIONS_OF_95_PERCENT * score['stderr']:.1f}"
         bounds = "".join(f"  {bound} {_percent(score[bound])}" for bound in ("floor", "chance"))
-        told = f"{name:{width}}  {task['score']:8} {_percent(score['value']) + reach:13}{bounds}  ({task['rows']:,} rows)"
+        told = (
+            f"{name:{width}}  {task['score']:8} {_percent(score['value']) + reach:13}{bounds}  ({task['rows']:,} rows)"
+        )
         lines.append(Text(f"{told}  at its floor", style="bright_black") if score["at_floor"] else Text(told))
     for name, why in figures["not_run"].items():
         lines.append(Text(f"{name:{width}}  not run: {why.removeprefix(f'{name}: ')}"))
     for name, average in figures["averages"].items():
         floor = f"  floor {_percent(average['floor'])}"
         title = f"average, {name}"
-        lines.append(Text(f"{title:{width}}  {'':8} {_percent(average['value']):13}{floor}  ({average['tasks']} tasks)"))
+        lines.append(
+            Text(f"{title:{width}}  {'':8} {_percent(average['value']):13}{floor}  ({average['tasks']} tasks)")
+        )
     if figures["average"] is not None and not figures["averages"]:
         floor = _percent(figures["average_floor"])
         lines.append(Text(f"{'average':{width}}  {'':8} {_percent(figures['average']):13}  floor {floor}"))

@@ -1,7 +1,7 @@
 """One task asked of a model: its scores with their floors, and a line for each document, as lm-eval logs samples.
 
-    {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash", "prompt_hash",
-     "target_hash", METRIC: …}    and of ours: "prediction", the choice taken; "gold", the right one
+{"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash", "prompt_hash",
+ "target_hash", METRIC: …}    and of ours: "prediction", the choice taken; "gold", the right one
 """
 
 import functools
@@ -119,7 +119,7 @@ def _bounds(
 
 @contextmanager
 def _quick_and_quiet() -> Iterator[None]:
-    """lm-eval without its progress bars, which would run over ours, and with each template compiled once, not by row."""
+    """lm-eval without its progress bars, which run over ours, and with each template compiled once, not by row."""
     from lm_eval import utils
     from lm_eval.api import task
 

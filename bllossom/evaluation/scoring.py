@@ -186,7 +186,10 @@ def _can_share(model: PreTrainedModel) -> bool:
     scorer = Scorer(model, 16, shares=True)
     tolerance = 1e-4 if model.dtype == torch.float32 else 5e-2
     with torch.inference_mode():
-        together = scorer._hidden([tree])[0].float()
+        try:
+            together = scorer._hidden([tree])[0].float()
+        except (TypeError, ValueError, RuntimeError):  # it takes no such mask, or no positions
+            return False
         for path in paths:
             ids = torch.tensor([[tree.tokens[node] for node in path]], device=model.device)
             if not torch.allclose(together[path], _last_hidden(model, ids)[0].float(), rtol=tolerance, atol=tolerance):

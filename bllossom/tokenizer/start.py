@@ -33,7 +33,9 @@ def text_start(tokenizer: PreTrainedTokenizerFast) -> TextStart:
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     alone = bos if bos is not None else eos
     if alone is None:
-        raise BllossomError("the tokenizer has neither BOS nor EOS; set bos_token or eos_token in tokenizer_config.json")
+        raise BllossomError(
+            "the tokenizer has neither BOS nor EOS; set bos_token or eos_token in tokenizer_config.json"
+        )
     adds_bos = bos is not None and tokenizer("a", add_special_tokens=True)["input_ids"][:1] == [bos]
     if adds_bos:
         return TextStart([bos], bos, bos)

@@ -163,7 +163,8 @@ def _cells(entry: Entry, measure: Measure) -> list[Cell]:
             cell = _average(result)
         else:
             scores = result.tasks.get(measure.task)
-            cell = scores and (scores.metrics.get(measure.metric) or scores.metrics.get(""))
+            # What is published has one score a task, whose metric is the task's own.
+            cell = None if scores is None else scores.metrics.get(measure.metric, scores.metrics.get(""))
         if cell is None:
             return []
         cells.append(cell)

@@ -65,7 +65,9 @@ def of_f1(
     return _difference(float(change(counts[None])[0]), drawn, None)
 
 
-def of_ratios(sizes: NDArray[np.float64], first: NDArray[np.float64], second: NDArray[np.float64], seed: int) -> Difference:
+def of_ratios(
+    sizes: NDArray[np.float64], first: NDArray[np.float64], second: NDArray[np.float64], seed: int
+) -> Difference:
     """Of two sums over one sum, as bits per byte: sizes [documents], values [seeds, documents] of each side."""
     change = second.mean(0) - first.mean(0)
     ones = np.ones(len(sizes), np.int64)

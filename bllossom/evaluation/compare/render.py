@@ -15,10 +15,10 @@ from bllossom.evaluation.compare.compare import Comparison, Measure, Score
 from bllossom.evaluation.compare.paired import Difference
 from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT
 
-AT_FLOOR = "at its floor"
 LEGEND = (
-    "± is half of a 95 % interval; ⌞grey⌟ scores are at their floor: their interval reaches the best constant answer, or "
-    "chance. Differences are to the first result, over the same documents, with 95 % intervals (bootstrap, 10,000 draws)."
+    "± is half of a 95 % interval; ⌞grey⌟ scores are at their floor: their interval reaches the best constant answer, "
+    "or chance. Differences are to the first result, over the same documents, with 95 % intervals (bootstrap, 10,000 "
+    "draws)."
 )
 
 
@@ -75,7 +75,9 @@ def write(comparison: Comparison, folder: Path) -> None:
         (folder / f"comparison.{ending}").write_text(text(comparison), encoding="utf8")
 
 
-def _scores(comparison: Comparison, *, bold: str, grey: str, mark: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
+def _scores(
+    comparison: Comparison, *, bold: str, grey: str, mark: Callable[[str], str]
+) -> tuple[list[str], list[list[str]]]:
     """Header and rows. The longer of results and measures goes down."""
 
     def cell(entry: str, measure: Measure) -> str:
