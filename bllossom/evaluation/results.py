@@ -34,9 +34,9 @@ def gather(chosen: Chosen, asked: Mapping[str, dict[str, Any]], missing: Mapping
             below |= {leaf: found[leaf] for leaf in leaves if leaf in found}
     table6 = [name for name in tasks if name in chosen.tasks and "table6" in chosen.tasks[name].metadata]
     averages = {
-        name: _average(tasks, [member for member in group.members if member in tasks])
+        name: _average(tasks, within)
         for name, group in chosen.groups.items()
-        if not group.aggregates and set(group.members) <= {*tasks, *not_run} and set(group.members) & tasks.keys()
+        if not group.aggregates and (within := [part for part in _lines_of(chosen, group) if part in tasks])
     }
     average = _average(tasks, table6) if table6 else {"value": None, "floor": None}
     return {
@@ -47,6 +47,13 @@ def gather(chosen: Chosen, asked: Mapping[str, dict[str, Any]], missing: Mapping
         "average_floor": average["floor"],
         "averages": averages,
     }
+
+
+def _lines_of(chosen: Chosen, group: Group) -> list[str]:
+    """What of `shown` makes up a group; nothing where the group is only a part of what is shown."""
+    lines = [name for name in chosen.shown if set(chosen.leaves(name)) <= set(group.members)]
+    covered = {leaf for name in lines for leaf in chosen.leaves(name)}
+    return lines if covered == set(group.members) else []
 
 
 def _average(tasks: Mapping[str, Any], names: list[str]) -> dict[str, Any]:

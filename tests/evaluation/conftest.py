@@ -34,7 +34,8 @@ MADE_UP: dict[str, list[dict[str, Any]]] = {
     ],
     "klue/ynat_validation.jsonl": [{"title": f"반도체 수출 {n}% 늘어", "label": n % 7} for n in range(7)],
     "kosbi/kosbi_v1_test.jsonl": [
-        {"context": "이웃이다.", "sentence": f"{n}명이 산다.", "sentence_label": ["unsafe", "safe"][n % 2]} for n in range(7)
+        {"context": "이웃이다.", "sentence": f"{n}명이 산다.", "sentence_label": ["unsafe", "safe"][n % 2]}
+        for n in range(7)
     ],
     "kobest/boolq_test.jsonl": [
         {"paragraph": f"섬에는 {n}명이 산다.", "question": "사람이 사나?", "label": n % 2} for n in range(7)
@@ -50,7 +51,11 @@ MADE_UP: dict[str, list[dict[str, Any]]] = {
         for n in range(7)
     ],
     "kobest/hellaswag_test.jsonl": [
-        {"context": f"그는 문 {n}개를 열었다.", **{f"ending_{e}": f"{e}번 방에 들어갔다." for e in range(1, 5)}, "label": n % 4}
+        {
+            "context": f"그는 문 {n}개를 열었다.",
+            **{f"ending_{e}": f"{e}번 방에 들어갔다." for e in range(1, 5)},
+            "label": n % 4,
+        }
         for n in range(7)
     ],
     "kobest/sentineg_test.jsonl": [{"sentence": f"{n}번 다시 사고 싶다", "label": n % 2} for n in range(7)],
@@ -76,14 +81,21 @@ MADE_UP: dict[str, list[dict[str, Any]]] = {
         for n in range(5)
     ],
     "winogrande/winogrande_xl/validation.jsonl": [
-        {"sentence": f"The {n} cups did not fit the box, as the _ was small.", "option1": "box", "option2": "cup", "answer": "1"}
+        {
+            "sentence": f"The {n} cups did not fit the box, as the _ was small.",
+            "option1": "box",
+            "option2": "cup",
+            "answer": "1",
+        }
         for n in range(5)
     ],
     "cais/mmlu/anatomy/test.jsonl": [
-        {"question": f"How many bones has hand {n}?", "choices": ["27", "5", "0", "100"], "answer": n % 4} for n in range(9)
+        {"question": f"How many bones has hand {n}?", "choices": ["27", "5", "0", "100"], "answer": n % 4}
+        for n in range(9)
     ],
     "cais/mmlu/anatomy/dev.jsonl": [
-        {"question": f"Which organ is number {n}?", "choices": ["heart", "leg", "nose", "ear"], "answer": 0} for n in range(5)
+        {"question": f"Which organ is number {n}?", "choices": ["heart", "leg", "nose", "ear"], "answer": 0}
+        for n in range(5)
     ],
 }
 

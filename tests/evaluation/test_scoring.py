@@ -6,8 +6,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import BloomConfig, BloomForCausalLM, Gemma2Config, Gemma2ForCausalLM, LlamaForCausalLM, PreTrainedModel
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+)
 
 from bllossom.errors import BllossomError
 from bllossom.evaluation.scoring import Scorer
@@ -81,7 +89,12 @@ def test_models_that_cap_their_logits_are_refused() -> None:
 def test_where_a_mask_does_not_say_who_sees_whom_nothing_is_shared() -> None:
     torch.manual_seed(0)
     sliding = MistralConfig(
-        vocab_size=60, num_key_value_heads=2, sliding_window=4, max_position_embeddings=32, initializer_range=0.3, **SMALL
+        vocab_size=60,
+        num_key_value_heads=2,
+        sliding_window=4,
+        max_position_embeddings=32,
+        initializer_range=0.3,
+        **SMALL,
     )
     distances = BloomConfig(vocab_size=60, hidden_size=32, n_layer=1, n_head=2, initializer_range=0.3)
     sequences = [([1, 2, 3, 4, 5, 6, 7, last], 2) for last in (8, 9)] + [([1, 2, 3, 4, 9, 9], 4)]
