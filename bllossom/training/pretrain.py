@@ -73,7 +73,7 @@ class PretrainConfig(TrainingConfig):
         Field(description="all weights, both embedding matrices, or the rows that expand added; adapters train beside"),
     ] = "all"
     evaluate_every: Annotated[
-        int | None, Field(gt=0, description="steps between held-out bits per byte; null measures at the end only")
+        int | None, Field(gt=0, description="steps between held-out losses; null measures at the end only")
     ] = None
     skip_blocks: Annotated[list[int], Field(description="blocks of the mixture to leave out, by number")] = []
 

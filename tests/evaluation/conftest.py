@@ -1,4 +1,4 @@
-"""Models and rows to evaluate: small random Llamas with the real and with synthetic tokenizers, rows real and made up."""
+"""Models and rows to evaluate: small random Llamas with real and synthetic tokenizers, rows real and made up."""
 
 import json
 from collections.abc import Callable
@@ -124,7 +124,7 @@ def model_folder(shared: Callable[[str], Path], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="session")
 def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte-level vocabulary made from `MADE_UP`, as GPT-2's: EOS, no BOS, nothing added to a text; a window of 160."""
+    """A byte-level vocabulary made from `MADE_UP`, as GPT-2's: EOS, no BOS, nothing added; a window of 160."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -129,7 +129,7 @@ def test_a_group_has_its_score_from_all_its_rows(byte_level: Path, made_up: Path
         path = made_up / f"cais/mmlu/{subject}"
         path.mkdir(exist_ok=True)
         (path / "test.jsonl").write_bytes((made_up / "cais/mmlu/anatomy/test.jsonl").read_bytes())
-    group = "group: two\ntask: [mmlu_anatomy, mmlu_astronomy]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
+    group = "group: two\ntask: [mmlu_anatomy, mmlu_astronomy]\naggregate_metric_list: [{metric: acc}]\n"
     (tmp_path / "tasks/two.yaml").write_text(group, encoding="utf8")
     run = config(tmp_path / "out", byte_level, made_up, tasks=[str(tmp_path / "tasks")], limit=5)
     figures = evaluate(run).figures

@@ -37,14 +37,14 @@ class State(BaseModel):
     phase: int = 0
     losses: dict[str, float] = {}  # of the last step, by group
     recent: list[float] = []  # losses of the last steps, for telling a spike
-    heldout: dict[str, float] = {}  # bits per byte at this step, where they were measured
+    heldout: dict[str, float] = {}  # validation_loss_bits at this step, where they were measured
     engine: str = ""
     ranks: int | Literal["any"] = 1
     # See RunInputs; checkpoints of before 0.2 call them "reads".
     inputs: Annotated[dict[str, str], Field(validation_alias=AliasChoices("inputs", "reads"))] = {}
 
     def score(self) -> float | None:
-        """Mean held-out bits per byte over the languages; None where they were not measured at this step."""
+        """Mean held-out loss over the languages, in bits per byte; None where they were not measured at this step."""
         return sum(self.heldout.values()) / len(self.heldout) if self.heldout else None
 
 

@@ -82,5 +82,5 @@ def figures_of(state: State) -> dict[str, Any]:
         "last_loss": {group: round(loss, 6) for group, loss in state.losses.items()},
     }
     if state.heldout:
-        figures["bits_per_byte"] = {language: round(bits, 6) for language, bits in state.heldout.items()}
+        figures["validation_loss_bits"] = {language: round(bits, 6) for language, bits in state.heldout.items()}
     return figures

@@ -32,7 +32,7 @@ from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, State
 from bllossom.training.runs.log import memory_bytes, step_log
 from bllossom.training.runs.run import Run, Segment, Watch
-from bllossom.training.runs.validation import bits_per_byte
+from bllossom.training.runs.validation import validation_loss_bits
 from bllossom.training.settings import TrainingConfig
 
 SPIKE_WINDOW = 32
@@ -95,7 +95,7 @@ def train(
                 }
             )
             if watch.heldout and (done == segment.end or (watch.evaluate_every and done % watch.evaluate_every == 0)):
-                held = bits_per_byte(engine, watch.heldout, ranks, config.micro_batch)
+                held = validation_loss_bits(engine, watch.heldout, ranks, config.micro_batch)
                 state = state.model_copy(update={"heldout": held})
             log.write(done, _figures(state, result, rate, norm, seconds, loading, watch, ranks))
             if (done % config.checkpoint_every == 0 and done < segment.end) or result.stop_asked:
@@ -200,7 +200,7 @@ def _figures(
     return {
         "loss": result.loss,
         **{f"loss/{group}": loss for group, loss in result.losses.items()},
-        **{f"bits_per_byte/{language}": bits for language, bits in state.heldout.items()},
+        **{f"validation_loss_bits/{language}": bits for language, bits in state.heldout.items()},
         "learning_rate": rate,
         "gradient_norm": norm,
         "tokens_per_second": round(speed, 1),

@@ -1,4 +1,8 @@
-"""Bits per byte on held-out text while a model trains: comparable between vocabularies, unlike perplexity."""
+"""The loss on held-out text while a model trains, in bits per byte: comparable between vocabularies, unlike perplexity.
+
+A cheaper estimate of what eval measures as bits per byte (evaluation/heldout.py): documents are cut at the borders of
+blocks, their first tokens are not scored, and EOS is.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,10 +24,10 @@ class HeldOutRows:
     bytes: int
 
 
-def bits_per_byte(
+def validation_loss_bits(
     engine: Engine, heldout: Mapping[str, HeldOutRows], ranks: Ranks, micro_batch: int
 ) -> dict[str, float]:
-    """Bits per byte by language. Each token of a document but its first is scored once; ranks share the rows."""
+    """The estimate by language. Each token of a document but its first is scored once; ranks share the rows."""
     engine.training(False)
     scores = {}
     with torch.no_grad():
