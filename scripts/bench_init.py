@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM
 
 from bllossom.config import load_config
 from bllossom.evaluation.heldout import bits_per_byte, read_documents
-from bllossom.evaluation.scoring import Scorer
+from bllossom.evaluation.scoring.scorer import Scorer
 from bllossom.model.expand import ExpandConfig, expand
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.pretrain import PretrainConfig, pretrain

@@ -22,9 +22,9 @@ from bllossom.config import InputPath, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.evaluation.heldout import read_documents
-from bllossom.evaluation.models import load_scorer
 from bllossom.evaluation.results import gather, results_json, table
 from bllossom.evaluation.run import DONE, Run
+from bllossom.evaluation.scoring.models import load_scorer
 from bllossom.evaluation.tasks.build import Ready, limits, prepare
 from bllossom.evaluation.tasks.data import evaluated_split, find_files, read_split, shots_split
 from bllossom.evaluation.tasks.definitions import Chosen, choose

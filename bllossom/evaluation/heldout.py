@@ -21,7 +21,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.scoring import Scorer
+from bllossom.evaluation.scoring.scorer import Scorer
 from bllossom.text.sources import read_documents as read_source
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.start import text_start

@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.console import progress
 from bllossom.evaluation.heldout import bits_per_byte
-from bllossom.evaluation.lm import BllossomLM, Encoding
 from bllossom.evaluation.samples import ask, lines
-from bllossom.evaluation.scoring import Scorer
+from bllossom.evaluation.scoring.lm import BllossomLM, Encoding
+from bllossom.evaluation.scoring.scorer import Scorer
 from bllossom.evaluation.tasks.build import Ready
 
 DONE = "done"  # in the partial folder, until all is there: each task's results

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from bllossom.errors import BllossomError
 from bllossom.evaluation.heldout import bits_per_byte, read_documents, windows
-from bllossom.evaluation.scoring import Scorer
+from bllossom.evaluation.scoring.scorer import Scorer
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
 from bllossom.evaluation.heldout import document_nats
-from bllossom.evaluation.scoring import Scorer
+from bllossom.evaluation.scoring.scorer import Scorer
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.start import text_start
 

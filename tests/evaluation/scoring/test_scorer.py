@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.scoring import Scorer
+from bllossom.evaluation.scoring.scorer import Scorer
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.prefix_trees import Tree, grow
+from bllossom.evaluation.scoring.prefix_trees import Tree, grow
 
 # Logits held at once. 256 × 39,478 pieces in fp32 are 40 MB; chunks that outgrow the cache take half as long again.
 HEAD_CHUNK_TOKENS = 256

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.scoring import Scorer
+from bllossom.evaluation.scoring.scorer import Scorer
 from bllossom.tokenizer.load import load_tokenizer
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # on a CPU more than fit its caches take longer: 8.6 s for 10.6 at 4,096

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bllossom.evaluation.prefix_trees import Tree, grow
+from bllossom.evaluation.scoring.prefix_trees import Tree, grow
 
 INPUTS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple), min_size=1, max_size=12)
 

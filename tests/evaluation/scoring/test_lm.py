@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from bllossom.evaluation.harness import EvalConfig, evaluate
-from bllossom.evaluation.lm import BllossomLM
-from bllossom.evaluation.scoring import Scorer
+from bllossom.evaluation.scoring.lm import BllossomLM
+from bllossom.evaluation.scoring.scorer import Scorer
 from bllossom.tokenizer.load import load_tokenizer
 
 WINDOW = 160  # of the models in conftest.py
