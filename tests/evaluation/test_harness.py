@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from sklearn.metrics import f1_score
+from transformers import AutoModelForCausalLM
 
 import bllossom
 from bllossom.artifacts import verify
@@ -184,6 +186,46 @@ def test_a_tuned_model_is_asked_in_its_chat_form(byte_level: Path, made_up: Path
     assert (figures["chat_template"], figures["chat_specials"]) == (True, 0)
     first = samples(tmp_path / "out", "kobest_sentineg")[0]["arguments"]["gen_args_0"]
     assert first == {"arg_0": "Q: 문장: 0번 다시 사고 싶다 긍부정:\nA:", "arg_1": "부정"}
+
+
+GENERATING = """task: sums
+dataset_path: sums
+test_split: test
+output_type: generate_until
+doc_to_text: "{{question}}="
+doc_to_target: "{{answer}}"
+generation_kwargs: {until: ["번", "."], max_gen_toks: 5}
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+
+
+def test_answers_are_generated_up_to_their_stops(byte_level: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bllossom.evaluation.generate")
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/sums.yaml").write_text(GENERATING, encoding="utf8")
+    (tmp_path / "data/sums").mkdir(parents=True)
+    lines = [json.dumps({"question": f"{n} + {n}", "answer": str(2 * n)}) + "\n" for n in range(3)]
+    (tmp_path / "data/sums/test.jsonl").write_text("".join(lines), encoding="utf8")
+    run = config(tmp_path / "out", byte_level, tmp_path / "data", tasks=[str(tmp_path / "tasks")])
+    figures = evaluate(run).figures["tasks"]["sums"]
+    assert (figures["exact_match"]["floor"], figures["exact_match"]["at_floor"]) == (None, None)
+    tokenizer = load_tokenizer(byte_level)
+    model = AutoModelForCausalLM.from_pretrained(byte_level).eval()
+    for sample in samples(tmp_path / "out", "sums"):
+        [[answer]] = sample["resps"]
+        ids = tokenizer(sample["arguments"]["gen_args_0"]["arg_0"], return_tensors="pt", add_special_tokens=False)
+        longest = model.generate(**ids, max_new_tokens=5, do_sample=False)[0, ids["input_ids"].shape[1] :]
+        text = tokenizer.decode(longest, skip_special_tokens=True)
+        assert answer == re.split(r"번|\.", text)[0]
+
+
+def test_there_is_no_progress_but_ours(
+    byte_level: Path, made_up: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(config(tmp_path / "out", byte_level, made_up, tasks=["kobest_copa", "kobest_boolq"]))
+    talk = capfd.readouterr()
+    assert "%|" not in talk.out + talk.err
+    assert "at its floor" in talk.err
 
 
 def test_other_rows_under_the_same_name_are_scored_anew(byte_level: Path, tmp_path: Path) -> None:

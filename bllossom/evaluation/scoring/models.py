@@ -1,9 +1,12 @@
 """The model that is evaluated, with its tokenizer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from bllossom.errors import BllossomError
 from bllossom.evaluation.scoring.scorer import Scorer
@@ -25,7 +28,8 @@ def load_scorer(
     try:
         # A GPU takes the weights as they are; on a CPU bf16 is slower than fp32, and less exact.
         placement = {"dtype": "auto", "device_map": "cuda"} if device == "cuda" else {"dtype": torch.float32}
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, **placement)
+        with _no_bar():
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, **placement)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BllossomError(f"{source}: no model can be loaded ({reason}); name a model folder or a hub id") from error
@@ -38,3 +42,15 @@ def load_scorer(
         )
     model.eval()
     return Scorer.of(model, batch_tokens or BATCH_TOKENS[device]), tokenizer
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Without transformers' bar of loaded weights: there is one progress line, ours."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
