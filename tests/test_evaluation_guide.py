@@ -43,4 +43,6 @@ def test_keys_and_metadata_are_the_code_s() -> None:
 
 
 def test_the_tasks_it_names_are_there() -> None:
-    assert choose(["kobest_copa", "table6", "english", "kmmlu", "haerae", "click", "gsm8k", "lm-eval:kobest_copa"]).shown
+    assert choose(
+        ["kobest_copa", "table6", "english", "kmmlu", "haerae", "click", "gsm8k", "lm-eval:kobest_copa"]
+    ).shown

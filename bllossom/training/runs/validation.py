@@ -1,8 +1,5 @@
-"""The loss on held-out text while a model trains, in bits per byte: comparable between vocabularies, unlike perplexity.
-
-A cheaper estimate of what eval measures as bits per byte (evaluation/heldout.py): documents are cut at the borders of
-blocks, their first tokens are not scored, and EOS is.
-"""
+"""Scores of held-out data while a model trains: the loss of answers, and that of text in bits per byte, which is
+comparable between vocabularies, unlike perplexity."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from bllossom.training.engines.engine import Engine
-from bllossom.training.engines.loss import loss_inputs
-from bllossom.training.engines.rows import IGNORED, Row, collate
+from bllossom.training.engines.objective import CausalObjective
+from bllossom.training.engines.rows import IGNORED, Row
 from bllossom.training.ranks.ranks import Ranks
 
 
@@ -27,22 +24,34 @@ class HeldOutRows:
 def validation_loss_bits(
     engine: Engine, heldout: Mapping[str, HeldOutRows], ranks: Ranks, micro_batch: int
 ) -> dict[str, float]:
-    """The estimate by language. Each token of a document but its first is scored once; ranks share the rows."""
+    """The loss in bits per byte by language, a cheaper estimate of what eval measures: documents are cut at the
+    borders of blocks, and EOS is scored. Each token of a document but its first is scored once; ranks share the rows."""
+    nats = _nats(engine, {language: held.rows for language, held in heldout.items()}, ranks, micro_batch)
+    return {language: nats[language] / math.log(2) / held.bytes for language, held in heldout.items()}
+
+
+def mean_loss(engine: Engine, heldout: Mapping[str, Sequence[Row]], ranks: Ranks, micro_batch: int) -> dict[str, float]:
+    """Nats a supervised token, by language."""
+    nats = _nats(engine, heldout, ranks, micro_batch)
+    return {language: nats[language] / sum(row.supervised() for row in rows) for language, rows in heldout.items()}
+
+
+def _nats(engine: Engine, heldout: Mapping[str, Sequence[Row]], ranks: Ranks, micro_batch: int) -> dict[str, float]:
+    """−ln p of all supervised tokens, by language; ranks share the rows."""
     engine.training(False)
-    scores = {}
+    sums = {}
     with torch.no_grad():
         for language, held in heldout.items():
-            nats = 0.0
+            nats, objective = 0.0, CausalObjective([held[0].group])
             stride = micro_batch * ranks.world
-            for start in range(0, len(held.rows), stride):
+            for start in range(0, len(held), stride):
                 first = start + ranks.rank * micro_batch
-                rows = list(held.rows[first : first + micro_batch])
+                rows = list(held[first : first + micro_batch])
                 # A rank without rows left still runs: under ZeRO-3 the others wait for its part of the weights.
-                batch = collate(rows or [_unscored(held.rows[0])])
-                nats += float(engine.nats(loss_inputs(batch, [held.rows[0].group], ranks.device)).sum())
-            scores[language] = ranks.sum([nats])[0] / math.log(2) / held.bytes
+                nats += float(engine.sums(objective.inputs(rows or [_unscored(held[0])], ranks.device)).sum())
+            sums[language] = ranks.sum([nats])[0]
     engine.training(True)
-    return scores
+    return sums
 
 
 def _unscored(row: Row) -> Row:
