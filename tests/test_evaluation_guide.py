@@ -43,6 +43,6 @@ def test_keys_and_metadata_are_the_code_s() -> None:
 
 
 def test_the_tasks_it_names_are_there() -> None:
-    assert choose(
-        ["kobest_copa", "table6", "english", "kmmlu", "haerae", "click", "gsm8k", "lm-eval:kobest_copa"]
-    ).shown
+    named = ["kobest_copa", "table6", "english", "kmmlu", "haerae", "click", "gsm8k", "lm-eval:kobest_copa"]
+    assert all(f"`{name}`" in GUIDE for name in named)
+    assert choose(named).shown

@@ -24,7 +24,7 @@ from typing import Any
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.evaluation.tasks.definitions import Definition
-from bllossom.text.sources import read_rows
+from bllossom.text.rows import read_rows
 
 PATIENCE_SECONDS = 0.8  # for the hub to take a connection
 FILE = r"(-\d+-of-\d+)?\.(jsonl|ndjson|json|parquet)(\.gz|\.zst)?"  # behind a split's name

@@ -24,8 +24,11 @@ class HeldOutRows:
 def validation_loss_bits(
     engine: Engine, heldout: Mapping[str, HeldOutRows], ranks: Ranks, micro_batch: int
 ) -> dict[str, float]:
-    """The loss in bits per byte by language, a cheaper estimate of what eval measures: documents are cut at the
-    borders of blocks, and EOS is scored. Each token of a document but its first is scored once; ranks share the rows."""
+    """The loss in bits per byte by language; ranks share the rows.
+
+    A cheaper estimate of what eval measures: documents are cut at the borders of blocks, EOS is scored, and each token
+    of a document but its first is.
+    """
     nats = _nats(engine, {language: held.rows for language, held in heldout.items()}, ranks, micro_batch)
     return {language: nats[language] / math.log(2) / held.bytes for language, held in heldout.items()}
 
