@@ -15,6 +15,7 @@ from bllossom.config import load_config
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
 from bllossom.report import summary
+from bllossom.training.ranks.lifetime import stop_signals
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="The stage's YAML file; without one every key is typed.")
@@ -41,16 +42,19 @@ def make_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    localize = typer.Typer(help="Turn an instruction set into one of another language.", no_args_is_help=True)
     for name, stage in pipeline.STAGES.items():
-        if name == "answers":  # has an option of its own
-            continue
-        command = _previewing_command(stage) if stage.previews else _stage_command(stage)
-        app.command(name, help=stage.summary)(command)
-    app.command("answers", help=pipeline.STAGES["answers"].summary)(answers)
+        group = localize if name.startswith("localize ") else app
+        own = {"answers": answers, "localize export": _export_command(stage)}.get(name)  # has an option of its own
+        command = own or (_previewing_command(stage) if stage.previews else _stage_command(stage))
+        group.command(name.removeprefix("localize "), help=stage.summary)(command)
+    localize.command("review")(review)
+    app.add_typer(localize, name="localize")
     app.command("vote")(vote)
     app.command("chat")(chat)
     app.command("run")(run)
     app.command("plan")(plan)
+    app.command("compare")(compare)
     app.command("verify")(verify)
     app.command("reshard")(reshard)
     app.command("report")(report)
@@ -166,6 +170,23 @@ def chat(
             answer_lines(sys.stdin, talks, system, typer.echo)
 
 
+def _export_command(stage: pipeline.Stage) -> Any:
+    export = _stage_command(stage)
+
+    def command(
+        config: ConfigFile = None,
+        overrides: Overrides = None,
+        partial: Annotated[bool, typer.Option("--partial", help="Although examples are open: partial=true.")] = False,
+        dry_run: DryRun = False,
+        force: Force = False,
+        debug: Debug = False,
+    ) -> None:
+        overrides = [*(overrides or ()), *(["partial=true"] if partial else [])]
+        export(config, overrides, dry_run, force, debug)
+
+    return command
+
+
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.")],
     overrides: Overrides = None,
@@ -212,6 +233,30 @@ def plan(
         found = make_plan(loaded.config, config.parent, gpus=gpus, gpu=gpu, utilisation=utilisation)
         for line in describe(found):
             typer.echo(line)
+
+
+def compare(
+    results: Annotated[
+        list[str], typer.Argument(metavar="RESULT...", help="PATH, NAME=PATH, or NAME=PATH,PATH for one model's seeds.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="A folder for comparison.md, .csv and .json.", show_default=False)
+    ] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Show what is not comparable too, and say why.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Compare results of eval or lm_eval, beside Table 6's published rows, with paired differences."""
+    with _expected_errors(debug):
+        from rich.console import Console  # here, like the rest: `bllossom --help` is quick
+
+        from bllossom.evaluation.compare.compare import compare as compare_results
+        from bllossom.evaluation.compare.render import print_tables, write
+
+        found = compare_results(results, anyway=anyway)
+        print_tables(found, Console())
+        if output is not None:
+            write(found, output)
+            typer.echo(output)
 
 
 def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], debug: Debug = False) -> None:
@@ -272,14 +317,24 @@ def push(
         typer.echo("\n".join(said))
 
 
+def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Open the page on which people correct a translation, on this machine alone."""
+    with _expected_errors(debug):
+        from bllossom.localize.review import ReviewConfig
+        from bllossom.localize.review import review as serve
+
+        serve(load_config(ReviewConfig, config, overrides or ()).config)
+
+
 @contextlib.contextmanager
 def _expected_errors(debug: bool) -> Iterator[None]:
-    """End an expected error with its message and exit code, and SIGTERM and Ctrl-C as a stop to go on from."""
+    """End an expected error with its message and exit code, and what asks to stop as a stop to go on from."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in stop_signals():
+        signal.signal(number, interrupt)
     try:
         yield
     except BllossomError as error:

@@ -10,6 +10,7 @@ from bllossom.report.blocks import Section
 from bllossom.report.card import write_cards
 from bllossom.report.page import render
 from bllossom.report.run_folder import RunFolder, read_run
+from bllossom.report.sections.answers import answers
 from bllossom.report.sections.corpus import corpus
 from bllossom.report.sections.health import health
 from bllossom.report.sections.judging import judging
@@ -26,6 +27,7 @@ PARTS: Sequence[Callable[[Sequence[RunFolder]], Section | None]] = (
     training,
     health,
     scores,
+    answers,
     judging,
 )
 REFRESH_SECONDS = 10

@@ -28,7 +28,7 @@ from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines.lora import add_adapters, check_base
 from bllossom.training.engines.optimization import trained_weights
 from bllossom.training.engines.preference_loss import PreferenceObjective, PreferenceSettings
-from bllossom.training.models import check_kernels, load_model, resolve_here
+from bllossom.training.models import check_kernels, load_model, resolve_here, window_of
 from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
@@ -37,9 +37,9 @@ from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
 from bllossom.training.runs.train_segment import parameter_count, train_segment
 from bllossom.training.settings import LearningRate, TrainingConfig
-from bllossom.training.tuning.chat_files import stop_at, write_tokenizer
+from bllossom.training.tuning.chat_files import stop_at, write_companions
 from bllossom.training.tuning.example_rows import PACKABLE
-from bllossom.training.tuning.instruction_data import files_of, list_left_out, window_of
+from bllossom.training.tuning.instruction_data import files_of, list_left_out
 from bllossom.training.tuning.pair_rows import PairSteps
 from bllossom.training.tuning.pair_scores import pair_scores
 from bllossom.training.tuning.references import reference_log_probabilities
@@ -260,7 +260,7 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         save_dtype=config.save_dtype,
     )
     if ranks.first:
-        write_tokenizer(config.model, chat, folder)
+        write_companions(config.model, model, chat, folder)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return recorded_rows(config.model) | figures | figures_of(state, "heldout")
 
