@@ -46,6 +46,7 @@ def make_app() -> typer.Typer:
     app.command("vote")(vote)
     app.command("run")(run)
     app.command("plan")(plan)
+    app.command("compare")(compare)
     app.command("verify")(verify)
     app.command("reshard")(reshard)
     app.command("report")(report)
@@ -175,6 +176,30 @@ def plan(
         found = make_plan(loaded.config, config.parent, gpus=gpus, gpu=gpu, utilisation=utilisation)
         for line in describe(found):
             typer.echo(line)
+
+
+def compare(
+    results: Annotated[
+        list[str], typer.Argument(metavar="RESULT...", help="PATH, NAME=PATH, or NAME=PATH,PATH for one model's seeds.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="A folder for comparison.md, .csv and .json.", show_default=False)
+    ] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Show what is not comparable too, and say why.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Compare results of eval or lm_eval, beside Table 6's published rows, with paired differences."""
+    with _expected_errors(debug):
+        from rich.console import Console  # here, like the rest: `bllossom --help` is quick
+
+        from bllossom.evaluation.compare.compare import compare as compare_results
+        from bllossom.evaluation.compare.render import print_tables, write
+
+        found = compare_results(results, anyway=anyway)
+        print_tables(found, Console())
+        if output is not None:
+            write(found, output)
+            typer.echo(output)
 
 
 def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], debug: Debug = False) -> None:

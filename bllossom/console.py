@@ -10,6 +10,7 @@ from typing import IO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 LOG_INTERVAL_SECONDS = 10.0
 
@@ -41,8 +42,8 @@ def _stderr() -> Console:
     return Console(file=cast(IO[str], _Talk()), soft_wrap=True, highlight=False, markup=False)
 
 
-def say(line: str) -> None:
-    """Print one line of talk on stderr."""
+def say(line: str | Text) -> None:
+    """Print one line of talk on stderr; a `Text` in its colours, where a terminal shows them."""
     _stderr().print(line)
 
 

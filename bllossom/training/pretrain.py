@@ -49,7 +49,7 @@ from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Watch, figures_of
 from bllossom.training.runs.steps import EvenSteps
 from bllossom.training.runs.train_segment import parameter_count, train_segment
-from bllossom.training.runs.validation import bits_per_byte
+from bllossom.training.runs.validation import validation_loss_bits
 
 
 def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
@@ -164,7 +164,9 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         tokens = ", ".join(f"{language} {sum(row.supervised() for row in h.rows):,}" for language, h in heldout.items())
         every = f"every {config.evaluate_every:,} steps and " if config.evaluate_every else ""
         say(f"held-out tokens scored {every}at the end: {tokens}")
-    score = partial(bits_per_byte, heldout=heldout, ranks=ranks, micro_batch=config.micro_batch) if heldout else None
+    score = (
+        partial(validation_loss_bits, heldout=heldout, ranks=ranks, micro_batch=config.micro_batch) if heldout else None
+    )
     watch = Watch(score, evaluate_every=config.evaluate_every or None, row_tokens=config.block_size)
     start, source = State(), config.model
     sizes: dict[str, int] = {}

@@ -53,7 +53,7 @@ class Watch:
     """What is looked at along the way, beside the loss."""
 
     score: Score | None = None
-    score_name: str = "bits_per_byte"
+    score_name: str = "validation_loss_bits"
     evaluate_every: int | None = None  # steps; the last one is always scored
     evaluate_at: frozenset[int] = frozenset()  # steps that are scored, too
     keep_best: bool = False  # end with the weights that scored best, not with the last
@@ -91,7 +91,7 @@ def accumulation_of(rows_per_step: int, config: TrainingConfig, world: int, unit
     )
 
 
-def figures_of(state: State, score_name: str = "bits_per_byte") -> dict[str, Any]:
+def figures_of(state: State, score_name: str = "validation_loss_bits") -> dict[str, Any]:
     """What a manifest tells of the training."""
     figures: dict[str, Any] = {
         "steps": state.step,

@@ -1,5 +1,5 @@
-"""Scores of held-out data while a model trains: the loss of answers, and bits per byte of text, which are comparable
-between vocabularies, unlike perplexity."""
+"""Scores of held-out data while a model trains: the loss of answers, and that of text in bits per byte, which is
+comparable between vocabularies, unlike perplexity."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ class HeldOutRows:
     bytes: int
 
 
-def bits_per_byte(
+def validation_loss_bits(
     engine: Engine,
     stop_asked: Callable[[], bool],
     *,
@@ -31,9 +31,10 @@ def bits_per_byte(
     ranks: Ranks,
     micro_batch: int,
 ) -> dict[str, float] | None:
-    """Bits per byte by language; None where some rank was asked to stop meanwhile.
+    """The loss in bits per byte by language; None where some rank was asked to stop meanwhile. Ranks share the rows.
 
-    Each token of a document but its first is scored once; ranks share the rows.
+    A cheaper estimate of what eval measures: documents are cut at the borders of blocks, EOS is scored, and each token
+    of a document but its first is.
     """
     rows = {language: held.rows for language, held in heldout.items()}
     nats = _nats(engine, rows, ranks, micro_batch, stop_asked)

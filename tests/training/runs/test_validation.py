@@ -45,8 +45,8 @@ def interrupt(patch: pytest.MonkeyPatch, call: int, how: Callable[[], object]) -
 
 
 def scores(folder: Path) -> list[tuple[int, float, float]]:
-    lines = [line for line in log_lines(folder) if "bits_per_byte/ko" in line]
-    return [(line["step"], line["bits_per_byte/ko"], line["bits_per_byte/en"]) for line in lines]
+    lines = [line for line in log_lines(folder) if "validation_loss_bits/ko" in line]
+    return [(line["step"], line["validation_loss_bits/ko"], line["validation_loss_bits/en"]) for line in lines]
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
@@ -69,7 +69,7 @@ def test_a_stop_is_heard_while_text_is_scored_and_the_run_goes_on_to_the_same(
     assert_same_run(whole, output)
     assert scores(output) == scores(whole)
     figures = [manifest.figures for folder in (whole, output) if (manifest := read_manifest(folder))]
-    assert figures[0]["bits_per_byte"] == figures[1]["bits_per_byte"]
+    assert figures[0]["validation_loss_bits"] == figures[1]["validation_loss_bits"]
 
 
 def test_the_last_step_is_saved_before_anything_is_scored(
@@ -99,26 +99,26 @@ def test_a_score_goes_into_the_checkpoint_that_was_saved_before_it(
     """It decides which checkpoint is kept as the best."""
     output = tmp_path / "model"
     stopping = iter(range(100))
-    original = validation.bits_per_byte
+    original = validation.validation_loss_bits
 
     def stop_at_the_third(*arguments: Any, **settings: Any) -> dict[str, float] | None:
         return None if next(stopping) == 2 else original(*arguments, **settings)
 
-    monkeypatch.setattr("bllossom.training.pretrain.bits_per_byte", stop_at_the_third)
+    monkeypatch.setattr("bllossom.training.pretrain.validation_loss_bits", stop_at_the_third)
     with pytest.raises(Stopped):
         pretrain(PretrainConfig(**settings(output, evaluate_every=5, keep=4)))
     found = checkpoints.complete_ones(partial_of(output) / "checkpoints")
     states = {state.step: state for state in map(checkpoints.read_state, found)}
     assert {step: bool(state.heldout) for step, state in states.items()} == {5: True, 10: True, 15: False}
     assert states[10].heldout == {
-        name: log_lines(partial_of(output))[9][f"bits_per_byte/{name}"] for name in ("en", "ko")
+        name: log_lines(partial_of(output))[9][f"validation_loss_bits/{name}"] for name in ("en", "ko")
     }
     assert all(checkpoints.damage(path) is None for path in found)
 
 
 def test_false_never_scores(settings: Settings, tmp_path: Path) -> None:
     manifest = pretrain(PretrainConfig(**settings(tmp_path / "model", steps=2, evaluate_every=False)))
-    assert "bits_per_byte" not in manifest.figures
+    assert "validation_loss_bits" not in manifest.figures
     assert scores(tmp_path / "model") == []
     for wrong in (True, 0, -1):
         with pytest.raises(ValidationError, match="evaluate_every"):
