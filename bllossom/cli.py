@@ -46,6 +46,8 @@ def make_app() -> typer.Typer:
     app.command("plan")(plan)
     app.command("verify")(verify)
     app.command("reshard")(reshard)
+    app.command("report")(report)
+    app.command("push")(push)
     return app
 
 
@@ -157,6 +159,7 @@ def reshard(
         typer.echo(checkpoint)
 
 
+<<<<<<< HEAD
 def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug = False) -> None:
     """Open the page on which people correct a translation, on this machine alone."""
     with _expected_errors(debug):
@@ -164,6 +167,42 @@ def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug 
         from bllossom.localize.review import review as serve
 
         serve(load_config(ReviewConfig, config, overrides or ()).config)
+=======
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The output of a recipe, or of several.")],
+    output: Annotated[Path | None, typer.Option("--output", help="The page; else report.html in the run.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Write it anew every ten seconds, while a run goes on.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write one page with all figures and curves of a run, and the cards of its models."""
+    with _expected_errors(debug):
+        from bllossom.report import report as pages  # imports what draws
+
+        if live:
+            pages.report_live(runs, output)
+        typer.echo(pages.report(runs, output))
+
+
+def push(
+    model: Annotated[Path, typer.Argument(help="A published model folder.")],
+    to: Annotated[str, typer.Option("--to", metavar="OWNER/NAME", help="The repository on the hub.")],
+    licence: Annotated[str | None, typer.Option("--licence", help="The model's own, as the hub names it.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Everybody may see it; else you alone.")] = False,
+    revision: Annotated[str | None, typer.Option("--revision", help="A branch to push to.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="A tag to give what was pushed.")] = None,
+    dry_run: DryRun = False,
+    force: Annotated[bool, typer.Option("--force", help="Push in spite of what licences say.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Upload a model with its card to the hub."""
+    with _expected_errors(debug):
+        from bllossom.report.push import push as upload
+
+        said = upload(
+            model, to, licence=licence, public=public, revision=revision, tag=tag, dry_run=dry_run, force=force
+        )
+        typer.echo("\n".join(said))
+>>>>>>> main
 
 
 @contextlib.contextmanager

@@ -120,7 +120,7 @@ def _breaks_off(reading: Reading, target: str) -> bool:
 
 
 def _hangs(reading: Reading, last: Morpheme) -> bool:
-    """An informal ending without a full stop, the only one there is, is a connective one whose rest is missing (-지)."""
+    """An informal ending without a full stop, the only one there is, is a connective one whose rest is missing."""
     registers = reading.language.registers
     if registers is None or last.tag != "EF":
         return False
