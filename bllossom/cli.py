@@ -159,7 +159,6 @@ def reshard(
         typer.echo(checkpoint)
 
 
-<<<<<<< HEAD
 def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug = False) -> None:
     """Open the page on which people correct a translation, on this machine alone."""
     with _expected_errors(debug):
@@ -167,7 +166,8 @@ def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug 
         from bllossom.localize.review import review as serve
 
         serve(load_config(ReviewConfig, config, overrides or ()).config)
-=======
+
+
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The output of a recipe, or of several.")],
     output: Annotated[Path | None, typer.Option("--output", help="The page; else report.html in the run.")] = None,
@@ -202,7 +202,6 @@ def push(
             model, to, licence=licence, public=public, revision=revision, tag=tag, dry_run=dry_run, force=force
         )
         typer.echo("\n".join(said))
->>>>>>> main
 
 
 @contextlib.contextmanager

@@ -50,4 +50,9 @@ def test_every_recipe_dry_runs_without_weights_or_data(recipe):
 
 
 def test_every_recipe_is_covered():
-    assert {path.parent.name for path in FILES if path.stem == "recipe"} == {"demo", "micro", "bllossom-13b", "localize"}
+    assert {path.parent.name for path in FILES if path.stem == "recipe"} == {
+        "demo",
+        "micro",
+        "bllossom-13b",
+        "localize",
+    }
