@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -15,6 +15,7 @@ from bllossom.config import load_config
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
 from bllossom.report import summary
+from bllossom.training.ranks.lifetime import stop_signals
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="The stage's YAML file; without one every key is typed.")
@@ -38,12 +39,14 @@ def make_app() -> typer.Typer:
     localize = typer.Typer(help="Turn an instruction set into one of another language.", no_args_is_help=True)
     for name, stage in pipeline.STAGES.items():
         group = localize if name.startswith("localize ") else app
-        command = _export_command(stage) if name == "localize export" else _stage_command(stage)
-        group.command(name.removeprefix("localize "), help=stage.summary)(command)
+        own = {"answers": answers, "localize export": _export_command(stage)}.get(name)  # has an option of its own
+        group.command(name.removeprefix("localize "), help=stage.summary)(own or _stage_command(stage))
     localize.command("review")(review)
     app.add_typer(localize, name="localize")
+    app.command("vote")(vote)
     app.command("run")(run)
     app.command("plan")(plan)
+    app.command("compare")(compare)
     app.command("verify")(verify)
     app.command("reshard")(reshard)
     app.command("report")(report)
@@ -60,16 +63,54 @@ def _stage_command(stage: pipeline.Stage) -> Any:
         debug: Debug = False,
     ) -> None:
         with _expected_errors(debug):
-            loaded = load_config(stage.config(), config, overrides or (), allow_missing=dry_run)
-            if dry_run:
-                pipeline.describe(stage, loaded, typer.echo)
-                return
-            manifest = stage.run(loaded.config, force=force)
-            if os.environ.get("RANK", "0") == "0":  # the other ranks of a training have nothing to add
-                typer.echo(summary.figures(manifest))
-                typer.echo(loaded.config.output)
+            _run_stage(stage, config, overrides or (), dry_run=dry_run, force=force)
 
     return command
+
+
+def _run_stage(
+    stage: pipeline.Stage, config: Path | None, arguments: Sequence[str], *, dry_run: bool, force: bool
+) -> None:
+    loaded = load_config(stage.config(), config, stage.overrides(arguments), allow_missing=dry_run)
+    if dry_run:
+        pipeline.describe(stage, loaded, typer.echo)
+        return
+    manifest = stage.run(loaded.config, force=force)
+    if os.environ.get("RANK", "0") == "0":  # the other ranks of a training have nothing to add
+        typer.echo(summary.figures(manifest))
+        typer.echo(loaded.config.output)
+
+
+def answers(
+    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]... [KEY=VALUE]...")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="The prompts' JSONL file.")] = None,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Let models answer a file of prompts."""
+    with _expected_errors(debug):
+        named = [*(models or ()), *([f"prompts={prompts}"] if prompts else [])]
+        _run_stage(pipeline.STAGES["answers"], config, named, dry_run=dry_run, force=force)
+
+
+def vote(
+    files: Annotated[list[Path], typer.Argument(metavar="A B", help="Two files of answers.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="The folder that keeps the votes.", show_default=False)],
+    port: Annotated[int, typer.Option(help="The page's port on 127.0.0.1; 0: any free one.")] = 8765,
+    report: Annotated[bool, typer.Option("--report", help="Say what the votes come to, and serve nothing.")] = False,
+    verdicts: Annotated[Path | None, typer.Option(help="A judge's verdicts.jsonl, to hold against the votes.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Serve a page on which people say which of two answers is better."""
+    with _expected_errors(debug):
+        from bllossom.evaluation.vote.vote import report_votes, serve_votes  # imports a web server
+
+        if report:
+            typer.echo(report_votes(files, output, verdicts))
+        else:
+            serve_votes(files, output, port)
 
 
 def _export_command(stage: pipeline.Stage) -> Any:
@@ -137,6 +178,30 @@ def plan(
             typer.echo(line)
 
 
+def compare(
+    results: Annotated[
+        list[str], typer.Argument(metavar="RESULT...", help="PATH, NAME=PATH, or NAME=PATH,PATH for one model's seeds.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="A folder for comparison.md, .csv and .json.", show_default=False)
+    ] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Show what is not comparable too, and say why.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Compare results of eval or lm_eval, beside Table 6's published rows, with paired differences."""
+    with _expected_errors(debug):
+        from rich.console import Console  # here, like the rest: `bllossom --help` is quick
+
+        from bllossom.evaluation.compare.compare import compare as compare_results
+        from bllossom.evaluation.compare.render import print_tables, write
+
+        found = compare_results(results, anyway=anyway)
+        print_tables(found, Console())
+        if output is not None:
+            write(found, output)
+            typer.echo(output)
+
+
 def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], debug: Debug = False) -> None:
     """Compare a published folder with its manifest, reading every byte."""
     with _expected_errors(debug):
@@ -157,15 +222,6 @@ def reshard(
 
         convert(checkpoint)
         typer.echo(checkpoint)
-
-
-def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug = False) -> None:
-    """Open the page on which people correct a translation, on this machine alone."""
-    with _expected_errors(debug):
-        from bllossom.localize.review import ReviewConfig
-        from bllossom.localize.review import review as serve
-
-        serve(load_config(ReviewConfig, config, overrides or ()).config)
 
 
 def report(
@@ -204,14 +260,24 @@ def push(
         typer.echo("\n".join(said))
 
 
+def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Open the page on which people correct a translation, on this machine alone."""
+    with _expected_errors(debug):
+        from bllossom.localize.review import ReviewConfig
+        from bllossom.localize.review import review as serve
+
+        serve(load_config(ReviewConfig, config, overrides or ()).config)
+
+
 @contextlib.contextmanager
 def _expected_errors(debug: bool) -> Iterator[None]:
-    """End an expected error with its message and exit code, and SIGTERM and Ctrl-C as a stop to go on from."""
+    """End an expected error with its message and exit code, and what asks to stop as a stop to go on from."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in stop_signals():
+        signal.signal(number, interrupt)
     try:
         yield
     except BllossomError as error:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ import numpy as np
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.keys import Keys
+
+from bllossom.localize.flag import RuleSettings, make_checker
+from bllossom.localize.records import load_pairs, passages, write_lines
 
 SENTENCES = (
     "스튜어트산의 북쪽 능선은 바람이 세므로 해가 뜨기 전에 출발하는 것이 좋습니다.",
@@ -52,8 +56,7 @@ def main() -> None:
         folder = Path(name)
         write_translation(folder / "translation", arguments.examples)
         command = [sys.executable, "-m", "bllossom.cli", "localize"]
-        flags = [*command, "flag", f"translation={folder / 'translation'}", f"output={folder / 'flags'}"]
-        subprocess.run([*flags, "rules={language: ko}"], check=True, stdout=subprocess.DEVNULL)
+        write_flags(folder / "translation", folder / "flags")
         page = [*command, "review", f"translation={folder / 'translation'}", f"flags={folder / 'flags'}"]
         page += ["rules={language: ko}", f"folder={folder / 'review'}", "port=0"]
         with subprocess.Popen(page, stderr=subprocess.PIPE, text=True) as server:
@@ -82,6 +85,18 @@ def write_translation(folder: Path, count: int) -> None:
     for name, lines in sides.items():
         (folder / name).write_text("".join(lines), encoding="utf8")
     (folder / "notes.jsonl").write_text("", encoding="utf8")
+
+
+def write_flags(translation: Path, folder: Path) -> None:
+    """flags.jsonl, by the rules for as many examples as differ, and copied to those that are like them."""
+    folder.mkdir()
+    pairs = load_pairs(translation)
+    checker = make_checker(RuleSettings(language="ko"), pairs)
+    kinds = [checker.flags("", passages(pair)) for pair in pairs[: len(SENTENCES)]]
+    found = (
+        asdict(replace(flag, id=pair.id)) for number, pair in enumerate(pairs) for flag in kinds[number % len(kinds)]
+    )
+    write_lines(folder / "flags.jsonl", found)
 
 
 def press(address: str, profile: Path, presses: int, shots: Path | None) -> dict[str, list[float]]:

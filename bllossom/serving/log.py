@@ -8,6 +8,7 @@ read_log(path)                    # [{"id": 7}]; may be read while another proce
 import fcntl
 import json
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -86,3 +87,13 @@ class AppendLog:
             raise BllossomError(
                 f"{self.path} cannot be written ({error.strerror}); free some room and run the same command"
             ) from error
+
+
+def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Put these records at `path` in place of whatever is there: all of them, or none if it is killed."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with unfinished.open("w", encoding="utf8", errors="surrogatepass") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)

@@ -121,7 +121,7 @@ def _breaks_off(reading: Reading, target: str) -> bool:
 
 
 def _hangs(reading: Reading, last: Morpheme) -> bool:
-    """An informal ending without a full stop, the only one there is, is a connective one whose rest is missing."""
+    """An informal ending without a full stop, the only one there is, connects, and its rest is missing (-지)."""
     registers = reading.language.registers
     if registers is None or last.tag != "EF":
         return False
