@@ -15,6 +15,7 @@ from bllossom.config import load_config
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
 from bllossom.report import summary
+from bllossom.training.ranks.lifetime import stop_signals
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="The stage's YAML file; without one every key is typed.")
@@ -45,6 +46,7 @@ def make_app() -> typer.Typer:
     app.command("vote")(vote)
     app.command("run")(run)
     app.command("plan")(plan)
+    app.command("compare")(compare)
     app.command("verify")(verify)
     app.command("reshard")(reshard)
     app.command("report")(report)
@@ -176,6 +178,30 @@ def plan(
             typer.echo(line)
 
 
+def compare(
+    results: Annotated[
+        list[str], typer.Argument(metavar="RESULT...", help="PATH, NAME=PATH, or NAME=PATH,PATH for one model's seeds.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="A folder for comparison.md, .csv and .json.", show_default=False)
+    ] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Show what is not comparable too, and say why.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Compare results of eval or lm_eval, beside Table 6's published rows, with paired differences."""
+    with _expected_errors(debug):
+        from rich.console import Console  # here, like the rest: `bllossom --help` is quick
+
+        from bllossom.evaluation.compare.compare import compare as compare_results
+        from bllossom.evaluation.compare.render import print_tables, write
+
+        found = compare_results(results, anyway=anyway)
+        print_tables(found, Console())
+        if output is not None:
+            write(found, output)
+            typer.echo(output)
+
+
 def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], debug: Debug = False) -> None:
     """Compare a published folder with its manifest, reading every byte."""
     with _expected_errors(debug):
@@ -245,12 +271,13 @@ def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug 
 
 @contextlib.contextmanager
 def _expected_errors(debug: bool) -> Iterator[None]:
-    """End an expected error with its message and exit code, and SIGTERM and Ctrl-C as a stop to go on from."""
+    """End an expected error with its message and exit code, and what asks to stop as a stop to go on from."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in stop_signals():
+        signal.signal(number, interrupt)
     try:
         yield
     except BllossomError as error:

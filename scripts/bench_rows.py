@@ -15,6 +15,7 @@ from machine import commit, machine
 from transformers import AutoModelForCausalLM
 
 from bllossom.evaluation.heldout import bits_per_byte
+from bllossom.evaluation.scoring.scorer import Scorer
 from bllossom.model.distill_rows import DistillRowsConfig, distill_rows
 from bllossom.model.expand import ExpandConfig, expand
 from bllossom.text.sources import read_documents
@@ -22,12 +23,13 @@ from bllossom.tokenizer.load import load_tokenizer
 
 METHODS = ("random", "mean", "normal", "subword-mean", "subword-first", "subword-weighted")
 DOCUMENT_CHARACTERS = 2_000
+BATCH_TOKENS = 4096
 
 
 def score(folder: Path, texts: list[str]) -> float:
     """Bits per byte of the texts under the model in `folder`."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), load_tokenizer(folder)
-    return round(bits_per_byte(model, tokenizer, texts, 4).bits_per_byte, 4)
+    return round(bits_per_byte(Scorer.of(model, BATCH_TOKENS), tokenizer, texts).bits_per_byte, 4)
 
 
 def measure(options: argparse.Namespace, texts: list[str]) -> dict[str, Any]:
