@@ -57,7 +57,12 @@ def make_model(folder: Path) -> Path:
     from bllossom.tokenizer.load import load_tokenizer
 
     load_tokenizer(DATA.parent / "tokenizers" / "llama2").save_pretrained(folder)
-    shape = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 8, "num_attention_heads": 8}
+    shape: dict[str, Any] = {
+        "hidden_size": 256,
+        "intermediate_size": 688,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+    }
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=32_000, max_position_embeddings=2048, initializer_range=0.05, **shape)
     LlamaForCausalLM(config).save_pretrained(folder)
@@ -178,9 +183,9 @@ def write(result: dict[str, Any]) -> None:
     lines = [
         "# Eval beside stock lm_eval",
         "",
-        "`python scripts/bench_eval.py [MODEL]`: the eight tasks of Table 6, in turns, imports apart; medians. The largest",
-        "difference is that of two log-likelihoods, relative where they are beyond 1 nat. `random` is a Llama of 8 layers,",
-        "256 wide, with Llama 2's 32,000 pieces. Both sides ran in turns on a machine that others used: the ratios count.",
+        "`python scripts/bench_eval.py [MODEL]`: the eight tasks of Table 6, in turns, imports apart; medians. The",
+        "largest difference is that of two log-likelihoods, relative where they are beyond 1 nat. `random` is a Llama",
+        "of 8 layers, 256 wide, with Llama 2's 32,000 pieces. The machine was in use by others: the ratios count.",
         "",
         "| model | rows a task | documents/s | lm_eval's | speed | GB | lm_eval's | memory | largest difference |",
         "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
