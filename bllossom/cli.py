@@ -15,6 +15,7 @@ from bllossom.config import load_config
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
 from bllossom.report import summary
+from bllossom.training.ranks.lifetime import stop_signals
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="The stage's YAML file; without one every key is typed.")
@@ -270,12 +271,13 @@ def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug 
 
 @contextlib.contextmanager
 def _expected_errors(debug: bool) -> Iterator[None]:
-    """End an expected error with its message and exit code, and SIGTERM and Ctrl-C as a stop to go on from."""
+    """End an expected error with its message and exit code, and what asks to stop as a stop to go on from."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in stop_signals():
+        signal.signal(number, interrupt)
     try:
         yield
     except BllossomError as error:

@@ -6,11 +6,10 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from bllossom.instructions.formats.format import ChatFormat
-from bllossom.tokenizer.files import copy_tokenizer
+from bllossom.model.carried import GENERATION_CONFIG, carry
+from bllossom.model.checkpoint import COMPANIONS, fetch
+from bllossom.tokenizer.chat_template import write_chat_template
 from bllossom.tokenizer.load import load_tokenizer
-
-TEMPLATE_FILE = "chat_template.jinja"
-TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def stop_at(model: PreTrainedModel, chat: ChatFormat) -> None:
@@ -21,15 +20,14 @@ def stop_at(model: PreTrainedModel, chat: ChatFormat) -> None:
     settings.eos_token_id = ends[0] if len(ends) == 1 else ends
 
 
-def write_tokenizer(model: str, chat: ChatFormat, folder: Path) -> None:
-    """Write the tokenizer of `model` into `folder`, its files unchanged where it has some, with the format's template.
-
-    The template stands in one place: the model's own file, and a copy in its config, give way to it.
-    """
-    load_tokenizer(model).save_pretrained(folder)
-    copy_tokenizer(Path(model), folder)
-    (folder / TEMPLATE_FILE).write_text(chat.template, encoding="utf8")
-    path = folder / TOKENIZER_CONFIG
-    settings = json.loads(path.read_text(encoding="utf8"))
-    if settings.pop("chat_template", None) is not None:
-        path.write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf8")
+def write_companions(source: str, model: PreTrainedModel, chat: ChatFormat, folder: Path) -> None:
+    """Write into `folder` what the model of `source` came with, its tokenizer's files unchanged where it has some; with
+    the format's template, and with what ends an answer (see stop_at)."""
+    load_tokenizer(source).save_pretrained(folder)
+    base = fetch(source, COMPANIONS)
+    carry(base, [base], folder)
+    write_chat_template(folder, chat.template)
+    path = folder / GENERATION_CONFIG
+    settings = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+    settings["eos_token_id"] = model.generation_config.eos_token_id
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf8")

@@ -5,21 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from transformers import AutoConfig
-
 from bllossom.artifacts import LOGS
 from bllossom.instructions.dataset import Examples
 from bllossom.instructions.reading import InstructionSource
 from bllossom.text.rows import locate_rows
-
-
-def window_of(model: str) -> int | None:
-    """Tokens that a model was made for; None where its config does not say, or is not here."""
-    try:
-        found = getattr(AutoConfig.from_pretrained(model), "max_position_embeddings", None)
-    except (OSError, ValueError):
-        return None  # it does not load: the one who loads it says so
-    return None if found is None else int(found)
 
 
 def files_of(data: Sequence[InstructionSource]) -> dict[str, Path]:

@@ -21,14 +21,14 @@ from bllossom.instructions.messages import Conversation
 from bllossom.instructions.reading import Instructions, InstructionSource, read_instructions
 from bllossom.model.folder import recorded_rows
 from bllossom.tokenizer.load import load_tokenizer
-from bllossom.training.chat_files import stop_at, write_tokenizer
+from bllossom.training.chat_files import stop_at, write_companions
 from bllossom.training.engines.deepspeed_engine import offloads_gradients
 from bllossom.training.engines.lora import add_adapters, check_base
 from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.optimization import trained_weights
 from bllossom.training.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
-from bllossom.training.instruction_data import files_of, list_left_out, window_of
-from bllossom.training.models import check_kernels, load_model, resolve_here
+from bllossom.training.instruction_data import files_of, list_left_out
+from bllossom.training.models import check_kernels, load_model, resolve_here, window_of
 from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
@@ -227,7 +227,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         save_dtype=config.save_dtype,
     )
     if ranks.first:
-        write_tokenizer(config.model, chat, folder)
+        write_companions(config.model, model, chat, folder)
         write_samples(folder, config, model, chat, questions[: config.samples])
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     best = {"best_step": state.best_step} if heldout else {}

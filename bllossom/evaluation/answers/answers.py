@@ -23,6 +23,7 @@ from bllossom.errors import BllossomError
 from bllossom.evaluation.answers.model import AnswerModel, Device
 from bllossom.evaluation.answers.prompts import PromptRecord, read_prompts
 from bllossom.evaluation.generate import Generated
+from bllossom.instructions.formats.choose import FormatName
 from bllossom.serving.log import AppendLog, write_records
 
 SHOWN_IDS = 3
@@ -39,7 +40,8 @@ class AnswersConfig(StageConfig):
     ]
     prompts: Annotated[InputPath, Field(description="JSONL (see answers/prompts.py)")]
     template: Annotated[
-        str | None, Field(description="a chat format by name or a Jinja file, for all models; null: each model's own")
+        FormatName | InputPath | None,
+        Field(description="a chat format by name or a Jinja file, for all models; null: each model's own"),
     ] = None
     language: Annotated[str | None, Field(description="of prompts that name none, ISO 639-1")] = None
     max_tokens: Annotated[int, Field(gt=0, description="tokens of one answer at most")] = 1024
@@ -72,6 +74,8 @@ def answers(config: AnswersConfig, *, force: bool = False) -> Manifest:
         BllossomError: the prompts are no prompts or do not fit a model, or a model does not load or has no chat form.
     """
     inputs = {f"models.{name_of(model)}": Path(model) for model in config.models if not is_hub_id(model)}
+    if isinstance(config.template, Path):
+        inputs["template"] = config.template
     build = lambda folder: _build(config, folder)  # noqa: E731
     return publish(config, stage="answers", inputs=inputs | {"prompts": config.prompts}, build=build, force=force)
 

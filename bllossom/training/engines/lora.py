@@ -115,9 +115,11 @@ def published_name(name: str) -> str:
 
 
 def _settings(model: PreTrainedModel, lora: Lora) -> dict[str, Any]:
+    name = model.name_or_path
     return {
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": model.name_or_path,
+        # A path that is found from other places, too: peft looks for it from wherever it is loaded.
+        "base_model_name_or_path": str(Path(name).resolve()) if name and Path(name).is_dir() else name,
         "r": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,

@@ -20,8 +20,9 @@ class GroupLoss(nn.Module):
     time: for 39,478 pieces they would otherwise outweigh the body of a small model.
     """
 
-    def __init__(self, model: PreTrainedModel, *, loss_chunk: int | None, autocast: bool) -> None:
+    def __init__(self, model: PreTrainedModel, *, loss_chunk: int | None, autocast: bool, tf32: bool = False) -> None:
         super().__init__()
+        self.tf32 = tf32
         self.model = model
         self.loss_chunk = loss_chunk
         self.autocast = autocast
@@ -57,8 +58,34 @@ class GroupLoss(nn.Module):
         if not any(len(places) for places in picked):
             # Keeps the graph: every weight gets a gradient, which the engines' collectives count on.
             return (hidden.sum() + head.sum()).float() * torch.zeros(len(picked), device=ids.device)
-        sums = [_summed(hidden[places].float(), head, targets[places], self.loss_chunk) for places in picked]
+        sums = [self._summed(hidden[places].float(), head, targets[places]) for places in picked]
         return torch.stack(sums)
+
+    def _summed(self, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if not self.tf32:
+            return _summed(hidden, head, targets, self.loss_chunk)
+        # For the head alone: rotary positions are an fp32 product too, and TF32 knows none above 2,048 exactly.
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        try:
+            nats = _summed(_BackwardProducts.apply(hidden, before), head, targets, self.loss_chunk)
+        finally:
+            torch.set_float32_matmul_precision(before)
+        return _BackwardProducts.apply(nats, "high")
+
+
+class _BackwardProducts(torch.autograd.Function):
+    """The value itself; once its gradient is there, fp32 products are computed in another precision."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, precision: str) -> torch.Tensor:
+        ctx.precision = precision
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        torch.set_float32_matmul_precision(ctx.precision)
+        return gradient, None
 
 
 def loss_inputs(batch: MicroBatch, groups: Sequence[str], device: torch.device) -> tuple[Any, ...]:

@@ -50,7 +50,7 @@ class CausalObjective:
 
     def module(self, model: PreTrainedModel, config: TrainingConfig, *, autocast: bool) -> nn.Module:
         """See Objective."""
-        return GroupLoss(model, loss_chunk=config.loss_chunk, autocast=autocast)
+        return GroupLoss(model, loss_chunk=config.loss_chunk, autocast=autocast, tf32=config.head_tf32)
 
     def inputs(self, rows: Sequence[Row], device: torch.device) -> tuple[Any, ...]:
         """See Objective."""

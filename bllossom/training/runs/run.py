@@ -44,11 +44,15 @@ class Segment:
         return self.first + self.steps
 
 
+Score = Callable[[Engine, Callable[[], bool]], dict[str, float] | None]
+"""Scores held-out data, by language; less is better. None where the second argument says that a stop was asked for."""
+
+
 @dataclass(frozen=True)
 class Watch:
     """What is looked at along the way, beside the loss."""
 
-    score: Callable[[Engine], dict[str, float]] | None = None  # of held-out data, by language; less is better
+    score: Score | None = None
     score_name: str = "validation_loss_bits"
     evaluate_every: int | None = None  # steps; the last one is always scored
     evaluate_at: frozenset[int] = frozenset()  # steps that are scored, too

@@ -197,8 +197,11 @@ def check_unicode(
     Where no new piece is in a character's bytes, none of the new merges can apply: it is enough to encode the others.
     """
     pieces = {raw for piece in new.pieces[pair.first :] if (raw := to_bytes(piece))}
+    beginnings = {raw[:2] for raw in pieces}
     everything = itertools.chain(range(0xD800), range(0xE000, 0x110000))
-    touched = [number for number in everything if number in scripts or _holds(pieces, old.normalize(chr(number)))]
+    touched = [
+        number for number in everything if number in scripts or _holds(pieces, beginnings, old.normalize(chr(number)))
+    ]
     changed = set()
     for space in ("", " "):
         encoded = pair.encode([space + chr(number) for number in touched])
@@ -211,9 +214,10 @@ def check_unicode(
     return {"scalar_values": SCALARS, "changed": len(changed), "unassigned_and_changed": reserved}
 
 
-def _holds(pieces: set[bytes], character: str) -> bool:
+def _holds(pieces: set[bytes], beginnings: set[bytes], character: str) -> bool:
     raw = b" " + character.encode()
-    return any(raw[i:j] in pieces for i in range(len(raw) - 1) for j in range(i + 2, len(raw) + 1))
+    starts = [i for i in range(len(raw) - 1) if raw[i : i + 2] in beginnings]
+    return any(raw[i:j] in pieces for i in starts for j in range(i + 2, len(raw) + 1))
 
 
 def check_texts(
