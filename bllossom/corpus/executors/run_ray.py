@@ -23,7 +23,7 @@ from bllossom.artifacts import locked
 from bllossom.corpus.clean import make_cleaner
 from bllossom.corpus.dedup import Hashes, SeenHashes
 from bllossom.corpus.marks import Mark, Position, Progress, mark_path
-from bllossom.corpus.slices import Reading, Settings, Slice, SliceMaker, document_hashes
+from bllossom.corpus.slices import Reading, Settings, Slice, SliceMaker, are_among, document_hashes
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.text.sources import read_records
 from bllossom.tokenizer.encode import Encoder, Encoders
@@ -115,7 +115,7 @@ def _connect() -> Any:
         import ray
     except ImportError as error:
         raise ConfigError("executor: ray needs Ray; pip install 'bllossom[ray]', or set executor: local") from error
-    # A task has one core, and the tokenizers in it start no threads of their own.
+    # A task has one core: what Rust libraries would start threads for is told so here, our own in _encoders.
     environment = {"env_vars": {"RAYON_NUM_THREADS": "1"}}
     _check_answers(address)
     try:
@@ -191,7 +191,7 @@ def cut(settings: Settings, scans: Iterable[Iterable[Scan]]) -> Iterator[tuple[S
             yield Slice(number, reading, within, start, kept, broken), new
             wanted = new & ~piece.contaminated
             if settings.near_duplicates is not None:
-                wanted &= ~np.isin(piece.places, settings.near_duplicates[reading])
+                wanted &= ~are_among(piece.places, settings.near_duplicates[reading])
             start, kept, broken, number = piece.end, kept + int(wanted.sum()), broken + piece.broken, number + 1
 
 
@@ -262,5 +262,5 @@ def make_slice(
 
 @lru_cache(maxsize=1)
 def _encoders(tokenizer: Path) -> Encoders:
-    """Made once in each of Ray's processes."""
-    return Encoders(load_tokenizer(tokenizer))
+    """Made once in each of Ray's processes, of which each has one core."""
+    return Encoders(load_tokenizer(tokenizer), threads=1)
