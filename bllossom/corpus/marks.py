@@ -8,6 +8,7 @@ from pydantic import Field
 from bllossom.config import Model
 from bllossom.tokens.shards import ShardRecord
 
+MISSING = "missing"  # why a document is left out that lacks the field, with missing: skip
 SAMPLES = 20  # dropped documents kept to be read, for each source and reason
 
 
@@ -50,6 +51,7 @@ class Mark(Model):
     tally: Tally
     samples: list[Drop]
     encoder: str
+    digest: str = ""  # of the text it is made of (SliceMaker.digest)
 
 
 @dataclass
@@ -63,10 +65,10 @@ class SliceCounts:
     broken: int = 0
     samples: list[Drop] = field(default_factory=list)
 
-    def drop(self, reason: str, came_as: int) -> bool:
-        """Count a document that is left out; True while samples of this reason are wanted."""
+    def drop(self, reason: str, came_as: int, documents: int = 1) -> bool:
+        """Count a document that is left out, or several; True while samples of this reason are wanted."""
         tally = self.dropped.setdefault(reason, [0, 0])
-        tally[0] += 1
+        tally[0] += documents
         tally[1] += came_as
         return tally[0] <= SAMPLES
 

@@ -74,7 +74,7 @@ def _batches(reading: Reading, advance: Callable[[int], None]) -> Iterator[tuple
     batch_bytes = 0
     number = -1
     for file in reading.files:
-        for record in read_records(file, reading.field, split=reading.split):
+        for record in read_records(file, reading.options):
             for text in record.texts:
                 number += 1
                 data, _, reason = clean(text)

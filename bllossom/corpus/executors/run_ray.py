@@ -40,7 +40,7 @@ class Scan(NamedTuple):
     sizes: NDArray[np.int64]  # UTF-8 bytes of text as it came
     documents: NDArray[np.int64]  # in the record
     candidates: NDArray[np.int64]  # of them
-    broken: NDArray[np.bool_]
+    broken: NDArray[np.int64]  # documents that cannot be read
     places: NDArray[np.int64]  # of the candidates among the documents of the file, from 0
     hashes: Hashes
     contaminated: NDArray[np.bool_]
@@ -149,15 +149,16 @@ def _scan(reading: Reading, settings: Settings, file: int, kept: Path) -> Scan:
         with np.load(kept) as arrays:
             return Scan(**arrays)
     clean = make_cleaner(reading.clean)
-    rows: list[tuple[int, int, int, int, bool]] = []
+    rows: list[tuple[int, int, int, int, int]] = []
     places: list[int] = []
     hashes: list[Hashes] = []
     contaminated: list[bool] = []
     documents = 0
-    for record in read_records(reading.files[file], reading.field, split=reading.split):
+    for record in read_records(reading.files[file], reading.options):
         found = [clean(text) for text in record.texts]
         candidates = [(documents + place, data) for place, (data, _, reason) in enumerate(found) if not reason]
-        rows.append((record.number, sum(size for _, size, _ in found), len(found), len(candidates), bool(record.error)))
+        size = sum(came_as for _, came_as, _ in found)
+        rows.append((record.number, size, len(found), len(candidates), len(record.errors)))
         documents += len(found)
         places += [place for place, _ in candidates]
         hashes.append(document_hashes([data for _, data in candidates]))
@@ -169,11 +170,12 @@ def _scan(reading: Reading, settings: Settings, file: int, kept: Path) -> Scan:
         sizes=columns[1],
         documents=columns[2],
         candidates=columns[3],
-        broken=columns[4].astype(bool),
+        broken=columns[4],
         places=np.asarray(places, np.int64),
         hashes=np.concatenate([np.empty(0, np.uint64), *hashes]),
         contaminated=np.asarray(contaminated or [False] * len(places), bool),
     )
+    reading.check_unchanged([reading.files[file]])
     unfinished = kept.with_suffix(".unfinished.npz")
     np.savez(unfinished, **scan._asdict())
     unfinished.rename(kept)

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from bllossom.corpus.clean import CleaningConfig
-from bllossom.corpus.estimate import estimate_reading
+from bllossom.corpus.planning.estimate import estimate_reading
 from bllossom.corpus.slices import Reading
 from bllossom.text.sources import read_records
 
