@@ -76,6 +76,9 @@ def expand(pattern: str) -> Search:
     path = Path(pattern)
     root = Path(path.anchor)
     search.found = list(dict.fromkeys(_matches(root, path.parts[1:] if path.anchor else path.parts, search)))
+    # Several ways lead to a place.
+    for passed in (search.hidden, search.dangling, search.closed):
+        passed[:] = dict.fromkeys(passed)
     return search
 
 
@@ -86,7 +89,10 @@ def there(pattern: str) -> bool:
 
 def _matches(base: Path, parts: tuple[str, ...], search: Search) -> Iterator[Path]:
     if not parts:
-        yield base
+        if base.exists():
+            yield base
+        else:
+            search.dangling.append(base)
         return
     part, rest = parts[0], parts[1:]
     if (base / part).exists():

@@ -84,6 +84,7 @@ def file_kind(path: Path) -> Kind:
     kind = kind_of_file(path)
     if kind is None:
         raise BllossomError(
-            f"{shown(path)}: unknown format; set format to one of {', '.join(KINDS)}, or rename it to end in {KNOWN}"
+            f"{shown(path)}: unknown format; rename it to end in one of {KNOWN}; or give prepare its format, one of "
+            f"{', '.join(KINDS)}"
         )
     return kind

@@ -120,7 +120,7 @@ def _tell(source: str, root: Path | None, search: Search, left_out: list[Path], 
     hidden = [file for path in search.hidden for file in (walk(path).found if path.is_dir() else [path])]
     hidden = [path for path in hidden if kind_of_name(path.name) or is_archive(path.name)]
     told = [
-        (left_out, "file(s) left out", f"what is text must end in one of {KNOWN}, or set format"),
+        (left_out, "file(s) left out", f"what is text must end in one of {KNOWN}; or give prepare its format"),
         (hidden, "hidden file(s) not read", "rename those that are text"),
         (settings, "file(s) with settings of a data set left out", ""),
         (search.dangling, "link(s) lead nowhere", "mount what they point to, or remove them"),

@@ -3,7 +3,6 @@ import json
 import tracemalloc
 from pathlib import Path
 
-import huggingface_hub.constants
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -11,7 +10,7 @@ import zstandard
 
 from bllossom.errors import BllossomError
 from bllossom.text.rows import read_rows
-from bllossom.text.sources import locate, read_documents, read_records
+from bllossom.text.sources import ReadOptions, read_documents, read_records
 
 TEXTS = ["하나\n둘", "three", "", "넷 \u2028 five"]
 JSONL = "".join(json.dumps({"id": i, "text": text}, ensure_ascii=i % 2 == 0) + "\n" for i, text in enumerate(TEXTS))
@@ -81,16 +80,22 @@ def test_plain_text_splits_at_blank_lines_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("\ufeff첫 줄\r\n둘째 줄\r\n\r\n \t\nthird\n\n\n".encode())
     assert list(read_documents(str(path))) == ["첫 줄\r\n둘째 줄", "third"]
-    assert list(read_documents(str(path), split="file")) == ["첫 줄\r\n둘째 줄\r\n\r\n \t\nthird"]
+    assert list(read_documents(str(path), ReadOptions(split="file"))) == ["첫 줄\r\n둘째 줄\r\n\r\n \t\nthird"]
 
 
 def test_nested_json_is_reached_by_a_field_path(tmp_path: Path) -> None:
     news = {"documents": [{"text": [[{"sentence": "가"}, {"sentence": "나"}], [{"sentence": "다"}]]}, {"text": []}]}
     (tmp_path / "news.json").write_text(json.dumps(news), encoding="utf8")
-    assert list(read_documents(str(tmp_path / "news.json"), "documents[].text[+][+].sentence")) == ["가\n나\n다", ""]
+    assert list(
+        read_documents(str(tmp_path / "news.json"), ReadOptions(fields=("documents[].text[+][+].sentence",)))
+    ) == ["가\n나\n다", ""]
     qa = {"data": [{"paragraphs": [{"context": "하나"}, {"context": "둘"}]}, {"paragraphs": [{"context": None}]}]}
     (tmp_path / "qa.json").write_text(json.dumps(qa), encoding="utf8")
-    assert list(read_documents(str(tmp_path / "qa.json"), "data[].paragraphs[].context")) == ["하나", "둘", ""]
+    assert list(read_documents(str(tmp_path / "qa.json"), ReadOptions(fields=("data[].paragraphs[].context",)))) == [
+        "하나",
+        "둘",
+        "",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -100,11 +105,11 @@ def test_nested_json_is_reached_by_a_field_path(tmp_path: Path) -> None:
         (b'{"text": 3}', "text", "the field holds a number, not text"),
         (b'{"text": [1]}', "text[]", "the field holds a number, not text"),
         (b'{"text": "a"}', "text[]", "the field path has [] where there is a text, not a list"),
-        (b'[{"text": "a"}]', "text", "'text' cannot be looked up in a list; set field to a path like list[].text"),
+        (b'[{"text": "a"}]', "text", "'text' cannot be looked up in a list; set field to [].text"),
         (
             b'{"text": "\xff"}',
             "text",
-            "byte 11 of the record is not UTF-8; convert the file with iconv",
+            "byte 11 of the record is not UTF-8; convert the file with iconv, or give prepare its encoding",
         ),
         (
             b'{"text": "a',
@@ -137,7 +142,7 @@ def test_a_broken_record_is_told_with_its_place(tmp_path: Path, line: bytes, fie
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\n" + line + b"\n")
     with pytest.raises(BllossomError) as told:
-        list(read_documents(str(path), field))
+        list(read_documents(str(path), ReadOptions(fields=(field,))))
     assert str(told.value) == f"{path}:2: {message}"
 
 
@@ -153,7 +158,7 @@ def test_json_that_python_cannot_hold_is_a_broken_file(tmp_path: Path, text: str
     path = tmp_path / "a.json"
     path.write_text(text)
     [record] = read_records(path)
-    assert record.error.startswith(f"{why}; ")
+    assert record.errors[0].startswith(f"{why}; ")
     with pytest.raises(BllossomError) as told:
         list(read_rows(path))
     assert str(told.value) == f"{path}:1: cannot be read ({why}); repair it, or name another file"
@@ -162,7 +167,7 @@ def test_json_that_python_cannot_hold_is_a_broken_file(tmp_path: Path, text: str
 def test_reading_goes_on_after_a_broken_record(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "a"}\n{"text"\n{"text": "c"}\n')
-    assert [(record.texts, bool(record.error)) for record in read_records(path)] == [
+    assert [(record.texts, bool(record.errors)) for record in read_records(path)] == [
         (("a",), False),
         ((), True),
         (("c",), False),
@@ -185,9 +190,9 @@ def test_behind_a_damaged_row_group_reading_goes_on(tmp_path: Path) -> None:
     damaged[at : at + 40] = b"\xff" * 40
     path.write_bytes(damaged)
     records = list(read_records(path))
-    [broken] = [record for record in records if record.error]
+    [broken] = [record for record in records if record.errors]
     assert 301 <= broken.number <= 600
-    assert "the row group is damaged from here on" in broken.error
+    assert "the row group is damaged from here on" in broken.errors[0]
     assert [text for record in records for text in record.texts] == texts[: broken.number - 1] + texts[600:]
     for skip in (1, 299, 300, 301, broken.number - 1, broken.number, 600, 601):
         assert list(read_records(path, skip=skip)) == [record for record in records if record.number > skip]
@@ -195,35 +200,10 @@ def test_behind_a_damaged_row_group_reading_goes_on(tmp_path: Path) -> None:
         list(read_rows(path))
 
 
-def test_what_is_not_there_or_of_no_known_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.docx").write_bytes(b"")
-    for source in (str(tmp_path), str(tmp_path / "no.jsonl"), str(tmp_path / "*.jsonl")):
-        with pytest.raises(BllossomError, match="name a file, a folder, a glob or a hub data set"):
-            locate(source)
-    with pytest.raises(BllossomError, match="unknown format; rename it"):
-        locate(str(tmp_path / "a.docx"))
-
-
-def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / ".git").mkdir()
-    (tmp_path / "more").mkdir()
-    for name in ("a.jsonl", ".git/HEAD"):
-        (tmp_path / name).write_text(JSONL)
-    assert locate(str(tmp_path)) == [tmp_path / "a.jsonl"]
-    assert capsys.readouterr().err == ""
-    for name in ("b.jsonl.xz", "C.JSONL", "more/d.tsv", "more/e.tsv"):
-        (tmp_path / name).write_text(JSONL)
-    assert locate(str(tmp_path)) == [tmp_path / "a.jsonl"]
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{tmp_path}: 4 file(s) left out: C.JSONL, b.jsonl.xz, more/d.tsv, …; what is text must end")
-    assert locate(str(tmp_path), quiet=True) == [tmp_path / "a.jsonl"]
-    assert capsys.readouterr().err == ""
-
-
 def test_a_bad_field_path_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{}\n")
     with pytest.raises(BllossomError, match="is not a field path"):
-        list(read_documents(str(tmp_path), "text[0]"))
+        list(read_documents(str(tmp_path), ReadOptions(fields=("text[0]",))))
 
 
 def test_rows_of_every_format(tmp_path: Path) -> None:
@@ -233,29 +213,3 @@ def test_rows_of_every_format(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     for path in tmp_path.iterdir():
         assert list(read_rows(path)) == rows
-
-
-@pytest.mark.parametrize("source", ["owner/name", "hf://datasets/owner/name/20231101.ko"])
-def test_a_hub_data_set_that_cannot_be_had_is_named(source: str) -> None:
-    with pytest.raises(BllossomError, match=f"{source}: not here and not from the hub .*; name a path, or go online"):
-        locate(source)
-
-
-def test_the_json_files_of_a_hub_data_set_are_read_but_not_its_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    folder = tmp_path / "datasets--me--two"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text("0" * 40)
-    files = folder / "snapshots" / ("0" * 40)
-    (files / "ko").mkdir(parents=True)
-    settings = ["dataset_infos.json", "ko/dataset_info.json", "ko/state.json", "dataset_dict.json"]
-    for name in settings:
-        (files / name).write_text("{}")
-    with pytest.raises(BllossomError, match="no file of a known format in me/two; name a file"):
-        locate("me/two")
-    for name in ("a.json", "ko/b.json", "ko/c.jsonl"):
-        (files / name).write_text(json.dumps({"text": name}))
-    assert list(read_documents("me/two")) == ["a.json", "ko/b.json", "ko/c.jsonl"]
-    assert list(read_documents("hf://datasets/me/two/ko")) == ["ko/b.json", "ko/c.jsonl"]

@@ -21,9 +21,9 @@ def explain(error: Exception) -> str:
             return f"is not {error.encoding} from here on; set encoding to what the file is in"
         begins = error.object[:2]
         if begins in (b"\xff\xfe", b"\xfe\xff"):
-            return "begins with the mark of UTF-16; set encoding: utf-16"
+            return "begins with the mark of UTF-16; convert the file with iconv, or give prepare its encoding: utf-16"
         place = error.start + 1
-        return f"byte {place} of the record is not UTF-8; set encoding (cp949, utf-16, …), or convert it with iconv"
+        return f"byte {place} of the record is not UTF-8; convert the file with iconv, or give prepare its encoding"
     if isinstance(error, UnicodeEncodeError):
         return "an escaped half of a surrogate pair is no character; repair it"
     if isinstance(error, json.JSONDecodeError):
