@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 
 import torch
 from pydantic import Field
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from bllossom.config import Model, Source
@@ -34,6 +34,17 @@ class InitModel(Model):
 
 ModelSource = Source | InitModel
 Config = TypeVar("Config", bound=TrainingConfig)
+
+
+def window_of(source: ModelSource) -> int | None:
+    """The longest row, in tokens, that a model was made for; None where its config does not say or is not here."""
+    if isinstance(source, InitModel):
+        return source.init.window
+    try:
+        found = getattr(AutoConfig.from_pretrained(source).get_text_config(), "max_position_embeddings", None)
+    except (OSError, ValueError):
+        return None  # who loads it says what is wrong
+    return int(found) if found else None
 
 
 def init_model(shape: LlamaShape, rows: int, seed: int) -> PreTrainedModel:

@@ -25,7 +25,15 @@ from bllossom.tokens.shards import INDEX, read_index
 from bllossom.training.block_rows import BlockRows, as_row, block_number
 from bllossom.training.engines.lora import adapter_parameters, add_adapters, check_base, load_adapter
 from bllossom.training.engines.optimization import Trainable, select_trainable, trained_weights
-from bllossom.training.models import InitModel, ModelSource, check_kernels, init_model, load_model, resolve_here
+from bllossom.training.models import (
+    InitModel,
+    ModelSource,
+    check_kernels,
+    init_model,
+    load_model,
+    resolve_here,
+    window_of,
+)
 from bllossom.training.planning.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
@@ -126,7 +134,7 @@ class PretrainConfig(TrainingConfig):
 
     def total_steps(self) -> int:
         """Optimizer steps of the whole run; 0 where `epochs` asks for tokens that are not here yet."""
-        mixture = _open_mixture(self) if self.epochs and self.tokens.is_dir() else None
+        mixture = open_mixture(self) if self.epochs and self.tokens.is_dir() else None
         return self.segments(mixture)[0].total
 
     def arithmetic(self, world: int, steps: int) -> list[str]:
@@ -156,6 +164,7 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
     if isinstance(config.model, str) and not is_hub_id(config.model):
         inputs["model"] = Path(config.model)
     config.arithmetic(rank_count(config), 0)
+    _check_window(config)
     check_kernels(config, device_here(config.gpus))
     _check_tokenizer(config)
     if isinstance(config.model, str):
@@ -163,6 +172,16 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
     return publish_trained(
         config, stage="pretrain", inputs=inputs, run_inputs=_run_inputs(config), work=_train, force=force
     )
+
+
+def _check_window(config: PretrainConfig) -> None:
+    """Refuse blocks longer than the model was made for: it would train at positions that it does not know."""
+    window = window_of(config.model)
+    if window is not None and config.block_size > window:
+        raise BllossomError(
+            f"block_size {config.block_size:,} is more than the model's window of {window:,} tokens "
+            f"(max_position_embeddings); lower block_size to {window} or less"
+        )
 
 
 def _check_tokenizer(config: PretrainConfig) -> None:
@@ -174,13 +193,19 @@ def _check_tokenizer(config: PretrainConfig) -> None:
 def dry_run(config: PretrainConfig) -> list[str]:
     """The batch arithmetic, and, once the tokens are there, what the mixture would read."""
     config, steps = resolve_here(config), config.total_steps()
+    _check_window(config)
     lines = [*config.arithmetic(rank_count(config), steps), config.computing(device_here(config.gpus))]
     if config.tokens.is_dir():
-        lines += _plan(config, _open_mixture(config), steps).lines()
+        lines += _plan(config, open_mixture(config), steps).lines()
     return lines
 
 
-def _open_mixture(config: PretrainConfig) -> Mixture:
+def open_mixture(config: PretrainConfig) -> Mixture:
+    """The blocks that a run of this config reads, by their numbers.
+
+    Raises:
+        BllossomError: the tokens are damaged, or have too little text for a block.
+    """
     settings = config.mixture
     if config.epochs:
         settings = settings.model_copy(update={"max_epochs": min(config.epochs, settings.max_epochs)})
@@ -213,7 +238,7 @@ def _run_inputs(config: PretrainConfig) -> RunInputs:
 
 def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     """Train phase after phase on this rank; rank 0 leaves the published files in `folder`."""
-    mixture = _open_mixture(config)
+    mixture = open_mixture(config)
     segments = config.segments(mixture)
     steps = segments[0].total
     if not steps:
