@@ -13,7 +13,8 @@ from typing import Any
 
 from bllossom.console import say
 from bllossom.corpus.marks import Mark, Position, mark_path, read_marks
-from bllossom.corpus.slices import Reading, Settings, SliceMaker
+from bllossom.corpus.readings import Reading
+from bllossom.corpus.slices import Settings, SliceMaker
 from bllossom.errors import BllossomError
 from bllossom.tokenizer.encode import Encoder
 from bllossom.tokens.origins import origins_path

@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.console import say
 from bllossom.corpus.marks import MISSING, SAMPLES, Mark, Progress
-from bllossom.corpus.slices import Reading, Settings
+from bllossom.corpus.readings import Reading
+from bllossom.corpus.slices import Settings
 from bllossom.errors import BllossomError
 from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokens.origins import join_origins

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from transformers import PreTrainedTokenizerFast
 
@@ -28,19 +26,21 @@ from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
 from bllossom.corpus.executors.run_local import run_local
 from bllossom.corpus.executors.run_ray import run_ray
 from bllossom.corpus.finish import finish
-from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, find_near_duplicates
+from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, near_duplicates_of
 from bllossom.corpus.planning.checks import check_disk, check_sources, disk_bytes, tell_large_documents
 from bllossom.corpus.planning.estimate import estimate_reading, table
 from bllossom.corpus.readings import (
     NAME,
     Common,
+    Reading,
     SourceConfig,
+    changed,
     first_documents,
     make_readings,
     named_sources,
     readings_of,
 )
-from bllossom.corpus.slices import Reading, Settings, changed
+from bllossom.corpus.slices import Settings
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.paths import shown, there
 from bllossom.text.sources import MAX_DOCUMENT_BYTES
@@ -48,7 +48,7 @@ from bllossom.tokenizer.encode import Encoder, Encoders
 from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
 from bllossom.tokenizer.ids import count_ids, token_dtype, tokenizer_fingerprint
 from bllossom.tokenizer.load import load_tokenizer
-from bllossom.tokens.shards import INDEX, save_array
+from bllossom.tokens.shards import INDEX
 
 __all__ = ["PrepareConfig", "SourceConfig", "dry_run", "prepare"]
 
@@ -221,6 +221,7 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
     text_bytes = sum(estimate.text_bytes for estimate in estimates)
     bos, eos = _edges(config, tokenizer)
     decontaminator = Decontaminator(config.decontaminate) if config.decontaminate else None
+    near = config.near_duplicates
     settings = Settings(
         shard_bytes=config.shard_bytes,
         on_error=config.on_error,
@@ -230,7 +231,7 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
         eos=eos,
         pieces=encoders.pieces,
         dtype=token_dtype(encoders.pieces),
-        near_duplicates=_near_duplicates(config, readings, work, text_bytes),
+        near_duplicates=near_duplicates_of(readings, near, work, text_bytes) if near else None,
         contaminated=decontaminator.find if decontaminator else None,
     )
 
@@ -250,27 +251,6 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
     for reading in readings:
         reading.check_unchanged(reading.files)
     finish(readings, done, settings, tokenizer, _licences(config), folder, work)
-
-
-def _near_duplicates(
-    config: PrepareConfig, readings: list[Reading], work: Path, text_bytes: int
-) -> list[NDArray[np.int64]] | None:
-    """What the pass over near duplicates found, kept in the work folder so that a kill later on does not repeat it."""
-    if config.near_duplicates is None:
-        return None
-    found = work / "near-duplicates"
-    if not found.is_dir():
-        unfinished = work / "near-duplicates.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        with progress("bytes of text compared", text_bytes) as advance:
-            drops = find_near_duplicates(readings, config.near_duplicates, advance)
-        for reading in readings:
-            reading.check_unchanged(reading.files)
-        for number, reading_drops in enumerate(drops):
-            save_array(unfinished / f"{number:05d}.npy", reading_drops)
-        unfinished.rename(found)
-    return [np.load(found / f"{number:05d}.npy") for number in range(len(readings))]
 
 
 def _decides(config: PrepareConfig) -> dict[str, Any]:

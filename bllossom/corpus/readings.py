@@ -5,7 +5,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self, cast, get_args
 
@@ -13,9 +13,8 @@ from pydantic import Field, field_validator, model_validator
 
 from bllossom.config import InputGlob, Model, TextSource
 from bllossom.corpus.clean import CleaningConfig, make_cleaner
-from bllossom.corpus.slices import Reading
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.paths import shown, stamps
+from bllossom.paths import Stamp, shown, stamps
 from bllossom.text.fields import parse_field
 from bllossom.text.kinds import ARCHIVES, ENDINGS, Kind
 from bllossom.text.locate import locate
@@ -97,6 +96,37 @@ class SourceConfig(Model):
         return self
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Files of one source that are read in one go."""
+
+    language: str
+    source: str
+    files: Sequence[Path]
+    options: ReadOptions
+    clean: CleaningConfig
+    heldout_share: float  # 1 for a source's own held-out file
+    stamps: Mapping[Path, Stamp | None] = field(default_factory=dict)  # of the files, before they were hashed
+
+    def check_unchanged(self, files: Sequence[Path]) -> None:
+        """Refuse what was read, where a file is no longer the one that was hashed.
+
+        Raises:
+            BllossomError: names the file.
+        """
+        for path, stamp in stamps(files).items():
+            if stamp != self.stamps.get(path, stamp):
+                raise BllossomError(changed(path))
+
+
+def changed(path: Path) -> str:
+    """What to say of a file that was changed, or removed, while it was read."""
+    return (
+        f"{shown(path)} was changed or removed while it was read; let whatever writes it end, then run the same "
+        "command, which keeps the slices of text that is still the same"
+    )
+
+
 Sources = Mapping[str, Sequence[SourceConfig]]  # by language
 
 
@@ -140,8 +170,8 @@ def readings_of(
     share = common.holdout if source.holdout is None else source.holdout
     ways = [([source.holdout_path], 1.0), (source.paths, 0.0)] if source.holdout_path else [(source.paths, share)]
     options = source.options(skip_missing=common.skip_missing, max_document_bytes=common.max_document_bytes)
-    for field in options.fields:
-        parse_field(field)
+    for path in options.fields:
+        parse_field(path)
     readings = []
     for paths, heldout_share in ways:
         split = "" if heldout_share == 1 else source.dataset_split

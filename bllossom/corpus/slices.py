@@ -10,9 +10,9 @@ text and on what came before it, so the bytes are the same however often it was 
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,49 +22,27 @@ from numpy.typing import NDArray
 
 from bllossom.artifacts import locked
 from bllossom.console import say
-from bllossom.corpus.clean import CleaningConfig, make_cleaner
-from bllossom.corpus.dedup import Hashes
-from bllossom.corpus.marks import MISSING, SAMPLES, Drop, Mark, Position, SliceCounts, mark_path
+from bllossom.corpus.clean import make_cleaner
+from bllossom.corpus.dedup import Hashes, are_among, document_hashes
+from bllossom.corpus.marks import (
+    MISSING,
+    SAMPLES,
+    Mark,
+    Position,
+    SliceCounts,
+    check_conserved,
+    dropped_sample,
+    mark_path,
+)
+from bllossom.corpus.readings import Reading
 from bllossom.errors import BllossomError
-from bllossom.paths import Stamp, shown, stamps
-from bllossom.text.sources import RawRecord, ReadOptions, line_of, place, read_records
+from bllossom.paths import shown
+from bllossom.text.sources import RawRecord, line_of, place, read_records
 from bllossom.tokenizer.encode import Encoded, Encoder, add_edges
 from bllossom.tokens.origins import Origin, write_origins
 from bllossom.tokens.shards import SHARDS, ShardRecord, ShardWriter, save_array, write_whole
 
 BATCH_BYTES = 4_000_000  # text encoded at a time: enough to keep the cores busy, little enough to hold three of
-SAMPLE_CHARACTERS = 300
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Files of one source that are read in one go."""
-
-    language: str
-    source: str
-    files: Sequence[Path]
-    options: ReadOptions
-    clean: CleaningConfig
-    heldout_share: float  # 1 for a source's own held-out file
-    stamps: Mapping[Path, Stamp | None] = field(default_factory=dict)  # of the files, before they were hashed
-
-    def check_unchanged(self, files: Sequence[Path]) -> None:
-        """Refuse what was read, where a file is no longer the one that was hashed.
-
-        Raises:
-            BllossomError: names the file.
-        """
-        for path, stamp in stamps(files).items():
-            if stamp != self.stamps.get(path, stamp):
-                raise BllossomError(changed(path))
-
-
-def changed(path: Path) -> str:
-    """What to say of a file that was changed, or removed, while it was read."""
-    return (
-        f"{shown(path)} was changed or removed while it was read; let whatever writes it end, then run the same "
-        "command, which keeps the slices of text that is still the same"
-    )
 
 
 @dataclass(frozen=True)
@@ -171,7 +149,7 @@ class SliceMaker:
             digest=self._digest.hexdigest(),
             encoder=self._encoder.name,
         )
-        _conserves(mark)
+        check_conserved(mark)
         write_whole(mark_path(work, this.number), mark.model_dump_json().encode())
         return mark
 
@@ -293,10 +271,7 @@ class SliceMaker:
         return bool(row)
 
     def _sample(self, reason: str, detail: str, origin: Origin, text: bytes) -> None:
-        beginning = text[: 4 * SAMPLE_CHARACTERS].decode(errors="ignore")[:SAMPLE_CHARACTERS]
-        name, record, _, _ = origin
-        sample = Drop(reason=reason, detail=detail, file=Path(name).name, record=record, text=beginning)
-        self._counts.samples.append(sample)
+        self._counts.samples.append(dropped_sample(reason, detail, origin, text))
 
     def _keep_back(self, batch: list[Candidate], kept_before: int) -> list[bytes]:
         """Put the held-out share of the batch aside; give the texts to train on."""
@@ -327,32 +302,9 @@ class SliceMaker:
         return writer.finish()
 
 
-def document_hashes(documents: Sequence[bytes]) -> Hashes:
-    """What exact duplicates are told by."""
-    return np.fromiter(map(xxhash.xxh3_64_intdigest, documents), np.uint64, len(documents))
-
-
-def are_among(numbers: NDArray[np.int64], sorted_numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of `numbers` are in `sorted_numbers`, in time that hardly grows with those: np.isin would look at all."""
-    places = np.searchsorted(sorted_numbers, numbers)
-    found = places < len(sorted_numbers)
-    found[found] = sorted_numbers[places[found]] == numbers[found]
-    return found
-
-
 def is_heldout(place: int, share: float) -> bool:
     """Whether the document that is number `place` among the kept ones of its source is held out.
 
     Evenly spread, and after n documents never more than half a document off n · share.
     """
     return int((place + 1) * share + 0.5) > int(place * share + 0.5)
-
-
-def _conserves(mark: Mark) -> None:
-    """Check that what came in is what was dropped and what was written, in documents and in bytes."""
-    tally = mark.tally
-    documents = tally.kept[0] + sum(dropped[0] for dropped in tally.dropped.values())
-    text = tally.kept[1] + tally.changed + sum(dropped[1] for dropped in tally.dropped.values())
-    written = (mark.shard.documents + mark.heldout.documents, mark.shard.bytes + mark.heldout.bytes)
-    if tally.read != (documents, text) or written != tally.kept:
-        raise AssertionError(f"text was lost or doubled: read {tally.read}, accounted {(documents, text)}, {written=}")

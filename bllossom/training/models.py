@@ -47,6 +47,20 @@ def window_of(source: ModelSource) -> int | None:
     return int(found) if found else None
 
 
+def check_window(source: ModelSource, block_size: int) -> None:
+    """Refuse blocks longer than the model was made for: it would train at positions that it does not know.
+
+    Raises:
+        ConfigError: says the window.
+    """
+    window = window_of(source)
+    if window is not None and block_size > window:
+        raise ConfigError(
+            f"block_size: {block_size:,} is more than the model's window of {window:,} tokens "
+            f"(max_position_embeddings); lower it to {window}"
+        )
+
+
 def init_model(shape: LlamaShape, rows: int, seed: int) -> PreTrainedModel:
     """A Llama with random weights in fp32 on the CPU and `rows` embedding rows: the same on every rank."""
     torch.manual_seed(seed)

@@ -29,10 +29,10 @@ from bllossom.training.models import (
     InitModel,
     ModelSource,
     check_kernels,
+    check_window,
     init_model,
     load_model,
     resolve_here,
-    window_of,
 )
 from bllossom.training.planning.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
 from bllossom.training.ranks.device import device_here
@@ -164,7 +164,7 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
     if isinstance(config.model, str) and not is_hub_id(config.model):
         inputs["model"] = Path(config.model)
     config.arithmetic(rank_count(config), 0)
-    _check_window(config)
+    check_window(config.model, config.block_size)
     check_kernels(config, device_here(config.gpus))
     _check_tokenizer(config)
     if isinstance(config.model, str):
@@ -172,16 +172,6 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
     return publish_trained(
         config, stage="pretrain", inputs=inputs, run_inputs=_run_inputs(config), work=_train, force=force
     )
-
-
-def _check_window(config: PretrainConfig) -> None:
-    """Refuse blocks longer than the model was made for: it would train at positions that it does not know."""
-    window = window_of(config.model)
-    if window is not None and config.block_size > window:
-        raise BllossomError(
-            f"block_size {config.block_size:,} is more than the model's window of {window:,} tokens "
-            f"(max_position_embeddings); lower block_size to {window} or less"
-        )
 
 
 def _check_tokenizer(config: PretrainConfig) -> None:
@@ -193,7 +183,7 @@ def _check_tokenizer(config: PretrainConfig) -> None:
 def dry_run(config: PretrainConfig) -> list[str]:
     """The batch arithmetic, and, once the tokens are there, what the mixture would read."""
     config, steps = resolve_here(config), config.total_steps()
-    _check_window(config)
+    check_window(config.model, config.block_size)
     lines = [*config.arithmetic(rank_count(config), steps), config.computing(device_here(config.gpus))]
     if config.tokens.is_dir():
         lines += _plan(config, open_mixture(config), steps).lines()

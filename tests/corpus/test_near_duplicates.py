@@ -7,7 +7,7 @@ import pytest
 from bllossom.corpus import near_duplicates
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bands, find_near_duplicates
-from bllossom.corpus.slices import Reading
+from bllossom.corpus.readings import Reading
 from bllossom.text.sources import ReadOptions
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bllossom.corpus.slices import are_among
+from bllossom.corpus.dedup import are_among
 
 NUMBERS = st.lists(st.integers(0, 50)).map(lambda numbers: np.asarray(sorted(numbers), np.int64))
 

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from bllossom.artifacts import locked
 from bllossom.corpus.clean import make_cleaner
-from bllossom.corpus.dedup import Hashes, SeenHashes
+from bllossom.corpus.dedup import Hashes, SeenHashes, are_among, document_hashes
 from bllossom.corpus.marks import Mark, Position, Progress, mark_path
-from bllossom.corpus.slices import Reading, Settings, Slice, SliceMaker, are_among, document_hashes
+from bllossom.corpus.readings import Reading
+from bllossom.corpus.slices import Settings, Slice, SliceMaker
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.text.sources import read_records
 from bllossom.tokenizer.encode import Encoder, Encoders

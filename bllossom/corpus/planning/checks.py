@@ -8,8 +8,7 @@ import numpy as np
 
 from bllossom.console import say
 from bllossom.corpus.planning.estimate import INDEX_BYTES, Estimate
-from bllossom.corpus.readings import first_documents
-from bllossom.corpus.slices import Reading
+from bllossom.corpus.readings import Reading, first_documents
 from bllossom.errors import BllossomError
 from bllossom.paths import shown
 from bllossom.tokenizer.encode import Encoder, Encoders

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bllossom.corpus.clean import make_cleaner
-from bllossom.corpus.slices import Reading
+from bllossom.corpus.readings import Reading
 from bllossom.text.kinds import kind_of_file
 from bllossom.text.sources import place, read_records
 from bllossom.tokenizer.encode import Encoder

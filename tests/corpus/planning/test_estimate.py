@@ -10,7 +10,7 @@ import zstandard
 
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.planning.estimate import estimate_reading
-from bllossom.corpus.slices import Reading
+from bllossom.corpus.readings import Reading
 from bllossom.text.sources import ReadOptions, read_records
 
 

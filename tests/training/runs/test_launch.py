@@ -14,7 +14,7 @@ import pytest
 
 from bllossom.tokens.mixture import Mixture
 from bllossom.tokens.shards import EDGE_BYTES
-from bllossom.training.pretrain import PretrainConfig, _open_mixture
+from bllossom.training.pretrain import PretrainConfig, open_mixture
 from tests.fixtures.command_runs import start, wait_for_step
 from tests.fixtures.training import write_tokens
 
@@ -46,7 +46,7 @@ def spoilt(settings: Settings, tmp_path: Path) -> tuple[dict[str, Any], int]:
     tokens = write_tokens(tmp_path / "tokens", documents=5000)
     values = settings(tmp_path / "model", tokens=str(tokens), processes=2)
     rows_of_rank_1 = [row for row in range(3 * 8, 20 * 8) if row // 2 % 2]
-    row = spoil(tokens, _open_mixture(PretrainConfig(**values)), rows_of_rank_1)
+    row = spoil(tokens, open_mixture(PretrainConfig(**values)), rows_of_rank_1)
     return values, row // 8 + 1
 
 

@@ -28,7 +28,7 @@ from bllossom.training.block_rows import as_row, block_number
 from bllossom.training.engines.loss import GroupLoss, loss_inputs
 from bllossom.training.engines.rows import IGNORED, Row, collate
 from bllossom.training.models import LlamaShape, init_model
-from bllossom.training.pretrain import PretrainConfig, _open_mixture, pretrain
+from bllossom.training.pretrain import PretrainConfig, open_mixture, pretrain
 from bllossom.training.ranks import ranks
 from bllossom.training.runs import checkpoints
 from tests.fixtures.command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
@@ -185,7 +185,7 @@ def test_nan_stops_the_run_with_its_blocks_and_skipping_them_lets_it_go_on(setti
     pretrain(PretrainConfig(**settings(model, steps=1)))
     changes = {"tokens": str(tokens), "model": str(model), "checkpoint_every": 10}
     bad = 8 * 6 + 5
-    block = _open_mixture(PretrainConfig(**settings(output, **changes))).block(bad)
+    block = open_mixture(PretrainConfig(**settings(output, **changes))).block(bad)
     document = poison(tokens, model, block)
     with pytest.raises(BllossomError) as stopped:
         pretrain(PretrainConfig(**settings(output, **changes)))
