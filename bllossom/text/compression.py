@@ -74,7 +74,7 @@ class Recoded(Pieces):
     """A file of another encoding as UTF-8. Raises UnicodeDecodeError where its bytes are not of that encoding."""
 
     def __init__(self, file: IO[bytes], encoding: str) -> None:
-        self._file = file
+        self._file, self._encoding = file, encoding
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._ended = False
 
@@ -83,7 +83,12 @@ class Recoded(Pieces):
             return None
         data = self._file.read(RECODED_BYTES)
         self._ended = not data
-        return self._decoder.decode(data, final=self._ended).encode()
+        try:
+            return self._decoder.decode(data, final=self._ended).encode()
+        except UnicodeDecodeError:
+            raise
+        except UnicodeError as error:  # UTF-16 without its mark
+            raise UnicodeDecodeError(self._encoding, data, 0, 1, str(error)) from error
 
 
 def unpack(name: str, packed: IO[bytes]) -> IO[bytes]:

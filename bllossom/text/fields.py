@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from bllossom.errors import BllossomError
 
 PART = re.compile(r"((?:[^\[\]{}\\]|\\.)*)((?:\[\+?\]|\{\+?\})*)")
+DOT = re.compile(r"(?<!\\)((?:\\\\)*)\.")  # but one behind a backslash that is none itself
 KEYS_TOLD = 12  # of a record that lacks a field: those of an object keyed by ids could be thousands
 IDENTITIES = ("id", "_id", "doc_id", "document_id")  # keys that a document's own name is under
 
@@ -41,7 +42,7 @@ def parse_field(field: str) -> Steps:
         BllossomError: it is none.
     """
     steps: Steps = []
-    for part in re.split(r"(?<!\\)\.", field):
+    for part in DOT.sub("\\1\0", field).split("\0"):
         match = PART.fullmatch(part)
         if match is None or not (match[1] or match[2]):
             raise BllossomError(
