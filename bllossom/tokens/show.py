@@ -1,6 +1,7 @@
 """What stands in a tokens folder, for a person: documents and blocks, with their pieces and where they come from."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def show_block(mixture: Mixture, number: int, *, colours: bool) -> Iterator[Text
     tokens, source = len(block.ids), f"{block.language}/{block.source}"
     yield Text(f"── block {number}: {tokens:,} tokens of {source}, {len(block.documents)} document(s)", HEADER)
     begins = [*np.flatnonzero(block.positions == 0).tolist(), tokens]
-    for document, begin, end in zip(block.documents.tolist(), begins, begins[1:], strict=True):
+    for document, (begin, end) in zip(block.documents.tolist(), pairwise(begins), strict=True):
         start, stop, _ = stream.span_of(document)
         whole = "whole" if end - begin == stop - start else f"part of its {stop - start:,}"
         yield Text(f"── document {document}, tokens {begin} to {end} of the block, {whole}", HEADER)

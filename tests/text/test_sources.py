@@ -227,7 +227,7 @@ def test_another_encoding_is_read(tmp_path: Path, encoding: str, name: str) -> N
     options = ReadOptions(encoding=encoding)
     assert list(read_documents(str(path), options)) == texts
     if encoding != "utf-8-sig":
-        with pytest.raises(BllossomError, match="encoding|iconv"):
+        with pytest.raises(BllossomError, match=r"encoding|iconv"):
             list(read_documents(str(path), ReadOptions(encoding="utf-16" if encoding == "cp949" else "utf-8")))
 
 
