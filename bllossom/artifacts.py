@@ -3,8 +3,8 @@
     runs/demo/vocab/                 published: renamed into place at the very end
     runs/demo/vocab.partial-3f9c…/   being made, or left by a kill; the same command goes on in it
 
-The payload is every file but manifest.json and what lies below logs/. It is the same, byte for byte, for the same
-config and inputs: times, dates and host names belong into logs/.
+The payload is every file but manifest.json, the card README.md and what lies below logs/. It is the same, byte for
+byte, for the same config and inputs: times, dates and host names belong into logs/.
 """
 
 import contextlib
@@ -32,6 +32,7 @@ from bllossom.memory import peak_rss_bytes, reset_peak_rss
 
 MANIFEST = "manifest.json"
 LOGS = "logs"
+CARD = "README.md"  # of a model: written anew when there are scores of it
 PACKAGES = ("bllossom", "torch", "transformers", "tokenizers", "sentencepiece", "datasets", "lm_eval")
 
 
@@ -315,7 +316,9 @@ def _clear_failures(output: Path) -> Iterator[None]:
 
 def _payload(folder: Path) -> list[str]:
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(name.as_posix() for name in names if name.parts[0] != LOGS and name.as_posix() != MANIFEST)
+    return sorted(
+        name.as_posix() for name in names if name.parts[0] != LOGS and name.as_posix() not in (MANIFEST, CARD)
+    )
 
 
 def _record(path: Path, hashed: Hashed | None = None) -> FileRecord:

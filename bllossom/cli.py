@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -35,13 +35,21 @@ def make_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    localize = typer.Typer(help="Turn an instruction set into one of another language.", no_args_is_help=True)
     for name, stage in pipeline.STAGES.items():
-        app.command(name, help=stage.summary)(_stage_command(stage))
+        group = localize if name.startswith("localize ") else app
+        own = {"answers": answers, "localize export": _export_command(stage)}.get(name)  # has an option of its own
+        group.command(name.removeprefix("localize "), help=stage.summary)(own or _stage_command(stage))
+    localize.command("review")(review)
+    app.add_typer(localize, name="localize")
+    app.command("vote")(vote)
     app.command("run")(run)
     app.command("plan")(plan)
     app.command("verify")(verify)
     app.command("reshard")(reshard)
     app.add_typer(make_show(), name="show")
+    app.command("report")(report)
+    app.command("push")(push)
     return app
 
 
@@ -54,14 +62,69 @@ def _stage_command(stage: pipeline.Stage) -> Any:
         debug: Debug = False,
     ) -> None:
         with _expected_errors(debug):
-            loaded = load_config(stage.config(), config, overrides or (), allow_missing=dry_run)
-            if dry_run:
-                pipeline.describe(stage, loaded, typer.echo)
-                return
-            manifest = stage.run(loaded.config, force=force)
-            if os.environ.get("RANK", "0") == "0":  # the other ranks of a training have nothing to add
-                typer.echo(summary.figures(manifest))
-                typer.echo(loaded.config.output)
+            _run_stage(stage, config, overrides or (), dry_run=dry_run, force=force)
+
+    return command
+
+
+def _run_stage(
+    stage: pipeline.Stage, config: Path | None, arguments: Sequence[str], *, dry_run: bool, force: bool
+) -> None:
+    loaded = load_config(stage.config(), config, stage.overrides(arguments), allow_missing=dry_run)
+    if dry_run:
+        pipeline.describe(stage, loaded, typer.echo)
+        return
+    manifest = stage.run(loaded.config, force=force)
+    if os.environ.get("RANK", "0") == "0":  # the other ranks of a training have nothing to add
+        typer.echo(summary.figures(manifest))
+        typer.echo(loaded.config.output)
+
+
+def answers(
+    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]... [KEY=VALUE]...")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="The prompts' JSONL file.")] = None,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Let models answer a file of prompts."""
+    with _expected_errors(debug):
+        named = [*(models or ()), *([f"prompts={prompts}"] if prompts else [])]
+        _run_stage(pipeline.STAGES["answers"], config, named, dry_run=dry_run, force=force)
+
+
+def vote(
+    files: Annotated[list[Path], typer.Argument(metavar="A B", help="Two files of answers.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="The folder that keeps the votes.", show_default=False)],
+    port: Annotated[int, typer.Option(help="The page's port on 127.0.0.1; 0: any free one.")] = 8765,
+    report: Annotated[bool, typer.Option("--report", help="Say what the votes come to, and serve nothing.")] = False,
+    verdicts: Annotated[Path | None, typer.Option(help="A judge's verdicts.jsonl, to hold against the votes.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Serve a page on which people say which of two answers is better."""
+    with _expected_errors(debug):
+        from bllossom.evaluation.vote.vote import report_votes, serve_votes  # imports a web server
+
+        if report:
+            typer.echo(report_votes(files, output, verdicts))
+        else:
+            serve_votes(files, output, port)
+
+
+def _export_command(stage: pipeline.Stage) -> Any:
+    export = _stage_command(stage)
+
+    def command(
+        config: ConfigFile = None,
+        overrides: Overrides = None,
+        partial: Annotated[bool, typer.Option("--partial", help="Although examples are open: partial=true.")] = False,
+        dry_run: DryRun = False,
+        force: Force = False,
+        debug: Debug = False,
+    ) -> None:
+        overrides = [*(overrides or ()), *(["partial=true"] if partial else [])]
+        export(config, overrides, dry_run, force, debug)
 
     return command
 
@@ -176,6 +239,51 @@ def show_block(
         mixture, console = open_mixture(loaded), stdout()
         for part in show.show_block(mixture, number, colours=console.is_terminal):
             console.print(part)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The output of a recipe, or of several.")],
+    output: Annotated[Path | None, typer.Option("--output", help="The page; else report.html in the run.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Write it anew every ten seconds, while a run goes on.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write one page with all figures and curves of a run, and the cards of its models."""
+    with _expected_errors(debug):
+        from bllossom.report import report as pages  # imports what draws
+
+        if live:
+            pages.report_live(runs, output)
+        typer.echo(pages.report(runs, output))
+
+
+def push(
+    model: Annotated[Path, typer.Argument(help="A published model folder.")],
+    to: Annotated[str, typer.Option("--to", metavar="OWNER/NAME", help="The repository on the hub.")],
+    licence: Annotated[str | None, typer.Option("--licence", help="The model's own, as the hub names it.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Everybody may see it; else you alone.")] = False,
+    revision: Annotated[str | None, typer.Option("--revision", help="A branch to push to.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="A tag to give what was pushed.")] = None,
+    dry_run: DryRun = False,
+    force: Annotated[bool, typer.Option("--force", help="Push in spite of what licences say.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Upload a model with its card to the hub."""
+    with _expected_errors(debug):
+        from bllossom.report.push import push as upload
+
+        said = upload(
+            model, to, licence=licence, public=public, revision=revision, tag=tag, dry_run=dry_run, force=force
+        )
+        typer.echo("\n".join(said))
+
+
+def review(config: ConfigFile = None, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Open the page on which people correct a translation, on this machine alone."""
+    with _expected_errors(debug):
+        from bllossom.localize.review import ReviewConfig
+        from bllossom.localize.review import review as serve
+
+        serve(load_config(ReviewConfig, config, overrides or ()).config)
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ class Conversation:
     messages: tuple[Message, ...]
     source: str = ""  # "file:line"
     id: str = ""  # the record's own, where it has one
+    language: str = ""  # as the config names that of its file
 
     def as_dicts(self) -> list[dict[str, str]]:
         """The messages in the form that chat templates and OpenAI's endpoints read."""

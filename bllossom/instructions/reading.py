@@ -30,6 +30,7 @@ class InstructionSource(Model):
         dict[Part, str] | None,
         Field(min_length=1, description="for other shapes: our name to the field path there, as {question: prompt}"),
     ] = None
+    language: Annotated[str, Field(description="what held-out answers of it are scored under")] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ def _read_file(path: Path, source: InstructionSource, ends: Role) -> Iterator[Co
                 told = True
             if not shape.fits(record):
                 raise UnusableError(_other_shape(shape, record))
-            yield _identified(conversation(shape.read(record), ends=ends, source=where), record)
+            made = conversation(shape.read(record), ends=ends, source=where)
+            yield replace(made, id=_identity(record), language=source.language)
         except UnusableError as error:
             yield Skipped(where, str(error))
 
@@ -117,9 +119,9 @@ def _record(entry: Entry) -> Mapping[str, Any]:
     return record
 
 
-def _identified(made: Conversation, record: Mapping[str, Any]) -> Conversation:
+def _identity(record: Mapping[str, Any]) -> str:
     identity = record.get(IDENTITY)
-    return made if identity is None else replace(made, id=str(identity))
+    return "" if identity is None else str(identity)
 
 
 def _tell(path: Path, shape: Shape, record: Mapping[str, Any]) -> None:

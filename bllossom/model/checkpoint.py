@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError
 from bllossom.model.safetensors import FLOAT_DTYPES, StoredTensor, WeightShard, read_shard
 
+OUTPUT = "lm_head.weight"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FETCHED = ["*.safetensors", "*.json", "tokenizer.model", "LICENSE*", "NOTICE*", "USE_POLICY*"]
@@ -69,6 +70,20 @@ class Checkpoint:
             message = f"{self.folder}: {names[0]} is {tensor.dtype} {tensor.shape}, not an fp32, fp16 or bf16 matrix"
             raise BllossomError(f"{message}; expand the model before it is quantised")
         return names[0]
+
+
+def untie(checkpoint: Checkpoint) -> Checkpoint:
+    """The same model with an output matrix of its own, which starts as the embedding matrix."""
+    config = dict(checkpoint.config) | {"tie_word_embeddings": False}
+    if checkpoint.output_name is not None:
+        return replace(checkpoint, config=config)
+    shard, embedding = checkpoint.find(checkpoint.input_name)
+    grown = replace(shard, tensors=(*shard.tensors, replace(embedding, name=OUTPUT)))  # read from the same bytes
+    shards = tuple(grown if other is shard else other for other in checkpoint.shards)
+    index = checkpoint.index
+    if index is not None:
+        index = dict(index) | {"weight_map": dict(index["weight_map"]) | {OUTPUT: shard.path.name}}
+    return replace(checkpoint, config=config, shards=shards, index=index)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

@@ -147,7 +147,8 @@ def _growth(plan: SurgeryPlan, name: str, method: Method) -> Growth:
     shard, tensor = plan.checkpoint.find(name)
     pieces = plan.pieces
     side = "input" if name == plan.checkpoint.input_name or plan.checkpoint.tied else "output"
-    old = OldMatrix(Rows(shard.path, tensor, pieces.base), plan.checkpoint.config.get("initializer_range", 0.02))
+    spread = plan.checkpoint.config.get("initializer_range", 0.02)
+    old = OldMatrix(Rows(shard.path, tensor, pieces.base), spread, pieces.byte_lengths, pieces.alike)
 
     def new() -> Iterator[Tensor]:
         if pieces.new:
@@ -157,6 +158,8 @@ def _growth(plan: SurgeryPlan, name: str, method: Method) -> Growth:
         if pieces.padding:
             yield old.mean.expand(pieces.padding, -1)
 
+    if method == "subword-weighted" and side == "input":
+        say(f"{side}: new rows get the mean norm of {pieces.alike_told}")
     if method == "subword-first" and pieces.new:
         first, share = commonest_first(pieces.spellings)
         if share > 0.5:

@@ -6,6 +6,7 @@ Old and new embeddings train together. The same stage makes a base from nothing 
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -24,6 +25,7 @@ from bllossom.tokens.mixture import Mixture, MixtureConfig, MixturePlan, heldout
 from bllossom.tokens.shards import INDEX, read_index
 from bllossom.training.block_rows import BlockRows, as_row, block_number
 from bllossom.training.engines.lora import adapter_parameters, add_adapters, check_base, load_adapter
+from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.optimization import Trainable, select_trainable, trained_weights
 from bllossom.training.models import (
     InitModel,
@@ -41,8 +43,9 @@ from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs, State
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
+from bllossom.training.runs.steps import EvenSteps
 from bllossom.training.runs.train_segment import parameter_count, train_segment
-from bllossom.training.runs.validation import HeldOutRows
+from bllossom.training.runs.validation import HeldOutRows, bits_per_byte
 from bllossom.training.settings import LearningRate, TrainingConfig
 
 
@@ -240,7 +243,9 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
             say(line)
     rows = BlockRows(mixture, config.document_mask, config.skip_blocks)
     run = Run(config, folder, ranks, _run_inputs(config))
-    watch = Watch(_heldout(config), config.evaluate_every, row_tokens=config.block_size)
+    heldout = _heldout(config)
+    score = partial(bits_per_byte, heldout=heldout, ranks=ranks, micro_batch=config.micro_batch) if heldout else None
+    watch = Watch(score, evaluate_every=config.evaluate_every, row_tokens=config.block_size)
     start, source = State(), config.model
     sizes: dict[str, int] = {}
     for segment in segments:
@@ -257,7 +262,8 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         start = train_segment(
             run,
             model,
-            rows,
+            CausalObjective(rows.groups),
+            EvenSteps(rows, segment.rows_per_step, config.micro_batch),
             segment,
             watch,
             save_to=folder if last else unfinished / "model",

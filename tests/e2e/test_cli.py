@@ -32,9 +32,9 @@ def test_a_dry_run_prints_the_resolved_config_and_what_is_not_here(bllossom):
     assert "tokens a step" in done.stdout
 
 
-@pytest.mark.parametrize("command", [*STAGES, "run", "verify"])
+@pytest.mark.parametrize("command", [*STAGES, "run", "verify", "localize review"])
 def test_every_command_has_help(bllossom, command):
-    done = bllossom(command, "--help")
+    done = bllossom(*command.split(), "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
 

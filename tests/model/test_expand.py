@@ -15,7 +15,7 @@ from safetensors.torch import load_file, safe_open, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from bllossom.artifacts import verify
-from bllossom.errors import BllossomError
+from bllossom.errors import BllossomError, ConfigError
 from bllossom.model.checkpoint import fetch
 from bllossom.model.expand import ExpandConfig, dry_run, expand
 from bllossom.tokenizer.encode import encode_text
@@ -175,10 +175,39 @@ def test_a_tied_model_that_stores_both_matrices_keeps_them_equal(
     both = weights(base)
     both["lm_head.weight"] = both["model.embed_tokens.weight"].clone()
     save_file(both, base / "model.safetensors", metadata={"format": "pt"})
-    cfg = config(base, output_init="random")
+    cfg = config(base)
     expand(cfg)
     after = weights(cfg.output)
     assert torch.equal(after["lm_head.weight"], after["model.embed_tokens.weight"])
+
+
+@pytest.mark.parametrize("shard_size", ["5GB", "30KB"])
+def test_an_untied_model_gets_an_output_matrix_of_its_own(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig], shard_size: str
+) -> None:
+    base = make_model(tied=True, shard_size=shard_size)
+    cfg = config(base, untie=True, input_init="subword-mean", output_init="subword-first")
+    expand(cfg)
+    before, after = weights(base)["model.embed_tokens.weight"], weights(cfg.output)
+    inputs, outputs = after["model.embed_tokens.weight"], after["lm_head.weight"]
+    assert torch.equal(inputs[:BASE], before)
+    assert torch.equal(outputs[:BASE], before)
+    assert not torch.equal(inputs[BASE:], outputs[BASE:])
+    loaded = AutoModelForCausalLM.from_pretrained(cfg.output)
+    assert loaded.config.tie_word_embeddings is False
+    assert loaded.lm_head.weight.data_ptr() != loaded.model.embed_tokens.weight.data_ptr()
+    assert torch.equal(loaded.lm_head.weight.data, outputs)
+
+
+def test_keys_without_a_meaning_for_the_model_are_refused(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    with pytest.raises(
+        ConfigError, match=r"is tied, one matrix serves both sides .*; take output_init out, or set untie"
+    ):
+        expand(config(make_model(tied=True), output_init="random"))
+    with pytest.raises(ConfigError, match="is not tied, it has two matrices already; take untie out"):
+        expand(config(make_model(tied=False), untie=True))
 
 
 def test_dtype_converts_every_weight(make_model: Callable[..., Path], config: Callable[..., ExpandConfig]) -> None:

@@ -20,7 +20,6 @@ from bllossom.tokens.shards import open_stream, read_index
 from bllossom.tokens.show import pieces, show_block, show_document
 from bllossom.training.block_rows import BlockRows
 
-
 PART = re.compile(r"── document (\d+), tokens (\d+) to (\d+) of the block, (whole|part of its [\d,]+)\n.*\n(.*)")
 
 

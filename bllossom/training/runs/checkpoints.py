@@ -35,22 +35,34 @@ class State(BaseModel):
     step: int = 0  # steps done, over all phases
     tokens: int = 0  # supervised tokens so far
     phase: int = 0
-    losses: dict[str, float] = {}  # of the last step, by group
+    losses: dict[str, float] = {}  # of the last step, by name: loss/GROUP, and what else the objective tells
     recent: list[float] = []  # losses of the last steps, for telling a spike
-    heldout: dict[str, float] = {}  # bits per byte at this step, where they were measured
+    heldout: dict[str, float] = {}  # the score of held-out data at this step, where it was measured
+    best_step: int = 0  # that scored best so far
+    best_score: float | None = None
+    scores_since_best: int = 0
     engine: str = ""
     ranks: int | Literal["any"] = 1
     # See RunInputs; checkpoints of before 0.2 call them "reads".
     inputs: Annotated[dict[str, str], Field(validation_alias=AliasChoices("inputs", "reads"))] = {}
 
     def score(self) -> float | None:
-        """Mean held-out bits per byte over the languages; None where they were not measured at this step."""
+        """Mean held-out score over the languages; None where they were not measured at this step."""
         return sum(self.heldout.values()) / len(self.heldout) if self.heldout else None
+
+
+def scored(state: State, heldout: dict[str, float]) -> State:
+    """The state with what its step scored, and with what that makes of the best one."""
+    state = state.model_copy(update={"heldout": heldout})
+    score = state.score()
+    if state.best_score is None or (score is not None and score < state.best_score):
+        return state.model_copy(update={"best_step": state.step, "best_score": score, "scores_since_best": 0})
+    return state.model_copy(update={"scores_since_best": state.scores_since_best + 1})
 
 
 def save(folder: Path, state: State, engine: Engine, ranks: Ranks, keep: int) -> Path:
     """Write a checkpoint, and once it is complete remove all but the newest `keep` and the best one."""
-    writing, complete = folder / WRITING, folder / f"step-{state.step:08d}"
+    writing, complete = folder / WRITING, at_step(folder, state.step)
     if ranks.first:
         shutil.rmtree(writing, ignore_errors=True)
         (writing / ENGINE).mkdir(parents=True)
@@ -82,6 +94,11 @@ def finish(writing: Path, complete: Path) -> None:
         shutil.rmtree(old)
     else:
         writing.rename(complete)
+
+
+def at_step(folder: Path, step: int) -> Path:
+    """Where the checkpoint after so many steps is."""
+    return folder / f"step-{step:08d}"
 
 
 def complete_ones(folder: Path) -> list[Path]:

@@ -1,4 +1,5 @@
-"""Bits per byte on held-out text while a model trains: comparable between vocabularies, unlike perplexity."""
+"""Scores of held-out data while a model trains: the loss of answers, and bits per byte of text, which are comparable
+between vocabularies, unlike perplexity."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from bllossom.training.engines.engine import Engine
-from bllossom.training.engines.loss import loss_inputs
-from bllossom.training.engines.rows import IGNORED, Row, collate
+from bllossom.training.engines.objective import CausalObjective
+from bllossom.training.engines.rows import IGNORED, Row
 from bllossom.training.ranks.ranks import Ranks
 
 
@@ -24,21 +25,32 @@ def bits_per_byte(
     engine: Engine, heldout: Mapping[str, HeldOutRows], ranks: Ranks, micro_batch: int
 ) -> dict[str, float]:
     """Bits per byte by language. Each token of a document but its first is scored once; ranks share the rows."""
+    nats = _nats(engine, {language: held.rows for language, held in heldout.items()}, ranks, micro_batch)
+    return {language: nats[language] / math.log(2) / held.bytes for language, held in heldout.items()}
+
+
+def mean_loss(engine: Engine, heldout: Mapping[str, Sequence[Row]], ranks: Ranks, micro_batch: int) -> dict[str, float]:
+    """Nats a supervised token, by language."""
+    nats = _nats(engine, heldout, ranks, micro_batch)
+    return {language: nats[language] / sum(row.supervised() for row in rows) for language, rows in heldout.items()}
+
+
+def _nats(engine: Engine, heldout: Mapping[str, Sequence[Row]], ranks: Ranks, micro_batch: int) -> dict[str, float]:
+    """−ln p of all supervised tokens, by language; ranks share the rows."""
     engine.training(False)
-    scores = {}
+    sums = {}
     with torch.no_grad():
         for language, held in heldout.items():
-            nats = 0.0
+            nats, objective = 0.0, CausalObjective([held[0].group])
             stride = micro_batch * ranks.world
-            for start in range(0, len(held.rows), stride):
+            for start in range(0, len(held), stride):
                 first = start + ranks.rank * micro_batch
-                rows = list(held.rows[first : first + micro_batch])
+                rows = list(held[first : first + micro_batch])
                 # A rank without rows left still runs: under ZeRO-3 the others wait for its part of the weights.
-                batch = collate(rows or [_unscored(held.rows[0])])
-                nats += float(engine.nats(loss_inputs(batch, [held.rows[0].group], ranks.device)).sum())
-            scores[language] = ranks.sum([nats])[0] / math.log(2) / held.bytes
+                nats += float(engine.sums(objective.inputs(rows or [_unscored(held[0])], ranks.device)).sum())
+            sums[language] = ranks.sum([nats])[0]
     engine.training(True)
-    return scores
+    return sums
 
 
 def _unscored(row: Row) -> Row:

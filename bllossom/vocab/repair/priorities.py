@@ -10,7 +10,8 @@ did the damage and those that would not have, and the one is moved past the othe
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from bllossom.vocab.repair.segments import Atoms, parts, shortest
+from bllossom.vocab.families.vocabulary import Atoms
+from bllossom.vocab.repair.segments import parts, shortest
 
 ROUNDS = 5  # at most; the third already gains next to nothing
 PIECE_WEIGHT = 50  # how often each piece counts as if it stood alone in the text, when the first order is made

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from bllossom.tokenizer.convert import last_joins, normal_scores
+from bllossom.tokenizer.scripts import holds_script
 from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
-from bllossom.vocab.merge import append
+from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
+from bllossom.vocab.families.vocabulary import count_atoms
 from bllossom.vocab.repair.repair import Problem, repair_by_adding, repair_by_swapping
 from bllossom.vocab.samples import count_tokens, count_words, processor, read_samples, shortest_model
-from bllossom.vocab.scripts import holds_script
 
 DONOR = [*"대통령시스템밝혔다", "▁대통령", "▁시", "▁시스템", "▁밝혔다", "통령", "밝혔다"]
 TEXT = "대통령 시스템 밝혔다 " * 5 + "시 대통령"
@@ -19,8 +20,9 @@ TEXT = "대통령 시스템 밝혔다 " * 5 + "시 대통령"
 
 def state(base: Path, donor: list[str], text: list[str]) -> Problem:
     model = read_model(base / "tokenizer.model" if base.is_dir() else base)
-    encoder = processor(append(model, [piece for piece in donor if len(piece) == 1]))
-    return Problem(donor, normal_scores(model), count_words(text), encoder, lambda piece: True)
+    knows = SentencePieceVocabulary(append(model, [piece for piece in donor if len(piece) == 1]))
+    words = count_atoms(knows, count_words(text))
+    return Problem(donor, SentencePieceVocabulary(model).spell, words, lambda piece: True)
 
 
 def test_adding_mends_every_piece_with_as_few_as_can_be(small_base: Path) -> None:
