@@ -91,7 +91,7 @@ def write_flags(translation: Path, folder: Path) -> None:
     """flags.jsonl, by the rules for as many examples as differ, and copied to those that are like them."""
     folder.mkdir()
     pairs = load_pairs(translation)
-    checker = make_checker(RuleSettings(language="ko"), pairs)
+    checker = make_checker(RuleSettings(language="ko", off=[]), pairs)
     kinds = [checker.flags("", passages(pair)) for pair in pairs[: len(SENTENCES)]]
     found = (
         asdict(replace(flag, id=pair.id)) for number, pair in enumerate(pairs) for flag in kinds[number % len(kinds)]
