@@ -244,7 +244,7 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
         return encoder
 
     save_tokenizer(config.tokenizer, tokenizer, folder / "tokenizer")
-    adopt(readings, settings, _decides(config), choose, folder, work)
+    adopt(readings, settings, _decides(config, tokenizer), choose, folder, work)
     run = run_ray if config.executor == "ray" else run_local
     with progress("bytes of text tokenised", text_bytes) as advance:
         done = run(readings, settings, choose, folder, work, advance)
@@ -253,11 +253,11 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
     finish(readings, done, settings, tokenizer, _licences(config), folder, work)
 
 
-def _decides(config: PrepareConfig) -> dict[str, Any]:
+def _decides(config: PrepareConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     """What of the config decides the bytes of a slice, beside its text and its source's own settings."""
     keys = {"bos", "eos", "deduplicate", "near_duplicates", "shard_bytes"}
     decides = config.model_dump(mode="json", include=keys)
-    decides["tokenizer"] = tokenizer_fingerprint(load_tokenizer(config.tokenizer))
+    decides["tokenizer"] = tokenizer_fingerprint(tokenizer)
     if config.decontaminate:
         tests = [fingerprint(path) for path in test_files(config.decontaminate)]
         decides["decontaminate"] = [config.decontaminate.model_dump(mode="json", exclude={"paths"}), tests]
