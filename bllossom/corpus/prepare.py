@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import Manifest, fingerprint, publish
-from bllossom.config import Source, StageConfig, is_hub_id
+from bllossom.config import AddedIn, Source, StageConfig, is_hub_id
 from bllossom.console import progress, say
 from bllossom.corpus.adopt import adopt
 from bllossom.corpus.clean import CleaningConfig
@@ -85,11 +85,15 @@ class PrepareConfig(StageConfig):
         "stop"
     )
     missing: Annotated[
-        Literal["stop", "skip"], Field(description="a record without the field ends the stage, or is left out, counted")
+        Literal["stop", "skip"],
+        AddedIn(2),
+        Field(description="a record without the field ends the stage, or is left out, counted"),
     ] = "stop"
     max_errors: Annotated[int, Field(ge=0, description="with on_error: skip, end the stage beyond this many")] = 1000
     max_document_bytes: Annotated[
-        int, Field(gt=0, description="a document of more bytes is broken: it takes up to 40 times as much memory")
+        int,
+        AddedIn(2),
+        Field(gt=0, description="a document of more bytes is broken: it takes up to 40 times as much memory"),
     ] = MAX_DOCUMENT_BYTES
     shard_bytes: Annotated[
         int, Field(gt=0, le=1_000_000_000, description="bytes of text in a shard; a kill costs what is not yet in one")
