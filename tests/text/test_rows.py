@@ -10,7 +10,7 @@ import pytest
 
 from bllossom.errors import BllossomError
 from bllossom.text.rows import locate_rows, read_entries
-from bllossom.text.sources import read_documents
+from bllossom.text.sources import ReadOptions, read_documents
 
 ROWS = [{"a": "x\ny", "b": "한"}, {"a": "separator\u2028inside", "b": ""}]
 
@@ -44,7 +44,7 @@ def test_each_row_has_the_line_it_begins_at(tmp_path: Path) -> None:
     ("name", "data", "last"),
     [
         ("a.jsonl", b'{"a"\n{"a": 1}\n', (2, {"a": 1})),
-        ("a.json", b'[{"a": 1}\n{"a": 2}]', (1, "is not followed by a comma or the end of the list")),
+        ("a.json", b'[{"a": 1}\n{"a": 2}]', (2, "a comma or the end of the list is missing before it")),
         ("a.json", b'[{"a": 1},\n{"a": 2]', (2, "is not JSON")),
         ("a.json", b'[{"a": 1},\n{"a": "\xff"}]', (2, "is not UTF-8")),
         ("a.csv", b'a,b\n1,2\n"1,2\n', (3, "is not CSV")),
@@ -76,4 +76,4 @@ def test_documents_of_a_csv_column(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('id,text\n1,"one, two"\n2,"three\nfour"\n')
     assert list(read_documents(str(tmp_path / "a.csv"))) == ["one, two", "three\nfour"]
     with pytest.raises(BllossomError, match=r"a.csv:2: no field 'body'.*id, text"):
-        list(read_documents(str(tmp_path / "a.csv"), "body"))
+        list(read_documents(str(tmp_path / "a.csv"), ReadOptions(fields=("body",))))
