@@ -46,7 +46,7 @@ from bllossom.paths import shown, there
 from bllossom.text.sources import MAX_DOCUMENT_BYTES
 from bllossom.tokenizer.encode import Encoder, Encoders
 from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
-from bllossom.tokenizer.ids import count_ids, token_dtype, tokenizer_fingerprint
+from bllossom.tokenizer.ids import count_ids, token_dtype
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.shards import INDEX
 
@@ -248,7 +248,7 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
         return encoder
 
     save_tokenizer(config.tokenizer, tokenizer, folder / "tokenizer")
-    adopt(readings, settings, _decides(config, tokenizer), choose, folder, work)
+    adopt(readings, settings, _decides(config), choose, folder, work)
     run = run_ray if config.executor == "ray" else run_local
     with progress("bytes of text tokenised", text_bytes) as advance:
         done = run(readings, settings, choose, folder, work, advance)
@@ -257,11 +257,11 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
     finish(readings, done, settings, tokenizer, _licences(config), folder, work)
 
 
-def _decides(config: PrepareConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+def _decides(config: PrepareConfig) -> dict[str, Any]:
     """What of the config decides the bytes of a slice, beside its text and its source's own settings."""
     keys = {"bos", "eos", "deduplicate", "near_duplicates", "shard_bytes"}
     decides = config.model_dump(mode="json", include=keys)
-    decides["tokenizer"] = tokenizer_fingerprint(tokenizer)
+    decides["tokenizer"] = [fingerprint(path) for path in _tokenizer_inputs(config.tokenizer).values()]
     if config.decontaminate:
         tests = [fingerprint(path) for path in test_files(config.decontaminate)]
         decides["decontaminate"] = [config.decontaminate.model_dump(mode="json", exclude={"paths"}), tests]
