@@ -49,13 +49,13 @@ STAGES: Mapping[str, Stage] = {
     "pretrain": Stage("bllossom.training.pretrain", "PretrainConfig", "pretrain", "Pretrain on a mixture of tokens."),
     "sft": Stage("bllossom.training.sft", "SftConfig", "sft", "Tune on instructions, with loss on the outputs only."),
     "merge-adapter": Stage(
-        "bllossom.training.merge_adapter", "MergeAdapterConfig", "merge_adapter", "Merge a LoRA adapter into its base."
+        "bllossom.model.merge_adapter", "MergeAdapterConfig", "merge_adapter", "Merge a LoRA adapter into its base."
     ),
     "eval": Stage("bllossom.evaluation.harness", "EvalConfig", "evaluate", "Score a model: tasks and bits per byte."),
 }
 
 
-class Step(Model):
+class RecipeStep(Model):
     """One named step of a recipe."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="also the name of its output folder")]
@@ -76,11 +76,11 @@ class Recipe(Model):
 
     output: Annotated[Path, Field(description="the folder that holds every step's output")]
     seed: Annotated[int, Field(description="given to every step whose stage takes a seed")] = 0
-    steps: Annotated[list[Step], Field(min_length=1)]
+    steps: Annotated[list[RecipeStep], Field(min_length=1)]
 
     @field_validator("steps")
     @classmethod
-    def _named_once(cls, steps: list[Step]) -> list[Step]:
+    def _named_once(cls, steps: list[RecipeStep]) -> list[RecipeStep]:
         names = [step.name for step in steps]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -98,7 +98,7 @@ class PlannedStep:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedRecipe:
     """A recipe with every step's config read and checked."""
 
     recipe: Recipe
@@ -117,7 +117,7 @@ class Plan:
         return self.steps[start:stop]
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: bool = False) -> Plan:
+def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: bool = False) -> PlannedRecipe:
     """Read a recipe and the config of each of its steps.
 
     Raises:
@@ -142,7 +142,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
         outputs[step.name] = recipe.output / step.name
     if problems:
         raise ConfigError(problems)
-    return Plan(recipe, steps)
+    return PlannedRecipe(recipe, steps)
 
 
 def run_steps(steps: Sequence[PlannedStep], *, force: bool = False) -> dict[str, Manifest]:

@@ -27,8 +27,8 @@ from transformers import AutoModelForCausalLM
 from bllossom.config import load_config
 from bllossom.evaluation.heldout import bits_per_byte, read_documents
 from bllossom.model.expand import ExpandConfig, expand
+from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.pretrain import PretrainConfig, pretrain
-from bllossom.vocab.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parent.parent
 KEPT_IN_A_TIE = "subword-mean / subword-mean"

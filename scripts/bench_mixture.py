@@ -28,9 +28,9 @@ import numpy as np
 from datasets import Dataset, Features, Sequence, Value, interleave_datasets
 from machine import commit, machine
 
-from bllossom.corpus.mixture import Mixture, MixtureConfig
 from bllossom.corpus.prepare import PrepareConfig, prepare
-from bllossom.vocab.tokenizer import load_tokenizer
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokens.mixture import Mixture, MixtureConfig
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("BLLOSSOM_SHARED", ROOT.parent / "shared"))

@@ -155,7 +155,7 @@ def make_text(folder: Path, megabytes: int) -> list[Path]:
 
 def copies(language: str) -> Iterator[str]:
     """The corpus of a language over and over; from the second time on, a tenth of its letters stand for one another."""
-    from bllossom.corpus.sources import read_documents
+    from bllossom.text.sources import read_documents
 
     rng = random.Random(language)
     texts = list(read_documents(str(SHARED / "corpus" / language)))
@@ -168,7 +168,7 @@ def copies(language: str) -> Iterator[str]:
 
 
 def text_bytes(files: list[Path]) -> int:
-    from bllossom.corpus.sources import read_documents
+    from bllossom.text.sources import read_documents
 
     return sum(len(text.encode()) for file in files for text in read_documents(str(file)))
 

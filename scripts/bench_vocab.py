@@ -22,9 +22,9 @@ from typing import Any
 import sentencepiece
 from machine import commit, machine
 
-from bllossom.vocab.fast import encode_alone, normal_scores
+from bllossom.tokenizer.convert import encode_alone, normal_scores
+from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
 from bllossom.vocab.merge import MergeVocabConfig, append, merge_vocab
-from bllossom.vocab.model_file import NORMAL, read_model
 from bllossom.vocab.proof import prove
 from bllossom.vocab.report import find_unmade
 from bllossom.vocab.samples import count_tokens, count_words, processor, read_samples, shortest_model

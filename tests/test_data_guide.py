@@ -11,8 +11,8 @@ from bllossom.config import load_config
 from bllossom.corpus import finish
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.decontaminate import DecontaminationConfig
-from bllossom.corpus.mixture import MixtureConfig
 from bllossom.corpus.prepare import PrepareConfig, SourceConfig
+from bllossom.tokens.mixture import MixtureConfig
 from bllossom.training.pretrain import PretrainConfig
 
 ROOT = Path(__file__).parent.parent

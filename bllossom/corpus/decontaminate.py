@@ -12,8 +12,8 @@ from pydantic import Field
 from bllossom.config import Model
 from bllossom.console import say
 from bllossom.corpus.ngrams import normalised, window_hashes
-from bllossom.corpus.sources import locate, read_rows
 from bllossom.errors import BllossomError
+from bllossom.text.sources import locate, read_rows
 
 FILTER_BITS = 27  # a 16 MiB bitmap lets through one window in 220 by chance, with the eight tasks' test rows
 

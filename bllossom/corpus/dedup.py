@@ -38,10 +38,10 @@ class SeenHashes:
         found = np.zeros(len(hashes), bool)
         open_, slots = np.arange(len(hashes)), hashes & mask
         while len(open_):
-            there = self._table[slots]
-            hit = there == hashes[open_]
+            stored = self._table[slots]
+            hit = stored == hashes[open_]
             found[open_[hit]] = True
-            further = ~hit & (there != 0)
+            further = ~hit & (stored != 0)
             open_, slots = open_[further], (slots[further] + np.uint64(1)) & mask
         return found
 

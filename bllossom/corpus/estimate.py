@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from bllossom.corpus.clean import make_cleaner
-from bllossom.corpus.encode import Encoder
 from bllossom.corpus.slices import Reading
-from bllossom.corpus.sources import file_format, read_records
+from bllossom.text.sources import file_format, read_records
+from bllossom.tokenizer.encode import Encoder
 
 SAMPLE_FILES = 8
 SAMPLE_BYTES = 16_000_000  # of text, from all sampled files together

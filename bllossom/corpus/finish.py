@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.console import say
-from bllossom.corpus.encode import tokenizer_fingerprint
 from bllossom.corpus.marks import SAMPLES, Mark, Progress
-from bllossom.corpus.shards import (
+from bllossom.corpus.slices import Reading, Settings
+from bllossom.errors import BllossomError
+from bllossom.tokenizer.ids import tokenizer_fingerprint
+from bllossom.tokens.shards import (
     HELDOUT,
     ShardRecord,
     ShardWriter,
@@ -22,8 +24,6 @@ from bllossom.corpus.shards import (
     write_index,
     write_whole,
 )
-from bllossom.corpus.slices import Reading, Settings
-from bllossom.errors import BllossomError
 
 DROPPED = "dropped.jsonl"
 REPORT = "report.json"

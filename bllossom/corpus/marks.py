@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import Field
 
 from bllossom.config import Model
-from bllossom.corpus.shards import ShardRecord
+from bllossom.tokens.shards import ShardRecord
 
 SAMPLES = 20  # dropped documents kept to be read, for each source and reason
 
@@ -53,7 +53,7 @@ class Mark(Model):
 
 
 @dataclass
-class Counts:
+class SliceCounts:
     """The tally while it grows."""
 
     read: list[int] = field(default_factory=lambda: [0, 0])

@@ -18,7 +18,7 @@ from bllossom.corpus.clean import make_cleaner
 from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT, SeenHashes
 from bllossom.corpus.ngrams import normalised, window_hashes
 from bllossom.corpus.slices import Reading
-from bllossom.corpus.sources import read_records
+from bllossom.text.sources import read_records
 
 SEED = 1
 WINDOW_BYTES = 24  # 8 Hangul syllables or 24 Latin letters: about five words

@@ -24,8 +24,9 @@ from bllossom.console import progress, say
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.decontaminate import DecontaminationConfig, Decontaminator, test_files
 from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
-from bllossom.corpus.encode import Encoder, Encoders, count_ids
 from bllossom.corpus.estimate import INDEX_BYTES, Estimate, estimate_reading, table
+from bllossom.corpus.executors.run_local import run_local
+from bllossom.corpus.executors.run_ray import run_ray
 from bllossom.corpus.finish import finish
 from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, find_near_duplicates
 from bllossom.corpus.readings import (
@@ -37,12 +38,13 @@ from bllossom.corpus.readings import (
     named_sources,
     readings_of,
 )
-from bllossom.corpus.run_local import run_local
-from bllossom.corpus.run_ray import run_ray
-from bllossom.corpus.shards import INDEX, save_array, token_dtype
 from bllossom.corpus.slices import Reading, Settings
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.vocab.tokenizer import load_tokenizer
+from bllossom.tokenizer.encode import Encoder, Encoders
+from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
+from bllossom.tokenizer.ids import count_ids, token_dtype
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokens.shards import INDEX, save_array
 
 __all__ = ["PrepareConfig", "SourceConfig", "dry_run", "prepare"]
 
@@ -50,7 +52,6 @@ WORK = "work"
 REPORT = "report.json"
 QUICK_SAMPLE_BYTES = 2_000_000  # of each source, for the progress bar and the room on the disk
 ENCODED_BYTES = 64_000  # of each source, for the room on the disk: 10 to 30 ms
-TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 
 
 class PrepareConfig(StageConfig):
@@ -168,12 +169,8 @@ def _memory_lines(config: PrepareConfig, documents: int) -> list[str]:
 def _tokenizer_inputs(source: str) -> dict[str, Path]:
     """The tokenizer's own files: the folder may hold a model's weights, which do not matter here."""
     path = Path(source)
-    files = [path] if path.is_file() else _tokenizer_files(path) if path.is_dir() else []
+    files = [path] if path.is_file() else tokenizer_files(path)
     return {f"tokenizer/{file.name}": file for file in files}
-
-
-def _tokenizer_files(folder: Path) -> list[Path]:
-    return sorted(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern) if file.is_file())
 
 
 def _build(config: PrepareConfig, readings: list[Reading], folder: Path) -> dict[str, Any]:
@@ -330,7 +327,6 @@ def save_tokenizer(source: str, tokenizer: PreTrainedTokenizerFast, folder: Path
     path = Path(source)
     if not (path / "tokenizer.json").is_file():
         tokenizer.save_pretrained(folder)
-    for file in _tokenizer_files(path) if path.is_dir() else []:
-        shutil.copyfile(file, folder / file.name)
+    copy_tokenizer(path, folder)
     if path.is_file():
         shutil.copyfile(path, folder / "tokenizer.model")

@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 
 from bllossom.config import InputGlob, Model, TextSource
 from bllossom.corpus.clean import CleaningConfig, make_cleaner
-from bllossom.corpus.fields import parse_field
 from bllossom.corpus.slices import Reading
-from bllossom.corpus.sources import Split, locate, read_records
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.text.fields import parse_field
+from bllossom.text.sources import Split, locate, read_records
 
 NAME = r"[\w-][\w.-]*"  # of a source or language: it names a folder, which .. would leave
 SAMPLE_DOCUMENTS, SAMPLE_BYTES = 200, 256_000  # of each source, on which the encoders are compared: what is less

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from bllossom.artifacts import locked
 from bllossom.corpus.clean import CleaningConfig, make_cleaner
 from bllossom.corpus.dedup import Hashes
-from bllossom.corpus.encode import Encoded, Encoder, add_edges
-from bllossom.corpus.marks import SAMPLES, Counts, Drop, Mark, Position, mark_path
-from bllossom.corpus.shards import SHARDS, ShardRecord, ShardWriter, save_array, write_whole
-from bllossom.corpus.sources import Split, read_records
+from bllossom.corpus.marks import SAMPLES, Drop, Mark, Position, SliceCounts, mark_path
 from bllossom.errors import BllossomError
+from bllossom.text.sources import Split, read_records
+from bllossom.tokenizer.encode import Encoded, Encoder, add_edges
+from bllossom.tokens.shards import SHARDS, ShardRecord, ShardWriter, save_array, write_whole
 
 BATCH_BYTES = 4_000_000  # text encoded at a time: enough to keep the cores busy, little enough to hold three of
 SAMPLE_CHARACTERS = 300
@@ -98,7 +98,7 @@ class SliceMaker:
         self._reading, self._settings, self._encoder = reading, settings, encoder
         self._is_new, self._advance = is_new, advance
         self._clean = make_cleaner(reading.clean)
-        self._counts = Counts()
+        self._counts = SliceCounts()
         self._hashes: list[np.ndarray] = []
         self._heldout: list[bytes] = []
         self._pieces = np.zeros(settings.pieces, np.int64)
@@ -152,7 +152,7 @@ class SliceMaker:
         """Cleaned documents from `start` on, up to the end of the slice or of the reading."""
         counts, document = self._counts, start.document
         batch: list[Candidate] = []
-        batch_bytes = told = 0
+        batch_bytes = advanced_bytes = 0
         for file in range(start.file, len(self._reading.files)):
             skip = start.record if file == start.file else 0
             path = self._reading.files[file]
@@ -167,14 +167,14 @@ class SliceMaker:
                         batch_bytes += len(candidate.data)
                 full = counts.read[1] >= self._settings.shard_bytes
                 if batch_bytes >= BATCH_BYTES or full:
-                    self._advance(counts.read[1] - told)
-                    told = counts.read[1]
+                    self._advance(counts.read[1] - advanced_bytes)
+                    advanced_bytes = counts.read[1]
                     yield batch
                     batch, batch_bytes = [], 0
                 if full:
                     self._end = Position(file=file, record=record.number, document=document)
                     return
-        self._advance(counts.read[1] - told)
+        self._advance(counts.read[1] - advanced_bytes)
         yield batch
         self._end, self._last = Position(file=len(self._reading.files), document=document), True
 

@@ -23,7 +23,7 @@ from bllossom.evaluation.data import evaluated_file, evaluated_rows, find_file, 
 from bllossom.evaluation.heldout import bits_per_byte, read_documents
 from bllossom.evaluation.results import PREFIX, results_json, table, task_figures
 from bllossom.evaluation.scoring import check_head
-from bllossom.vocab.tokenizer import load_tokenizer
+from bllossom.tokenizer.load import load_tokenizer
 
 TaskName = Literal[
     "klue_nli",

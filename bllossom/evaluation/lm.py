@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
 from bllossom.evaluation.scoring import score, window
-from bllossom.vocab.tokenizer import encode_text
+from bllossom.tokenizer.encode import encode_text
 
 Encoding = Literal["paper", "lm-eval"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
-from bllossom.vocab.tokenizer import encode_text
+from bllossom.tokenizer.encode import encode_text
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}"

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError
-from bllossom.model.shards import FLOAT_DTYPES, Shard, StoredTensor, read_shard
+from bllossom.model.safetensors import FLOAT_DTYPES, StoredTensor, WeightShard, read_shard
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -27,7 +27,7 @@ class Checkpoint:
     folder: Path
     config: Mapping[str, Any]
     index: Mapping[str, Any] | None
-    shards: tuple[Shard, ...]
+    shards: tuple[WeightShard, ...]
 
     @cached_property
     def input_name(self) -> str:
@@ -48,7 +48,7 @@ class Checkpoint:
         stated = self.config.get("tie_word_embeddings")
         return AutoConfig.from_pretrained(self.folder).tie_word_embeddings if stated is None else stated
 
-    def find(self, name: str) -> tuple[Shard, StoredTensor]:
+    def find(self, name: str) -> tuple[WeightShard, StoredTensor]:
         """The shard that holds the tensor `name`, and the tensor."""
         return next((shard, tensor) for shard in self.shards for tensor in shard.tensors if tensor.name == name)
 
@@ -60,14 +60,14 @@ class Checkpoint:
         names = self._names(ending)
         if len(names) != 1 or self._names("lm_head.bias"):
             kind = ", ".join(self.config.get("architectures") or ["an unnamed architecture"])
-            told = (
+            message = (
                 f"{self.folder} is {kind}: it must hold one embed_tokens.weight, and an lm_head.weight without a bias"
             )
-            raise BllossomError(f"{told} (found {len(names)} × {ending}); choose a Llama-like causal language model")
+            raise BllossomError(f"{message} (found {len(names)} × {ending}); choose a Llama-like causal language model")
         _, tensor = self.find(names[0])
         if tensor.dtype not in FLOAT_DTYPES or len(tensor.shape) != 2:
-            told = f"{self.folder}: {names[0]} is {tensor.dtype} {tensor.shape}, not an fp32, fp16 or bf16 matrix"
-            raise BllossomError(f"{told}; expand the model before it is quantised")
+            message = f"{self.folder}: {names[0]} is {tensor.dtype} {tensor.shape}, not an fp32, fp16 or bf16 matrix"
+            raise BllossomError(f"{message}; expand the model before it is quantised")
         return names[0]
 
 
@@ -81,18 +81,18 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     if (folder / SINGLE).is_file():
         return Checkpoint(folder, config, None, (read_shard(folder / SINGLE),))
     if not (folder / INDEX).is_file():
-        told = f"{folder} holds neither {SINGLE} nor {INDEX}"
+        message = f"{folder} holds neither {SINGLE} nor {INDEX}"
         if list(folder.glob("pytorch_model*.bin")):
-            told += ", only pytorch_model*.bin: load it with transformers, and save it again with save_pretrained"
+            message += ", only pytorch_model*.bin: load it with transformers, and save it again with save_pretrained"
         else:
-            told += ": name a folder with the weights in safetensors"
-        raise BllossomError(told)
+            message += ": name a folder with the weights in safetensors"
+        raise BllossomError(message)
     index = _read_json(folder / INDEX, "download it again")
     names: Mapping[str, str] = index.get("weight_map", {})
     shards = tuple(read_shard(folder / name) for name in sorted(set(names.values())))
-    there = {tensor.name: shard.path.name for shard in shards for tensor in shard.tensors}
+    shard_of = {tensor.name: shard.path.name for shard in shards for tensor in shard.tensors}
     for tensor, name in names.items():
-        if there.get(tensor) != name:
+        if shard_of.get(tensor) != name:
             raise BllossomError(f"{folder / name} lacks {tensor}, which {INDEX} says it holds; download both again")
     return Checkpoint(folder, config, index, shards)
 
@@ -110,14 +110,16 @@ def fetch(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=FETCHED))
     except GatedRepoError as error:
-        told = f"model: {model} is gated: accept its licence at https://huggingface.co/{model}, then run hf auth login"
-        raise BllossomError(told) from error
+        message = (
+            f"model: {model} is gated: accept its licence at https://huggingface.co/{model}, then run hf auth login"
+        )
+        raise BllossomError(message) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
-        told = f"model: the hub has no {model}, or your account may not see it; check the name, or run hf auth login"
-        raise BllossomError(told) from error
+        message = f"model: the hub has no {model}, or your account may not see it; check the name, or run hf auth login"
+        raise BllossomError(message) from error
     except (OSError, HTTPError) as error:
-        told = f"model: {model} cannot be fetched ({type(error).__name__}); check the network and HF_HUB_OFFLINE"
-        raise BllossomError(f"{told}, or download it elsewhere and name its folder") from error
+        message = f"model: {model} cannot be fetched ({type(error).__name__}); check the network and HF_HUB_OFFLINE"
+        raise BllossomError(f"{message}, or download it elsewhere and name its folder") from error
 
 
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:

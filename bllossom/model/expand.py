@@ -23,7 +23,7 @@ from bllossom.config import InputPath, Source, StageConfig, is_hub_id
 from bllossom.model.checkpoint import fetch, open_checkpoint
 from bllossom.model.initializers import Method
 from bllossom.model.pieces import compare_tokenizers
-from bllossom.model.surgery import Plan, write_model
+from bllossom.model.surgery import SurgeryPlan, write_model
 
 STORED_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
@@ -65,9 +65,9 @@ def expand(config: ExpandConfig, *, force: bool = False) -> Manifest:
     )
 
 
-def make_plan(config: ExpandConfig, folder: Path) -> Plan:
+def make_plan(config: ExpandConfig, folder: Path) -> SurgeryPlan:
     """Read the headers in the model's `folder` and both tokenizers, and check that they fit each other."""
-    return Plan(
+    return SurgeryPlan(
         checkpoint=open_checkpoint(folder),
         tokenizer=config.tokenizer,
         pieces=compare_tokenizers(folder, config.tokenizer),

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from bllossom.model.shards import Rows
+from bllossom.model.safetensors import Rows
 
 Method = Literal["random", "mean", "normal", "subword-mean", "subword-first"]
 Spellings = Sequence[Sequence[int]]

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import read_manifest
 from bllossom.errors import BllossomError
-from bllossom.vocab.tokenizer import load_tokenizer
+from bllossom.tokenizer.load import load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def _rows(tokenizer: Path, pieces: int) -> int:
     if manifest is None or "rows" not in manifest.figures:
         return pieces
     # A model's manifest, as expand, pretrain, sft and merge-adapter write it, counts its rows and no pieces.
-    told, rows = manifest.figures.get("pieces", pieces), manifest.figures["rows"]
-    if told != pieces or rows < pieces:
-        told = f"{tokenizer} holds {pieces:,} pieces, its manifest says {told:,} pieces, {rows:,} rows"
-        raise BllossomError(f"{told}; make it again with {manifest.stage} --force")
+    message, rows = manifest.figures.get("pieces", pieces), manifest.figures["rows"]
+    if message != pieces or rows < pieces:
+        message = f"{tokenizer} holds {pieces:,} pieces, its manifest says {message:,} pieces, {rows:,} rows"
+        raise BllossomError(f"{message}; make it again with {manifest.stage} --force")
     return rows

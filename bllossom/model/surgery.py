@@ -16,24 +16,17 @@ from torch import Tensor
 from bllossom.console import progress, say
 from bllossom.errors import BllossomError
 from bllossom.model.checkpoint import INDEX, Checkpoint
+from bllossom.model.folder import CARRIED_FILES
 from bllossom.model.initializers import Method, OldMatrix, commonest_first, initialize
 from bllossom.model.pieces import Pieces
-from bllossom.model.shards import FLOAT_DTYPES, Growth, Rows, Shard, StoredTensor, output_bytes, rewrite
+from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, StoredTensor, WeightShard, output_bytes, rewrite
+from bllossom.tokenizer.files import tokenizer_files
 
-TOKENIZER_FILES = (
-    "tokenizer.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
-CARRIED_FILES = ("generation_config.json", "LICENSE*", "NOTICE*", "USE_POLICY*")
 HEADER_BYTES = 1 << 20  # more than a shard's header or an index takes
 
 
 @dataclass(frozen=True)
-class Plan:
+class SurgeryPlan:
     """What will be written: known, and checked, before a byte is.
 
     `dtype` is as safetensors names it (F32, F16, BF16), None to keep what is stored.
@@ -56,14 +49,14 @@ class Plan:
         for name in self.matrices:
             rows = self.checkpoint.find(name)[1].shape[0]
             if rows != stated:
-                told = f"{folder}: {name} has {rows:,} rows, config.json's vocab_size is {stated}"
-                raise BllossomError(f"{told}; correct the one that is wrong")
+                message = f"{folder}: {name} has {rows:,} rows, config.json's vocab_size is {stated}"
+                raise BllossomError(f"{message}; correct the one that is wrong")
             if pieces.base > rows:
-                told = f"{folder}: its tokenizer has {pieces.base:,} pieces, {name} only {rows:,} rows"
-                raise BllossomError(f"{told}; put the tokenizer the model was trained with into its folder")
+                message = f"{folder}: its tokenizer has {pieces.base:,} pieces, {name} only {rows:,} rows"
+                raise BllossomError(f"{message}; put the tokenizer the model was trained with into its folder")
             if pieces.rows < rows:
-                told = f"{self.tokenizer} has {pieces.rows:,} rows, the model {rows:,}: none may be lost"
-                raise BllossomError(f"{told}; set merge-vocab's pad_to_multiple_of so that there are as many")
+                message = f"{self.tokenizer} has {pieces.rows:,} rows, the model {rows:,}: none may be lost"
+                raise BllossomError(f"{message}; set merge-vocab's pad_to_multiple_of so that there are as many")
 
     @property
     def matrices(self) -> dict[str, Method]:
@@ -74,7 +67,7 @@ class Plan:
             methods[output] = self.input_init if self.checkpoint.tied else self.output_init
         return methods
 
-    def changes(self, shard: Shard) -> bool:
+    def changes(self, shard: WeightShard) -> bool:
         """Whether any byte of the shard will be another."""
         return self.dtype is not None or any(tensor.name in self.matrices for tensor in shard.tensors)
 
@@ -82,7 +75,7 @@ class Plan:
         """The size of the tensor in the output."""
         return output_bytes(tensor, self.pieces.rows if tensor.name in self.matrices else None, self.dtype)
 
-    def shard_bytes(self, shard: Shard) -> int:
+    def shard_bytes(self, shard: WeightShard) -> int:
         """The size of the shard's data in the output."""
         return sum(self.tensor_bytes(tensor) for tensor in shard.tensors)
 
@@ -95,11 +88,10 @@ class Plan:
     def small_files(self) -> list[Path]:
         """What is copied as it is. The base's own tokenizer files stay behind: they would contradict the new ones."""
         carried = [path for pattern in CARRIED_FILES for path in sorted(self.checkpoint.folder.glob(pattern))]
-        mine = [self.tokenizer / name for name in TOKENIZER_FILES]
-        return [path for path in carried + mine if path.is_file()]
+        return [*carried, *tokenizer_files(self.tokenizer)]
 
 
-def write_model(plan: Plan, folder: Path) -> dict[str, Any]:
+def write_model(plan: SurgeryPlan, folder: Path) -> dict[str, Any]:
     """Write the expanded model into `folder`, and give the stage's figures.
 
     Raises:
@@ -113,7 +105,7 @@ def write_model(plan: Plan, folder: Path) -> dict[str, Any]:
     growths = {name: _growth(plan, name, method) for name, method in plan.matrices.items()}
     shards = [shard for shard in plan.checkpoint.shards if shard.path not in linked]
 
-    def write(shard: Shard) -> None:
+    def write(shard: WeightShard) -> None:
         if plan.changes(shard):
             rewrite(shard, folder / shard.path.name, growths, plan.dtype)
         else:
@@ -134,7 +126,7 @@ def write_model(plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _workers(plan: Plan) -> Iterator[ThreadPoolExecutor]:
+def _workers(plan: SurgeryPlan) -> Iterator[ThreadPoolExecutor]:
     """Two shards at a time, one thread each, because the matrices mostly lie in two shards: one is computed while the
     other is copied. `normal`, a large matrix product, has all threads and the memory to itself.
 
@@ -151,7 +143,7 @@ def _workers(plan: Plan) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
-def _growth(plan: Plan, name: str, method: Method) -> Growth:
+def _growth(plan: SurgeryPlan, name: str, method: Method) -> Growth:
     shard, tensor = plan.checkpoint.find(name)
     pieces = plan.pieces
     side = "input" if name == plan.checkpoint.input_name or plan.checkpoint.tied else "output"
@@ -168,8 +160,8 @@ def _growth(plan: Plan, name: str, method: Method) -> Growth:
     if method == "subword-first" and pieces.new:
         first, share = commonest_first(pieces.spellings)
         if share > 0.5:
-            told = f"{side}: the base's id {first} begins {share:.0%} of the new pieces, and subword-first gives all"
-            say(f"{told} of them its row: the model starts without telling them apart; subword-mean does not")
+            message = f"{side}: the base's id {first} begins {share:.0%} of the new pieces, and subword-first gives all"
+            say(f"{message} of them its row: the model starts without telling them apart; subword-mean does not")
     return Growth(pieces.base, pieces.rows, new)
 
 
@@ -184,11 +176,11 @@ def _link(source: Path, target: Path) -> bool:
 def _check_room(needed: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
-        told = f"{folder.parent} has {free / 1e9:.2f} GB free, the expanded model needs {needed / 1e9:.2f} GB"
-        raise BllossomError(f"{told}; free some room, or choose an output on the base model's own file system")
+        message = f"{folder.parent} has {free / 1e9:.2f} GB free, the expanded model needs {needed / 1e9:.2f} GB"
+        raise BllossomError(f"{message}; free some room, or choose an output on the base model's own file system")
 
 
-def _new_config(plan: Plan) -> dict[str, Any]:
+def _new_config(plan: SurgeryPlan) -> dict[str, Any]:
     config = dict(plan.checkpoint.config) | {"vocab_size": plan.pieces.rows}
     if plan.dtype is not None:
         # transformers before 5 knows only torch_dtype; later ones read both.
@@ -197,7 +189,7 @@ def _new_config(plan: Plan) -> dict[str, Any]:
     return config
 
 
-def _new_index(plan: Plan) -> dict[str, Any]:
+def _new_index(plan: SurgeryPlan) -> dict[str, Any]:
     index = dict(plan.checkpoint.index or {})
     metadata = dict(index.get("metadata") or {})
     metadata["total_size"] = sum(map(plan.shard_bytes, plan.checkpoint.shards))
@@ -208,7 +200,7 @@ def _new_index(plan: Plan) -> dict[str, Any]:
     return index | {"metadata": metadata}
 
 
-def _figures(plan: Plan, *, linked: int, copied: int) -> dict[str, Any]:
+def _figures(plan: SurgeryPlan, *, linked: int, copied: int) -> dict[str, Any]:
     pieces, shards = plan.pieces, plan.checkpoint.shards
     return {
         "rows": pieces.rows,

@@ -9,43 +9,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
 from bllossom.artifacts import Manifest, fingerprint
 from bllossom.config import InputPath, Model, is_hub_id
 from bllossom.console import say
-from bllossom.corpus.encode import tokenizer_fingerprint
-from bllossom.corpus.mixture import Block, Mixture, MixtureConfig, Plan, heldout_blocks
-from bllossom.corpus.shards import INDEX, read_index
 from bllossom.errors import BllossomError
-from bllossom.training import checkpoints
-from bllossom.training.checkpoints import CHECKPOINTS, Reads, State
-from bllossom.training.device import device_here
-from bllossom.training.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
-from bllossom.training.heldout import HeldOutRows
-from bllossom.training.launch import publish_trained, rank_count
-from bllossom.training.lora import adapter_parameters, add_adapters, check_base, load_adapter
-from bllossom.training.models import (
-    TOKENIZER_FILES,
-    InitModel,
-    ModelSource,
-    check_kernels,
-    check_rows,
-    copy_tokenizer,
-    init_model,
-    load_model,
-    resolve_here,
-    told_rows,
-)
-from bllossom.training.optimization import Trainable, select_trainable, trained_weights
-from bllossom.training.ranks import Ranks
-from bllossom.training.rows import IGNORED, Row
-from bllossom.training.run import accumulation_of, figures_of, parameter_count, train_and_save
+from bllossom.model.folder import check_rows, recorded_rows
+from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
+from bllossom.tokenizer.ids import tokenizer_fingerprint
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokens.mixture import Mixture, MixtureConfig, MixturePlan, heldout_blocks
+from bllossom.tokens.shards import INDEX, read_index
+from bllossom.training.block_rows import BlockRows, as_row, block_number
+from bllossom.training.engines.lora import adapter_parameters, add_adapters, check_base, load_adapter
+from bllossom.training.engines.optimization import Trainable, select_trainable, trained_weights
+from bllossom.training.models import InitModel, ModelSource, check_kernels, init_model, load_model, resolve_here
+from bllossom.training.ranks.device import device_here
+from bllossom.training.ranks.ranks import Ranks
+from bllossom.training.runs import checkpoints
+from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs, State
+from bllossom.training.runs.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
+from bllossom.training.runs.launch import publish_trained, rank_count
+from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
+from bllossom.training.runs.train_segment import parameter_count, train_segment
+from bllossom.training.runs.validation import HeldOutRows
 from bllossom.training.settings import LearningRate, TrainingConfig
-from bllossom.training.trainer import Segment
-from bllossom.vocab.tokenizer import load_tokenizer
 
 
 class Phase(Model):
@@ -116,7 +106,7 @@ class PretrainConfig(TrainingConfig):
         """Rows of one optimizer step."""
         return self.global_batch // self.block_size
 
-    def segments(self, mixture: Mixture | None = None) -> list[tuple[Segment, Trainable]]:
+    def segments(self, mixture: Mixture | None = None) -> list[Segment]:
         """The run's phases, or the run as one; how far `epochs` go is known with the mixture only."""
         if self.phases:
             counts = [-(-phase.tokens // self.global_batch) for phase in self.phases]
@@ -130,14 +120,14 @@ class PretrainConfig(TrainingConfig):
         segments, first = [], 0
         for phase, (steps, trainable, rate) in enumerate(parts):
             rate = rate or self.learning_rate
-            segments.append((Segment(steps, self.blocks_per_step(), rate, first, phase, total), trainable))
+            segments.append(Segment(steps, self.blocks_per_step(), rate, first, phase, total, trainable))
             first += steps
         return segments
 
     def total_steps(self) -> int:
         """Optimizer steps of the whole run; 0 where `epochs` asks for tokens that are not here yet."""
         mixture = _open_mixture(self) if self.epochs and self.tokens.is_dir() else None
-        return self.segments(mixture)[0][0].total
+        return self.segments(mixture)[0].total
 
     def arithmetic(self, world: int, steps: int) -> list[str]:
         """The batch arithmetic, said before the first step.
@@ -152,49 +142,6 @@ class PretrainConfig(TrainingConfig):
             f"accumulation = {blocks} blocks × {self.block_size:,} tokens = {self.global_batch:,} tokens a step",
             f"{steps:,} steps = {steps * blocks:,} blocks = {steps * self.global_batch:,} tokens",
         ]
-
-
-class BlockRows:
-    """The mixture's blocks as rows. With document masks positions restart at each document, and its first token has
-    no label: what stands before it belongs to another document."""
-
-    def __init__(self, mixture: Mixture, document_mask: bool, skip_blocks: Sequence[int] = ()) -> None:
-        self.mixture = mixture
-        self.document_mask = document_mask
-        self.skip_blocks = sorted(set(skip_blocks))
-        self.groups = tuple(sorted(mixture.config.weights))
-
-    def row(self, index: int) -> Row:
-        """Row `index` of the run."""
-        return as_row(self.mixture.block(block_number(index, self.skip_blocks)), self.document_mask)
-
-    def describe(self, index: int) -> str:
-        """The block behind row `index`, and where it comes from."""
-        number = block_number(index, self.skip_blocks)
-        block = self.mixture.block(number)
-        return f"block {number} ({block.language}/{block.source}, documents {', '.join(map(str, block.documents))})"
-
-    def leave_out(self, indices: Sequence[int]) -> str:
-        """The override that leaves out these rows' blocks, beside those that are left out already."""
-        blocks = sorted({*self.skip_blocks, *(block_number(index, self.skip_blocks) for index in indices)})
-        return f"run the same command with the bad ones left out (all: 'skip_blocks=[{','.join(map(str, blocks))}]')"
-
-
-def as_row(block: Block, document_mask: bool) -> Row:
-    """A block with its labels."""
-    if not document_mask:
-        return Row(block.ids, block.ids, np.arange(len(block.ids)), block.language)
-    labels = np.where(block.positions == 0, IGNORED, block.ids)
-    return Row(block.ids, labels, block.positions, block.language)
-
-
-def block_number(index: int, skipped: Sequence[int]) -> int:
-    """The block that row `index` is, where the blocks `skipped` (ascending) are left out."""
-    for skip in skipped:
-        if skip > index:
-            break
-        index += 1
-    return index
 
 
 def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
@@ -213,12 +160,14 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
     _check_tokenizer(config)
     if isinstance(config.model, str):
         check_base(config.model, config.lora)
-    return publish_trained(config, stage="pretrain", inputs=inputs, reads=_reads(config), work=_train, force=force)
+    return publish_trained(
+        config, stage="pretrain", inputs=inputs, run_inputs=_run_inputs(config), work=_train, force=force
+    )
 
 
 def _check_tokenizer(config: PretrainConfig) -> None:
     """Refuse a model whose own tokenizer gives other ids than the tokens were made with."""
-    if isinstance(config.model, str) and any((Path(config.model) / name).is_file() for name in TOKENIZER_FILES):
+    if isinstance(config.model, str) and tokenizer_files(Path(config.model)):
         read_index(config.tokens, tokenizer_fingerprint(load_tokenizer(config.model)))
 
 
@@ -238,12 +187,12 @@ def _open_mixture(config: PretrainConfig) -> Mixture:
     return Mixture.open(config.tokens, settings, config.block_size, config.seed)
 
 
-def _plan(config: PretrainConfig, mixture: Mixture, steps: int) -> Plan:
+def _plan(config: PretrainConfig, mixture: Mixture, steps: int) -> MixturePlan:
     return mixture.plan(steps * config.blocks_per_step() + len(set(config.skip_blocks)))
 
 
-def _reads(config: PretrainConfig) -> Reads:
-    """What a checkpoint must have been made from (see checkpoints.Reads)."""
+def _run_inputs(config: PretrainConfig) -> RunInputs:
+    """What a checkpoint must have been made from (see checkpoints.RunInputs)."""
     index = read_index(config.tokens)
     fixed = {
         "tokens": fingerprint(config.tokens / INDEX)[:16],
@@ -266,7 +215,7 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
     """Train phase after phase on this rank; rank 0 leaves the published files in `folder`."""
     mixture = _open_mixture(config)
     segments = config.segments(mixture)
-    steps = segments[0][0].total
+    steps = segments[0].total
     if not steps:
         raise BllossomError("not one whole step of text: lower global_batch, or add text")
     plan = _plan(config, mixture, steps)
@@ -275,35 +224,30 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         for line in [*config.arithmetic(ranks.world, steps), computing, *plan.lines()]:
             say(line)
     rows = BlockRows(mixture, config.document_mask, config.skip_blocks)
-    heldout = _heldout(config)
+    run = Run(config, folder, ranks, _run_inputs(config))
+    watch = Watch(_heldout(config), config.evaluate_every, row_tokens=config.block_size)
     start, source = State(), config.model
     sizes: dict[str, int] = {}
-    for segment, trainable in segments:
-        last = segment is segments[-1][0]
+    for segment in segments:
+        last = segment is segments[-1]
         kept = folder / PHASES / str(segment.phase)
         if kept.is_dir():
             start, source = checkpoints.read_state(kept), str(kept / "model")
             continue
         model = _model(config, source, read_index(config.tokens).pieces)
         sizes = _sizes(model)
-        check_disk(folder, _disk_need(config, model, [trainable for _, trainable in segments]))
-        select_trainable(model, trainable, _old_rows(config) if trainable == "new_rows" else 0)
+        check_disk(folder, _disk_need(config, model, [segment.trainable for segment in segments]))
+        select_trainable(model, segment.trainable, _old_rows(config) if segment.trainable == "new_rows" else 0)
         unfinished = kept.with_name(f"{kept.name}.unfinished")
-        start = train_and_save(
+        start = train_segment(
+            run,
             model,
             rows,
-            config,
-            folder,
-            ranks,
             segment,
-            reads=_reads(config),
+            watch,
             save_to=folder if last else unfinished / "model",
             save_dtype=config.save_dtype if last else "fp32",
             start=start,
-            trainable=trainable,
-            heldout=heldout,
-            evaluate_every=config.evaluate_every,
-            row_tokens=config.block_size,
         )
         if not last and ranks.first:
             (unfinished / checkpoints.STATE).write_text(start.model_dump_json())
@@ -314,8 +258,10 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         copy_tokenizer(config.tokens / "tokenizer", folder)
         for leftover in (CHECKPOINTS, PHASES):
             shutil.rmtree(folder / leftover, ignore_errors=True)
-    told = told_rows(config.model) if isinstance(config.model, str) else {}
-    return sizes | told | {"tokens": steps * config.global_batch} | {"mixture": _shares(plan)} | figures_of(start)
+    rows_before = recorded_rows(config.model) if isinstance(config.model, str) else {}
+    return (
+        sizes | rows_before | {"tokens": steps * config.global_batch} | {"mixture": _shares(plan)} | figures_of(start)
+    )
 
 
 def _model(config: PretrainConfig, source: str | InitModel, pieces: int) -> PreTrainedModel:
@@ -334,8 +280,8 @@ def _model(config: PretrainConfig, source: str | InitModel, pieces: int) -> PreT
 def _disk_need(config: PretrainConfig, model: PreTrainedModel, phases: Sequence[Trainable]) -> DiskNeed:
     """Of all phases: what the first one writes is there until the last one ends."""
     most = max(parameter_count(trained_weights(model, trainable)) for trainable in phases)
-    whole = parameter_count(model.parameters())
-    return disk_need(config, strategy_of(config), trained=most, parameters=whole, phases=len(phases))
+    parameters = parameter_count(model.parameters())
+    return disk_need(config, strategy_of(config), trained=most, parameters=parameters, phases=len(phases))
 
 
 def _sizes(model: PreTrainedModel) -> dict[str, int]:
@@ -355,7 +301,7 @@ def _heldout(config: PretrainConfig) -> dict[str, HeldOutRows]:
     return found
 
 
-def _shares(plan: Plan) -> dict[str, Any]:
+def _shares(plan: MixturePlan) -> dict[str, Any]:
     """Target beside observed, by language and by source, in the mixture's unit."""
     kept = ("target", "observed", "tokens", "bytes", "epochs")
     rows = {f"{row.language}/{row.source}".rstrip("/"): row for row in [*plan.languages, *plan.sources]}
@@ -368,10 +314,10 @@ def _old_rows(config: PretrainConfig) -> int:
     Raises:
         BllossomError: nobody wrote that down.
     """
-    told = told_rows(config.model) if isinstance(config.model, str) else {}
-    if "old_rows" not in told:
+    rows_before = recorded_rows(config.model) if isinstance(config.model, str) else {}
+    if "old_rows" not in rows_before:
         raise BllossomError(
             "trainable: new_rows needs a model that `bllossom expand` made, or one trained from it: the manifest knows "
             "the rows"
         )
-    return told["old_rows"]
+    return rows_before["old_rows"]

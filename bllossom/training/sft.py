@@ -14,19 +14,21 @@ from bllossom.config import InputPath, Source, is_hub_id
 from bllossom.console import say
 from bllossom.instructions.dataset import Examples, epoch_order, load_examples
 from bllossom.instructions.template import CHAT_TEMPLATE
-from bllossom.training.checkpoints import CHECKPOINTS, Reads
-from bllossom.training.device import device_here
-from bllossom.training.disk import check_disk, disk_need, strategy_of
-from bllossom.training.launch import publish_trained, rank_count
-from bllossom.training.lora import add_adapters, check_base
-from bllossom.training.models import check_kernels, copy_tokenizer, load_model, resolve_here, told_rows
-from bllossom.training.optimization import trained_weights
-from bllossom.training.ranks import Ranks
-from bllossom.training.rows import IGNORED, Row
-from bllossom.training.run import accumulation_of, figures_of, parameter_count, train_and_save
+from bllossom.model.folder import recorded_rows
+from bllossom.tokenizer.files import copy_tokenizer
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.training.engines.lora import add_adapters, check_base
+from bllossom.training.engines.optimization import trained_weights
+from bllossom.training.engines.rows import IGNORED, Row
+from bllossom.training.models import check_kernels, load_model, resolve_here
+from bllossom.training.ranks.device import device_here
+from bllossom.training.ranks.ranks import Ranks
+from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
+from bllossom.training.runs.disk import check_disk, disk_need, strategy_of
+from bllossom.training.runs.launch import publish_trained, rank_count
+from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
+from bllossom.training.runs.train_segment import parameter_count, train_segment
 from bllossom.training.settings import TrainingConfig
-from bllossom.training.trainer import Segment
-from bllossom.vocab.tokenizer import load_tokenizer
 
 
 class SftConfig(TrainingConfig):
@@ -91,7 +93,7 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
     accumulation_of(config.examples_per_step, config, rank_count(config), "examples")
     check_kernels(config, device_here(config.gpus))
     check_base(config.model, config.lora)
-    return publish_trained(config, stage="sft", inputs=inputs, reads=_reads(config), work=_train, force=force)
+    return publish_trained(config, stage="sft", inputs=inputs, run_inputs=_run_inputs(config), work=_train, force=force)
 
 
 def dry_run(config: SftConfig) -> list[str]:
@@ -109,8 +111,8 @@ def _arithmetic(config: SftConfig, world: int) -> str:
     )
 
 
-def _reads(config: SftConfig) -> Reads:
-    """What a checkpoint must have been made from (see checkpoints.Reads)."""
+def _run_inputs(config: SftConfig) -> RunInputs:
+    """What a checkpoint must have been made from (see checkpoints.RunInputs)."""
     fixed = {
         "data": ", ".join(fingerprint(path)[:16] for path in config.data if path.is_file()),
         "model": config.model if is_hub_id(config.model) else fingerprint(Path(config.model))[:16],
@@ -134,16 +136,14 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     model = load_model(config.model, config)
     if config.lora is not None:
         add_adapters(model, config.lora, config.seed)
-    trained, whole = parameter_count(trained_weights(model, "all")), parameter_count(model.parameters())
-    check_disk(folder, disk_need(config, strategy_of(config), trained=trained, parameters=whole, phases=1))
-    state = train_and_save(
+    trained, parameters = parameter_count(trained_weights(model, "all")), parameter_count(model.parameters())
+    check_disk(folder, disk_need(config, strategy_of(config), trained=trained, parameters=parameters, phases=1))
+    state = train_segment(
+        Run(config, folder, ranks, _run_inputs(config)),
         model,
         ExampleRows(examples, config.seed),
-        config,
-        folder,
-        ranks,
         Segment(steps, config.examples_per_step, config.learning_rate, total=steps),
-        reads=_reads(config),
+        Watch(),
         save_to=folder,
         save_dtype=config.save_dtype,
     )
@@ -152,7 +152,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         tokenizer.save_pretrained(folder)
         copy_tokenizer(Path(config.model), folder)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return told_rows(config.model) | figures | figures_of(state)
+    return recorded_rows(config.model) | figures | figures_of(state)
 
 
 def _list_too_long(examples: Examples, folder: Path) -> None:

@@ -17,11 +17,19 @@ from bllossom.artifacts import Manifest, publish
 from bllossom.config import InputGlob, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.vocab.fast import normal_scores, write_tokenizer
-from bllossom.vocab.model_file import NORMAL, SPACE, UNIGRAM, ModelProto, check_base, find_model_file, read_model
+from bllossom.tokenizer.convert import normal_scores, write_tokenizer
+from bllossom.tokenizer.sentencepiece_file import (
+    NORMAL,
+    SPACE,
+    UNIGRAM,
+    ModelProto,
+    check_base,
+    find_model_file,
+    read_model,
+)
 from bllossom.vocab.proof import prove
-from bllossom.vocab.repair import Problem, Repaired, repair_by_adding, repair_by_swapping
-from bllossom.vocab.report import Merge, key_figures, measure, write_report
+from bllossom.vocab.repair.repair import Problem, Repaired, repair_by_adding, repair_by_swapping
+from bllossom.vocab.report import MergedVocabulary, key_figures, measure, write_report
 from bllossom.vocab.samples import count_words, locate_samples, processor, read_samples
 from bllossom.vocab.scripts import check_scripts, holds_script, main_scripts
 
@@ -60,7 +68,7 @@ class MergeVocabConfig(StageConfig):
 
 
 def merge_vocab(config: MergeVocabConfig, *, force: bool = False) -> Manifest:
-    """Merge, repair, write, prove, report, publish.
+    """MergedVocabulary, repair, write, prove, report, publish.
 
     Raises:
         BllossomError: an input is unusable, the size is not `expected_size`, or tokenizer.json and SentencePiece
@@ -161,7 +169,7 @@ def _build(
     write_tokenizer(merged, folder)
     proof = prove(folder, documents, len(base.pieces))
     say(f"merge-vocab: {len(merged.pieces):,} pieces; tokenizer.json and SentencePiece agree on {proof.texts:,} texts")
-    report = measure(Merge(base, donor, merged, repaired), documents, words, proof, config.example)
+    report = measure(MergedVocabulary(base, donor, merged, repaired), documents, words, proof, config.example)
     write_report(folder, report)
     size = len(merged.pieces)
     return {

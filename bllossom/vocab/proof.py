@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from bllossom.console import progress
 from bllossom.errors import BllossomError
-from bllossom.vocab.model_file import CONTROL, SPACE, ModelProto, read_model
+from bllossom.tokenizer.sentencepiece_file import CONTROL, SPACE, ModelProto, read_model
 from bllossom.vocab.samples import THREADS
 
 GENERATED = 20_000
@@ -26,7 +26,7 @@ EXCERPT = 40  # characters of a differing text that the message shows
 
 
 @dataclass
-class Counts:
+class LanguageCounts:
     """What one language's documents came to."""
 
     documents: int = 0
@@ -39,7 +39,7 @@ class Proof:
     """What was compared. A proof that fails raises, so a `Proof` always stands for agreement."""
 
     generated: int
-    languages: dict[str, Counts]
+    languages: dict[str, LanguageCounts]
 
     @property
     def texts(self) -> int:
@@ -63,7 +63,7 @@ def prove(folder: Path, documents: Mapping[str, Sequence[str]], base_pieces: int
     languages = {}
     with progress("proving", total=sum(map(len, documents.values()))) as advance:
         for language, texts in documents.items():
-            counts = languages[language] = Counts(ids=np.zeros(len(model.pieces), np.int64))
+            counts = languages[language] = LanguageCounts(ids=np.zeros(len(model.pieces), np.int64))
             for batch in _batches(texts):
                 for ids in _compare(batch, slow, fast):
                     counts.documents += 1

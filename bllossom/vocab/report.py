@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
-from bllossom.vocab.model_file import BYTE, NORMAL, SPACE, ModelProto
+from bllossom.tokenizer.sentencepiece_file import BYTE, NORMAL, SPACE, ModelProto
 from bllossom.vocab.page import render
 from bllossom.vocab.proof import Proof
-from bllossom.vocab.repair import Repaired
+from bllossom.vocab.repair.repair import Repaired
 from bllossom.vocab.samples import count_tokens, encode_words, processor, shortest_model
 from bllossom.vocab.scripts import script_of
 
@@ -21,7 +21,7 @@ EXAMPLES = 40
 
 
 @dataclass(frozen=True)
-class Merge:
+class MergedVocabulary:
     """The three vocabularies, and how the third came about."""
 
     base: ModelProto
@@ -31,7 +31,7 @@ class Merge:
 
 
 def measure(
-    merge: Merge,
+    merge: MergedVocabulary,
     documents: Mapping[str, Sequence[str]],
     words: Mapping[str, Counter[str]],
     proof: Proof,
@@ -120,7 +120,7 @@ def _list(pieces: Sequence[str]) -> dict[str, Any]:
 
 
 def _measure_language(
-    merge: Merge,
+    merge: MergedVocabulary,
     encoders: Mapping[str, sentencepiece.SentencePieceProcessor],
     texts: Sequence[str],
     words: Counter[str],

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import sentencepiece
 
-from bllossom.corpus.sources import locate, read_documents
 from bllossom.errors import BllossomError
-from bllossom.vocab.model_file import NORMAL, SPACE, UNIGRAM, ModelProto
+from bllossom.text.sources import locate, read_documents
+from bllossom.tokenizer.sentencepiece_file import NORMAL, SPACE, UNIGRAM, ModelProto
 
 WORD = re.compile(f"{SPACE}+[^{SPACE}]*")
 THREADS = 2

@@ -15,11 +15,18 @@ from pydantic import Field
 from bllossom.artifacts import Manifest, publish
 from bllossom.config import InputGlob, Source, StageConfig
 from bllossom.console import say
-from bllossom.corpus.sources import locate, read_documents
 from bllossom.errors import BllossomError
-from bllossom.vocab.fast import last_joins, normal_scores, write_tokenizer
+from bllossom.text.sources import locate, read_documents
+from bllossom.tokenizer.convert import last_joins, normal_scores, write_tokenizer
+from bllossom.tokenizer.sentencepiece_file import (
+    NORMAL,
+    ModelProto,
+    check_base,
+    find_model_file,
+    read_model,
+    read_model_bytes,
+)
 from bllossom.vocab.merge import append
-from bllossom.vocab.model_file import NORMAL, ModelProto, check_base, find_model_file, read_model, read_model_bytes
 
 TRAINER_THREADS = 2  # fixed: Unigram's sums, and so its pieces, depend on how the text is split over threads
 WAYS: dict[str, dict[str, Any]] = {

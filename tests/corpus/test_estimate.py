@@ -11,7 +11,7 @@ import zstandard
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.estimate import estimate_reading
 from bllossom.corpus.slices import Reading
-from bllossom.corpus.sources import read_records
+from bllossom.text.sources import read_records
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet", "a.txt"])

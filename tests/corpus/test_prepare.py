@@ -27,13 +27,14 @@ from bllossom.config import load_config
 from bllossom.corpus import prepare as stage
 from bllossom.corpus import readings
 from bllossom.corpus.clean import CleaningConfig
-from bllossom.corpus.mixture import Mixture, MixtureConfig, heldout_blocks
 from bllossom.corpus.prepare import PrepareConfig, dry_run, prepare
-from bllossom.corpus.shards import TokenStream, open_heldout, open_stream, read_index
 from bllossom.corpus.slices import is_heldout
-from bllossom.corpus.sources import Record, read_records
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.vocab.tokenizer import encode_text, load_tokenizer
+from bllossom.text.sources import RawRecord, read_records
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokens.mixture import Mixture, MixtureConfig, heldout_blocks
+from bllossom.tokens.shards import TokenStream, open_heldout, open_stream, read_index
 
 
 def read_back(stream: TokenStream) -> list[list[int]]:
@@ -483,7 +484,7 @@ def test_the_encoders_sample_is_the_beginning_of_a_source(
     path = write_jsonl(tmp_path / "a.jsonl", [text] * 1000)
     numbers = []
 
-    def watched(*arguments: Any, **settings: Any) -> Iterator[Record]:
+    def watched(*arguments: Any, **settings: Any) -> Iterator[RawRecord]:
         for record in read_records(*arguments, **settings):
             numbers.append(record.number)
             yield record

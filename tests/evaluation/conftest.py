@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bllossom.evaluation.data import TASK_DATA
-from bllossom.vocab.tokenizer import load_tokenizer
+from bllossom.tokenizer.load import load_tokenizer
 
 ROWS = 12  # of each task in `benchmarks`
 

@@ -18,7 +18,7 @@ from bllossom.evaluation.data import TASK_DATA, evaluated_rows
 from bllossom.evaluation.harness import EvalConfig, dry_run, evaluate, load_tasks
 from bllossom.evaluation.lm import BllossomLM
 from bllossom.evaluation.results import table
-from bllossom.vocab.tokenizer import load_tokenizer
+from bllossom.tokenizer.load import load_tokenizer
 
 WINDOW = 160  # of the model in conftest.py
 

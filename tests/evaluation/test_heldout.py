@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from bllossom.errors import BllossomError
 from bllossom.evaluation.heldout import bits_per_byte, read_documents, windows
-from bllossom.vocab.tokenizer import encode_text, load_tokenizer
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
 
 DOCUMENTS = [
     "서울은 대한민국의 수도이다. 한강이 도시를 가로지른다.",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from bllossom.vocab.tokenizer import load_tokenizer
+from bllossom.tokenizer.load import load_tokenizer
 
 
 @pytest.fixture(scope="session")

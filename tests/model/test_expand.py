@@ -18,7 +18,8 @@ from bllossom.artifacts import verify
 from bllossom.errors import BllossomError
 from bllossom.model.checkpoint import fetch
 from bllossom.model.expand import ExpandConfig, dry_run, expand
-from bllossom.vocab.tokenizer import encode_text, load_tokenizer
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
 
 BASE = 330
 ENGLISH = "The baker sells 12 loaves on the market square."

@@ -14,12 +14,13 @@ from bllossom.artifacts import MANIFEST, read_manifest, verify
 from bllossom.corpus.prepare import PrepareConfig, prepare
 from bllossom.errors import BllossomError
 from bllossom.model.expand import ExpandConfig, expand
+from bllossom.model.merge_adapter import MergeAdapterConfig, merge_adapter
 from bllossom.model.pieces import compare_tokenizers
-from bllossom.training.merge_adapter import MergeAdapterConfig, merge_adapter
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.sft import SftConfig, sft
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
-from bllossom.vocab.tokenizer import encode_text, load_tokenizer
 from bllossom.vocab.train import TrainVocabConfig, train_vocab
 
 JAPANESE = "{}の主人は広場で{}友だちを待ち、{}子どもたちは日本語で歌う。"

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from bllossom.model.initializers import INITIALIZERS, NOISE, OldMatrix, commonest_first, initialize
-from bllossom.model.shards import Rows, read_shard
+from bllossom.model.safetensors import Rows, read_shard
 
 SPELLINGS = [[3], [3, 4], [4, 3], [5, 6, 7], [7, 6, 5], [9]] + [[i % 50, i % 7, i % 11] for i in range(400)]
 

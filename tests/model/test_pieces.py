@@ -7,7 +7,8 @@ import pytest
 from bllossom.errors import BllossomError
 from bllossom.model.initializers import commonest_first
 from bllossom.model.pieces import compare_tokenizers
-from bllossom.vocab.tokenizer import encode_text, load_tokenizer
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
 
 
 def spelled_as_text(model: Path, spelling: list[int]) -> str:

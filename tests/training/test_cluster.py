@@ -10,10 +10,10 @@ from typing import Any
 
 import psutil
 import pytest
-from command_runs import assert_same_run, partial_of, wait_for_step
 
-from bllossom.training import checkpoints
 from bllossom.training.pretrain import PretrainConfig, pretrain
+from bllossom.training.runs import checkpoints
+from tests.fixtures.command_runs import assert_same_run, partial_of, wait_for_step
 
 Settings = Callable[..., dict[str, Any]]
 

@@ -13,18 +13,21 @@ from typing import Any
 
 import pytest
 import torch
-from command_runs import assert_only_new_rows_moved, log_lines, partial_of
-from conftest import PIECES, write_tokens
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
 from bllossom.artifacts import verify
 from bllossom.errors import BllossomError, ConfigError, Stopped
-from bllossom.training import checkpoints, deepspeed_engine, launch, ranks
+from bllossom.model.folder import check_headers
 from bllossom.training import pretrain as pretrain_module
-from bllossom.training.models import check_headers
-from bllossom.training.pretrain import BlockRows, PretrainConfig, dry_run, pretrain
-from bllossom.training.rows import Row
+from bllossom.training.block_rows import BlockRows
+from bllossom.training.engines import deepspeed_engine
+from bllossom.training.engines.rows import Row
+from bllossom.training.pretrain import PretrainConfig, dry_run, pretrain
+from bllossom.training.ranks import ranks
+from bllossom.training.runs import checkpoints, launch
+from tests.fixtures.command_runs import assert_only_new_rows_moved, log_lines, partial_of
+from tests.fixtures.training import PIECES, write_tokens
 
 Settings = Callable[..., dict[str, Any]]
 
@@ -106,11 +109,11 @@ def stopped(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_other_data_tokenizer_or_block_size_is_refused(settings: Settings, stopped: Path, tmp_path: Path) -> None:
-    there = checkpoints.read_state(checkpoints.newest(partial_of(stopped) / "checkpoints")).reads
+    there = checkpoints.read_state(checkpoints.newest(partial_of(stopped) / "checkpoints")).inputs
     other = write_tokens(tmp_path / "other", seed=1, tokenizer="another")
     with pytest.raises(BllossomError) as refused:
         pretrain(PretrainConfig(**settings(stopped, tokens=str(other))))
-    here = pretrain_module._reads(PretrainConfig(**settings(stopped, tokens=str(other))))(2)
+    here = pretrain_module._run_inputs(PretrainConfig(**settings(stopped, tokens=str(other))))(2)
     assert f"tokens {there['tokens']} there, {here['tokens']} here" in str(refused.value)
     assert "tokenizer one there, another here" in str(refused.value)
     with pytest.raises(BllossomError, match="block_size 32 there, 16 here"):
@@ -177,7 +180,7 @@ def test_port_that_is_taken() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         launched = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        code = "from bllossom.training import ranks; ranks.join('cpu')"  # its own process: here may be a group
+        code = "from bllossom.training.ranks import ranks; ranks.join('cpu')"  # its own process: here may be a group
         done = subprocess.run([sys.executable, "-c", code], env=os.environ | launched, capture_output=True, text=True)
     assert f"127.0.0.1:{port} is taken; set MASTER_PORT to a free port" in done.stderr
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
 
 from bllossom.artifacts import verify
-from bllossom.training import checkpoints
 from bllossom.training.pretrain import PretrainConfig, pretrain
+from bllossom.training.runs import checkpoints
+from tests.fixtures.command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
 
 Settings = Callable[..., dict[str, Any]]
 

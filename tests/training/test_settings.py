@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_runs import assert_same_run, partial_of
 
 from bllossom.errors import BllossomError, Stopped
-from bllossom.training import checkpoints
-from bllossom.training.device import DeviceType
-from bllossom.training.pretrain import BlockRows, PretrainConfig, dry_run, pretrain
-from bllossom.training.rows import Row
+from bllossom.training.block_rows import BlockRows
+from bllossom.training.engines.rows import Row
+from bllossom.training.pretrain import PretrainConfig, dry_run, pretrain
+from bllossom.training.ranks.device import DeviceType
+from bllossom.training.runs import checkpoints
+from tests.fixtures.command_runs import assert_same_run, partial_of
 
 Settings = Callable[..., dict[str, Any]]
 
@@ -79,7 +80,7 @@ def test_a_run_does_not_change_its_precision_on_another_kind_of_device(
             pretrain(config)
     saved = checkpoints.newest(partial_of(output) / "checkpoints")
     assert saved is not None
-    assert checkpoints.read_state(saved).reads["precision"] == "fp32"
+    assert checkpoints.read_state(saved).inputs["precision"] == "fp32"
     # What the same command asks for on a machine with GPUs.
     with pytest.raises(
         BllossomError, match=r"precision fp32 there, bf16 here.*after step 7; .* go on \(precision=fp32;"

@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from command_runs import assert_same_run, log_lines, start, wait_for_step
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bllossom.artifacts import verify
 from bllossom.errors import ConfigError, Stopped
+from bllossom.model.folder import save_model
+from bllossom.model.merge_adapter import MergeAdapterConfig, merge_adapter
 from bllossom.training import sft as sft_module
-from bllossom.training.merge_adapter import MergeAdapterConfig, merge_adapter
-from bllossom.training.models import LlamaShape, init_model, save_model
-from bllossom.training.rows import Row
+from bllossom.training.engines.rows import Row
+from bllossom.training.models import LlamaShape, init_model
 from bllossom.training.sft import ExampleRows, SftConfig, sft
+from tests.fixtures.command_runs import assert_same_run, log_lines, start, wait_for_step
 
 pytestmark = pytest.mark.real_data
 

@@ -9,15 +9,23 @@ from typing import Any
 
 import pytest
 import torch
-from command_runs import assert_only_new_rows_moved, assert_same_run, log_lines, partial_of, start, wait_for_step
 from safetensors.torch import load_file
-from two_ranks import global_gradient
 
 from bllossom.artifacts import verify
 from bllossom.errors import BllossomError
-from bllossom.training import checkpoints, ranks
 from bllossom.training.pretrain import PretrainConfig, pretrain
-from bllossom.training.reshard import reshard
+from bllossom.training.ranks import ranks
+from bllossom.training.runs import checkpoints
+from bllossom.training.runs.reshard import reshard
+from tests.fixtures.command_runs import (
+    assert_only_new_rows_moved,
+    assert_same_run,
+    log_lines,
+    partial_of,
+    start,
+    wait_for_step,
+)
+from tests.fixtures.two_ranks import global_gradient
 
 pytest.importorskip("deepspeed", reason="DeepSpeed is not installed (pip install 'bllossom[deepspeed]')")
 
@@ -60,7 +68,7 @@ def torchrun(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Pa
         "gradients": str(folder),
     }
     (folder / "tasks.json").write_text(json.dumps(tasks))
-    script = Path(__file__).parent / "two_ranks.py"
+    script = Path(__file__).parents[1] / "fixtures/two_ranks.py"
     process = start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, folder / "tasks.json")
     said = process.communicate()[1]
     assert process.returncode == 0, said

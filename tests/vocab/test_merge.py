@@ -10,13 +10,14 @@ import sentencepiece
 from transformers import AutoTokenizer
 
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.vocab.fast import normal_scores
+from bllossom.tokenizer.convert import normal_scores
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
 from bllossom.vocab.merge import MergeVocabConfig, append, dry_run, merge_vocab
-from bllossom.vocab.model_file import NORMAL, read_model
 from bllossom.vocab.report import find_unmade
 from bllossom.vocab.samples import processor
 from bllossom.vocab.scripts import holds_script
-from bllossom.vocab.tokenizer import encode_text, load_tokenizer
 
 
 def configure(base: Path, donor: Path, output: Path, **settings: Any) -> MergeVocabConfig:

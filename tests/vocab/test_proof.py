@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from bllossom.errors import BllossomError
-from bllossom.vocab.fast import write_tokenizer
+from bllossom.tokenizer.convert import write_tokenizer
+from bllossom.tokenizer.sentencepiece_file import read_model
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
-from bllossom.vocab.model_file import read_model
 from bllossom.vocab.proof import generate_strings, prove
 from bllossom.vocab.samples import read_samples
 

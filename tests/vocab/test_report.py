@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import sentencepiece
 
+from bllossom.tokenizer.sentencepiece_file import read_model
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
-from bllossom.vocab.model_file import read_model
 from bllossom.vocab.samples import read_samples
 
 

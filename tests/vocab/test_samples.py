@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bllossom.vocab.model_file import NORMAL, read_model
+from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
 from bllossom.vocab.samples import count_tokens, count_words, processor, read_samples, shortest_model
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bllossom.errors import BllossomError
+from bllossom.tokenizer.sentencepiece_file import BYTE, check_base, read_model
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
-from bllossom.vocab.model_file import BYTE, check_base, read_model
 from bllossom.vocab.samples import processor
 from bllossom.vocab.train import TrainVocabConfig, dry_run, train_vocab
 

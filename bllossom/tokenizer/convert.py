@@ -1,0 +1,108 @@
+"""SentencePiece BPE → tokenizer.json, with the same ids.
+
+SentencePiece joins, again and again, the two neighbouring symbols whose concatenation is the piece with the highest
+score (the leftmost where scores tie). tokenizer.json holds a ranked list of pairs instead. Which pairs, in which order?
+
+Inside a span of text that ends up as the piece P, the joins happen in the same order as when P is encoded alone: no
+symbol reaches over the span's edges before P stands, and joins outside do not change which one inside comes first. So
+P is always made from the same two symbols, the last two that are left when P is encoded alone. One merge per piece,
+ordered by score, therefore reproduces SentencePiece exactly where scores are unique; and a piece that is not what its
+own characters give can never be produced at all.
+
+Ties are left to the leftmost join by SentencePiece, to the better rank by tokenizer.json. Llama 2's runs of spaces tie
+(score -1e9): with the longer run first, a run grows from the left, as in SentencePiece. Any other ties are left to the
+proof (proof.py).
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
+from tokenizers.models import BPE
+
+from bllossom.tokenizer.sentencepiece_file import CONTROL, NORMAL, SPACE, UNKNOWN, ModelProto
+
+FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
+
+
+def encode_alone(piece: str, scores: Mapping[str, float]) -> list[list[str]]:
+    """SentencePiece's BPE on one string: the symbols after each join, from the characters to the end.
+
+    `scores` are those of the normal pieces. Quadratic in the length: meant for pieces and words, not for documents.
+    """
+    symbols = list(piece)
+    states = [symbols]
+    while len(symbols) > 1:
+        best, at = None, -1
+        for i in range(len(symbols) - 1):
+            score = scores.get(symbols[i] + symbols[i + 1])
+            if score is not None and (best is None or score > best):
+                best, at = score, i
+        if best is None:
+            break
+        symbols = [*symbols[:at], symbols[at] + symbols[at + 1], *symbols[at + 2 :]]
+        states.append(symbols)
+    return states
+
+
+def last_joins(scores: Mapping[str, float]) -> dict[str, tuple[str, str] | None]:
+    """For each piece of two characters or more, the two symbols it is made from; None where it can never be made."""
+    joins: dict[str, tuple[str, str] | None] = {}
+    for piece in scores:
+        if len(piece) > 1:
+            states = encode_alone(piece, scores)
+            joins[piece] = (states[-2][0], states[-2][1]) if len(states[-1]) == 1 else None
+    return joins
+
+
+def normal_scores(model: ModelProto) -> dict[str, float]:
+    """The pieces that text can become, with their scores: not the special ones, not the bytes."""
+    return {piece.piece: piece.score for piece in model.pieces if piece.type == NORMAL}
+
+
+def to_fast(model: ModelProto) -> Tokenizer:
+    """The tokenizer that stands in tokenizer.json. The model must have passed `check_base`."""
+    scores = normal_scores(model)
+    joins = {piece: join for piece, join in last_joins(scores).items() if join is not None}
+    ids = {piece.piece: i for i, piece in enumerate(model.pieces)}
+    ordered = sorted(joins, key=lambda piece: (-scores[piece], -len(piece), ids[piece]))
+    unknown = next(piece.piece for piece in model.pieces if piece.type == UNKNOWN)
+    bpe = BPE(ids, [joins[piece] for piece in ordered], unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    fast = Tokenizer(bpe)
+    fast.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    fast.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    special = [p.piece for p in model.pieces if p.type in (UNKNOWN, CONTROL)]
+    fast.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in special])
+    bos = model.trainer_spec.bos_piece
+    if bos in special:
+        fast.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, ids[bos])]
+        )
+    return fast
+
+
+def tokenizer_config(model: ModelProto) -> dict[str, object]:
+    """What tokenizer_config.json holds. `<unk>` pads: Llama 2 has no pad token, and masks go by position, not by id."""
+    special = {p.piece for p in model.pieces if p.type in (UNKNOWN, CONTROL)}
+    names = {"bos_token": model.trainer_spec.bos_piece, "eos_token": model.trainer_spec.eos_piece}
+    unknown = next(piece.piece for piece in model.pieces if piece.type == UNKNOWN)
+    return {
+        "add_bos_token": names["bos_token"] in special,
+        "add_eos_token": False,
+        **{name: piece for name, piece in names.items() if piece in special},
+        "clean_up_tokenization_spaces": False,
+        "pad_token": unknown,
+        "tokenizer_class": "PreTrainedTokenizerFast",  # LlamaTokenizer drops a leading space, and makes its own merges
+        "unk_token": unknown,
+    }
+
+
+def write_tokenizer(model: ModelProto, folder: Path) -> None:
+    """Write tokenizer.model, tokenizer.json and tokenizer_config.json."""
+    (folder / "tokenizer.model").write_bytes(model.SerializeToString(deterministic=True))
+    (folder / "tokenizer.json").write_text(to_fast(model).to_str(pretty=True) + "\n", encoding="utf8")
+    config = json.dumps(tokenizer_config(model), ensure_ascii=False, indent=1, sort_keys=True)
+    (folder / "tokenizer_config.json").write_text(config + "\n", encoding="utf8")

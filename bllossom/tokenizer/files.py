@@ -1,0 +1,26 @@
+"""The files that make a tokenizer, in the one list that every stage goes by."""
+
+import shutil
+from pathlib import Path
+
+TOKENIZER_FILES = (
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Those of the files that are in `folder`."""
+    return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Put a tokenizer's files into `folder`, unchanged."""
+    for file in tokenizer_files(source):
+        shutil.copyfile(file, folder / file.name)

@@ -1,0 +1,42 @@
+"""Loading a tokenizer, and encoding text that comes from the outside. What the later stages need of this room."""
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from bllossom.config import is_hub_id
+from bllossom.errors import BllossomError
+from bllossom.tokenizer.convert import to_fast, tokenizer_config
+from bllossom.tokenizer.sentencepiece_file import check_base, find_model_file, read_model
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
+    """Load a tokenizer from a folder (its tokenizer.json before its tokenizer.model), a file, or a hub id.
+
+    A bare tokenizer.model is converted by fast.py: transformers' own conversion (5.23) does not look at the scores,
+    and gives other ids than SentencePiece on runs of spaces.
+
+    Raises:
+        BllossomError: there is no tokenizer, or not one that can be loaded.
+    """
+    path = Path(source)
+    if path.is_dir() and (path / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(path)
+    if path.is_file() and path.suffix == ".json":
+        raise BllossomError(f"{path}: name the folder it lies in, which holds tokenizer_config.json too")
+    if is_hub_id(str(source)):
+        return _from_hub(str(source))
+    return _convert(find_model_file(source))
+
+
+def _convert(model_file: Path) -> PreTrainedTokenizerFast:
+    model = read_model(model_file)
+    check_base(model, model_file)
+    return PreTrainedTokenizerFast(tokenizer_object=to_fast(model), **tokenizer_config(model))
+
+
+def _from_hub(name: str) -> PreTrainedTokenizerFast:
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(name)
+    except (OSError, ValueError):
+        return _convert(find_model_file(name))

@@ -1,0 +1,279 @@
+"""plan: what a pretraining run will take, before anything is paid: memory on each GPU, time, disk. No weights needed.
+
+Time is tokens × FLOPs a token / (GPUs × peak FLOP/s × utilisation). FLOPs and model FLOP utilisation are counted as
+PaLM does (arXiv 2204.02311, appendix B): 6 for each parameter that is multiplied, 12 × layers × width × block for
+attention; what gradient checkpointing computes again does not count, so it shows as a lower utilisation. A weight that
+does not train saves its own gradient, 2 of the 6.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, PretrainedConfig
+
+from bllossom.config import is_hub_id
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.tokens.shards import INDEX, read_index
+from bllossom.training.engines.optimization import Trainable
+from bllossom.training.flops import training_flops_per_token
+from bllossom.training.models import InitModel, llama_config
+from bllossom.training.planning.footprint import (
+    STRATEGIES,
+    Activations,
+    Footprint,
+    ModelSize,
+    StepShape,
+    Strategy,
+    count_activations,
+    footprint,
+    model_size,
+)
+from bllossom.training.pretrain import PretrainConfig
+from bllossom.training.runs.disk import DiskNeed, disk_need
+
+CONTEXT_BYTES = 2e9  # CUDA's context, cuBLAS' and NCCL's own buffers
+USABLE = 0.9  # of what is left, for the allocator's gaps and what this plan gets wrong: it is checked to 15 % only
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU's memory as the driver shows it, dense tensor-core peaks of its data sheet, and a usual utilisation."""
+
+    memory: float  # bytes
+    bf16: float  # FLOP/s
+    fp32: float  # FLOP/s, without TF32, which torch leaves off
+    utilisation: float  # model FLOP utilisation, where nobody says otherwise
+    source: str  # of the utilisation
+
+
+LLAMA_2 = "what Llama 2's own 13B run reached: 368,640 A100 hours for 2 T tokens (arXiv 2307.09288, table 2)"
+MOSAIC = "13B on 8 to 64 H100, 39.6–41.6 % in llm-foundry's benchmarks (scripts/train/benchmarking)"
+GPUS = {
+    "a100-40g": Gpu(42.3e9, 312e12, 19.5e12, 0.43, LLAMA_2),
+    "a100-80g": Gpu(85.0e9, 312e12, 19.5e12, 0.43, LLAMA_2),
+    "h100-80g": Gpu(85.0e9, 989e12, 67e12, 0.40, MOSAIC),
+    "h200-141g": Gpu(150.1e9, 989e12, 67e12, 0.40, "as the H100, which has the same cores"),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A way to run: a ZeRO strategy, with or without gradient checkpointing, and what fits on the GPU with it."""
+
+    strategy: Strategy
+    checkpointing: bool
+    memory: Footprint  # at `micro_batch`, or at 1 where nothing fits
+    micro_batch: int  # the largest that fits and divides the global batch; 0 where not even one block does
+    disk: DiskNeed
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What `make_plan` found; sizes in bytes, times in hours."""
+
+    size: ModelSize
+    trained: int  # parameters that train; in the phase where most do
+    gpus: int
+    gpu: str
+    utilisation: float
+    utilisation_source: str
+    precision: str
+    arithmetic: list[str]
+    block_size: int
+    tokens: int
+    steps: int
+    usable: float
+    choices: list[Choice]
+    flops_per_token: float
+    tokens_per_second: float
+    hours: float
+    save_dtype: str
+    not_planned: list[str]  # what the config asks for and the plan leaves out
+
+    @property
+    def disk(self) -> DiskNeed:
+        """Of the recommended choice; the largest of all choices where none fits."""
+        return (self.recommended or max(self.choices, key=lambda choice: choice.disk.total)).disk
+
+    @property
+    def recommended(self) -> Choice | None:
+        """The fastest that fits: offloading waits for the bus at every step, ZeRO 3 gathers the weights twice for each
+        micro-batch, recomputation adds a third of the arithmetic; less sharding is simpler."""
+        order = {"zero3": 1, "zero3-offload": 2}
+        fitting = [choice for choice in self.choices if choice.micro_batch]
+        return min(fitting, key=lambda c: (order.get(c.strategy, 0), c.checkpointing), default=None)
+
+
+def make_plan(
+    config: PretrainConfig, beside: Path, *, gpus: int, gpu: str, utilisation: float | None = None
+) -> RunPlan:
+    """Plan the run of `config` on `gpus` GPUs. `beside` is the config file's folder, see `shape_of`.
+
+    Raises:
+        ConfigError: the GPU is unknown, the utilisation is no share, or the GPUs do not divide the global batch.
+        BllossomError: the model's shape cannot be had.
+    """
+    if gpu not in GPUS:
+        raise ConfigError(f"--gpu: {gpu!r} is not known; choose one of {', '.join(GPUS)}")
+    if gpus < 1 or not (utilisation is None or 0 < utilisation <= 1):
+        raise ConfigError("--gpus should be at least 1, and --utilisation above 0 and at most 1, as 0.4")
+    blocks = config.blocks_per_step()
+    if blocks % gpus:
+        nearest = max(1, round(blocks / gpus)) * gpus * config.block_size
+        raise ConfigError(
+            f"global_batch: {blocks:,} blocks cannot be shared among {gpus} GPUs; the nearest that fits is "
+            f"global_batch={nearest}"
+        )
+    config = config.resolved("cuda", liger_installed=False)
+    shape, hardware = shape_of(config, beside), GPUS[gpu]
+    size = model_size(shape, config.lora)
+    parts = _parts(config)
+    most = max((trainable for trainable, _ in parts), key=size.trained)
+    steps = sum(count for _, count in parts)
+    tokens = steps * config.global_batch
+    flops = _mean_flops(parts, size, config.block_size)
+    used = hardware.utilisation if utilisation is None else utilisation
+    speed = gpus * (hardware.bf16 if config.bf16 else hardware.fp32) * used / flops
+    usable = (hardware.memory - CONTEXT_BYTES) * USABLE
+    return RunPlan(
+        size=size,
+        trained=size.trained(most),
+        gpus=gpus,
+        gpu=gpu,
+        utilisation=used,
+        utilisation_source=hardware.source if utilisation is None else "as asked",
+        precision=config.precision,
+        arithmetic=[f"{blocks:,} blocks × {config.block_size:,} tokens = {config.global_batch:,} tokens a step"],
+        block_size=config.block_size,
+        tokens=tokens,
+        steps=steps,
+        usable=usable,
+        choices=list(_choices(config, shape, size, most, len(parts), gpus, usable)),
+        flops_per_token=flops,
+        tokens_per_second=speed,
+        hours=tokens / speed / 3600,
+        save_dtype=config.save_dtype,
+        not_planned=_not_planned(config),
+    )
+
+
+def _parts(config: PretrainConfig) -> list[tuple[Trainable, int]]:
+    """What trains, and for how many steps: phase by phase."""
+    if not config.phases:
+        return [(config.trainable, config.total_steps())]
+    return [(segment.trainable, segment.steps) for segment in config.segments()]
+
+
+def _mean_flops(parts: Sequence[tuple[Trainable, int]], size: ModelSize, block_size: int) -> float:
+    """Floating-point operations a token, over all phases."""
+    steps = sum(count for _, count in parts)
+    if not steps:  # `epochs` of tokens that are not here yet
+        return flops_per_token(size, block_size, parts[0][0])
+    return sum(flops_per_token(size, block_size, trainable) * count for trainable, count in parts) / steps
+
+
+def shape_of(config: PretrainConfig, beside: Path) -> PretrainedConfig:
+    """The model's config: from `init`, a folder's config.json, or the hub.
+
+    A model that is not here yet, because an earlier step makes it or the hub is out of reach, is planned from a
+    config.json beside the stage's YAML. Where the tokens are there, they say how many rows the model will have.
+    """
+    rows = read_index(config.tokens).pieces if (config.tokens / INDEX).is_file() else None
+    spare = beside / "config.json"
+    if isinstance(config.model, InitModel):
+        if rows is None and not spare.is_file():
+            raise BllossomError(
+                f"how many rows the model gets follows from {config.tokens}, which is not here yet; run bllossom "
+                f"prepare first, or put a config.json with vocab_size at {spare}"
+            )
+        return llama_config(config.model.init, rows or AutoConfig.from_pretrained(spare).vocab_size)
+    shape = _read_shape(config.model, spare)
+    if rows is not None:
+        shape.vocab_size = rows
+    return shape
+
+
+def _read_shape(source: str, spare: Path) -> PretrainedConfig:
+    if (Path(source) / "config.json").is_file():
+        return AutoConfig.from_pretrained(source)
+    reason = "is not here yet"
+    if is_hub_id(source):
+        try:
+            return AutoConfig.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            reason = f"cannot be had from the hub ({str(error).splitlines()[0]})"
+    if spare.is_file():
+        return AutoConfig.from_pretrained(spare)
+    raise BllossomError(
+        f"model: {source} {reason}; set model=FOLDER, a folder with its config.json (no weights are needed), or put "
+        f"that file at {spare}"
+    )
+
+
+def flops_per_token(size: ModelSize, block_size: int, trainable: Trainable = "all") -> float:
+    """Floating-point operations of one token's forward and backward pass (PaLM, appendix B)."""
+    multiplied = size.parameters + size.adapters - size.input_only
+    every = training_flops_per_token(multiplied, size.layers, size.attention_width, block_size)
+    return every - 2.0 * (size.parameters + size.adapters - size.trained(trainable))
+
+
+def _not_planned(config: PretrainConfig) -> list[str]:
+    """What the config asks for that would move the figures, and that they leave out."""
+    left_out = []
+    if isinstance(config.deepspeed, Path):
+        left_out.append(f"deepspeed: {config.deepspeed}: the presets are planned; its own offload and buckets are not")
+    if kernels := [name for name in ("liger", "compile") if getattr(config, name)]:
+        left_out.append(f"{', '.join(kernels)}: planned without, which keeps more activations")
+    return left_out
+
+
+def _choices(
+    config: PretrainConfig,
+    shape: PretrainedConfig,
+    size: ModelSize,
+    trainable: Trainable,
+    phases: int,
+    gpus: int,
+    usable: float,
+) -> Iterator[Choice]:
+    def activations(strategy: Strategy) -> Activations:
+        plain = strategy == "replicas"
+        return count_activations(
+            shape,
+            block_size=config.block_size,
+            document_mask=config.document_mask and config.attention == "sdpa",
+            weights=torch.float32 if plain or not config.bf16 else torch.bfloat16,
+            autocast=plain and config.bf16,
+            trainable=trainable,
+            lora=config.lora,
+        )
+
+    counted = {strategy: activations(strategy) for strategy in ("replicas", "zero1")}
+    for strategy in STRATEGIES:
+        for checkpointing in (False, True):
+
+            def memory(
+                micro_batch: int, strategy: Strategy = strategy, checkpointing: bool = checkpointing
+            ) -> Footprint:
+                step = StepShape(
+                    block_size=config.block_size,
+                    micro_batch=micro_batch,
+                    accumulation=config.blocks_per_step() // gpus // micro_batch,
+                    groups=len(config.mixture.weights),
+                    loss_chunk=config.loss_chunk,
+                    checkpointing=checkpointing,
+                    bf16=config.bf16,
+                    trainable=trainable,
+                )
+                kept = counted["replicas" if strategy == "replicas" else "zero1"]
+                return footprint(size, kept, step, strategy, gpus)
+
+            each = config.blocks_per_step() // gpus
+            fitting = [n for n in range(1, each + 1) if each % n == 0 and memory(n).peak <= usable]
+            best = max(fitting, default=0)
+            disk = disk_need(
+                config, strategy, trained=size.trained(trainable), parameters=size.parameters, phases=phases
+            )
+            yield Choice(strategy, checkpointing, memory(best or 1), best, disk)

@@ -1,0 +1,79 @@
+"""A plan as lines of text, and its memory as a table."""
+
+from typing import Any
+
+from bllossom.training.planning.plan import RunPlan
+
+PINNED = 1.5  # DeepSpeed's factor for CPU buffers beside offloaded states (estimate_zero3_model_states_mem_needs)
+WIDTHS = (13, 13, 8, 9, 9, 11, 6, 7, 7, 4, 11, 9)
+
+
+def describe(plan: RunPlan) -> list[str]:
+    """The plan as lines of text."""
+    size = plan.size
+    adapters = f", and {size.adapters:,} in adapters" if size.adapters else ""
+    lines = [
+        f"model      {size.parameters:,} parameters, of which {size.embedding:,} in each embedding matrix of "
+        f"{size.rows:,} rows{adapters}",
+        *([f"           {plan.trained:,} of them train"] if plan.trained != size.parameters else []),
+        f"run        {plan.tokens:,} tokens = {plan.steps:,} steps; {plan.arithmetic[0]}",
+        f"time       {plan.hours:,.1f} h = {plan.hours / 24:,.1f} days, {plan.hours * plan.gpus:,.0f} GPU-hours on "
+        f"{plan.gpus} × {plan.gpu}: {plan.tokens_per_second:,.0f} tokens/s in {plan.precision} at "
+        f"{plan.utilisation:.0%} model FLOP utilisation",
+        f"           ({plan.utilisation_source})",
+        *_disk(plan),
+        *(f"not planned  {line}" for line in plan.not_planned),
+        f"memory     GB on each of {plan.gpus} GPUs; {_gb(plan.usable)} GB of a {plan.gpu} can be used",
+        "",
+        *(" ".join(cell.rjust(width) for cell, width in zip(row, WIDTHS, strict=True)) for row in memory_table(plan)),
+        "",
+    ]
+    best = plan.recommended
+    if best is None:
+        return [*lines, "nothing fits: take more GPUs, larger ones, or a shorter block_size"]
+    deepspeed = "null" if best.strategy == "replicas" else best.strategy
+    return [
+        *lines,
+        f"recommended: deepspeed={deepspeed} gradient_checkpointing={str(best.checkpointing).lower()} "
+        f"micro_batch={best.micro_batch}",
+    ]
+
+
+def _disk(plan: RunPlan) -> list[str]:
+    kind, disk = "the adapter" if plan.size.adapters else "the model", plan.disk
+    lines = [
+        f"disk       {_gb(disk.checkpoint)} GB a checkpoint, {_gb(disk.checkpoint * disk.checkpoints)} GB at once "
+        f"(newest {disk.checkpoints - 2}, best, one being written); {_gb(disk.published)} GB {kind} in "
+        f"{plan.save_dtype}",
+    ]
+    if disk.left_by_phases:
+        lines.append(f"           {_gb(disk.left_by_phases)} GB what the phases leave to one another")
+    return lines
+
+
+def memory_table(plan: RunPlan) -> list[tuple[str, ...]]:
+    """A header, then a row for each choice: GB by component at the largest micro-batch that fits (or one block)."""
+    rows: list[tuple[str, ...]] = [
+        (
+            *("strategy", "checkpointing", "weights", "gradients", "optimizer", "activations", "loss", "buffers"),
+            *("peak", "fits", "micro-batch", "CPU/node"),
+        )
+    ]
+    for choice in plan.choices:
+        memory = choice.memory
+        parts: tuple[Any, ...] = (memory.weights, memory.gradients, memory.optimizer, memory.activations, memory.loss)
+        rows.append(
+            (
+                choice.strategy,
+                "yes" if choice.checkpointing else "no",
+                *map(_gb, (*parts, memory.buffers, memory.peak)),
+                "yes" if choice.micro_batch else "no",
+                str(choice.micro_batch or "–"),
+                _gb(memory.cpu * min(plan.gpus, 8) * PINNED),
+            )
+        )
+    return rows
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:,.1f}"

@@ -1,0 +1,86 @@
+"""A training run as one rank sees it, and the part of it that is trained in one go."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from bllossom.errors import ConfigError
+from bllossom.training.engines.optimization import Trainable
+from bllossom.training.ranks.ranks import Ranks
+from bllossom.training.runs.checkpoints import RunInputs, State
+from bllossom.training.runs.validation import HeldOutRows
+from bllossom.training.settings import LearningRate, TrainingConfig
+
+Config = TypeVar("Config", bound=TrainingConfig, covariant=True)
+
+
+@dataclass(frozen=True)
+class Run(Generic[Config]):
+    """What stays the same from a run's first step to its last."""
+
+    config: Config
+    folder: Path  # the partial folder: checkpoints, logs, and at the end what is published
+    ranks: Ranks
+    inputs: RunInputs  # what a checkpoint must have been made from to be gone on from
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Steps `first` to `first + steps` of a run: all of it, or one of its phases."""
+
+    steps: int
+    rows_per_step: int
+    learning_rate: LearningRate
+    first: int = 0
+    phase: int = 0
+    total: int = 0  # steps of the whole run, for what is said
+    trainable: Trainable = "all"
+
+    @property
+    def end(self) -> int:
+        """The step after the last one."""
+        return self.first + self.steps
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is looked at along the way, beside the loss."""
+
+    heldout: Mapping[str, HeldOutRows] = field(default_factory=dict)
+    evaluate_every: int | None = None
+    row_tokens: int = 0  # where every row has as many: for the share of the machine's speed that is used
+    flops_per_token: float = 0.0
+    matmul_limit: float = math.inf  # floating-point operations a second that all ranks together could do
+
+
+def accumulation_of(rows_per_step: int, config: TrainingConfig, world: int, unit: str, size: int = 1) -> int:
+    """Micro-batches of one rank in a step.
+
+    Raises:
+        ConfigError: ranks × micro-batch does not divide the global batch; names the nearest that fit, in `unit`
+            (`size` of which are a row).
+    """
+    stride = config.micro_batch * world
+    if rows_per_step % stride == 0:
+        return rows_per_step // stride
+    below, above = rows_per_step // stride * stride, math.ceil(rows_per_step / stride) * stride
+    fits = " or ".join(f"{rows * size:,}" for rows in (below, above) if rows)
+    raise ConfigError(
+        f"{rows_per_step * size:,} {unit} a step are not a multiple of {world} ranks × micro_batch "
+        f"{config.micro_batch}{f' × {size:,}' if size > 1 else ''} = {stride * size:,} {unit}; the nearest that fit: "
+        f"{fits}; or change micro_batch"
+    )
+
+
+def figures_of(state: State) -> dict[str, Any]:
+    """What a manifest tells of the training."""
+    figures: dict[str, Any] = {
+        "steps": state.step,
+        "supervised_tokens": state.tokens,
+        "last_loss": {group: round(loss, 6) for group, loss in state.losses.items()},
+    }
+    if state.heldout:
+        figures["bits_per_byte"] = {language: round(bits, 6) for language, bits in state.heldout.items()}
+    return figures

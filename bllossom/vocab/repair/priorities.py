@@ -1,0 +1,174 @@
+"""The order in which the new pieces are joined: BPE's only freedom once the pieces stand.
+
+BPE is greedy: a join that looks good now can leave an odd rest behind. Which of two competing joins comes first is
+free for new pieces, and decides both how close the text comes to its shortest segmentation and whether a piece can be
+made at all. The first order ranks a piece by how often the text's shortest segmentations hold it, as a piece or inside
+one (so parts come before wholes). Then, as long as it helps: segments that are longer than need be name the join that
+did the damage and those that would not have, and the one is moved past the other if all segments together get shorter.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from bllossom.vocab.repair.segments import Atoms, parts, shortest
+
+ROUNDS = 5  # at most; the third already gains next to nothing
+PIECE_WEIGHT = 50  # how often each piece counts as if it stood alone in the text, when the first order is made
+UNMADE = 10**9  # cost of a piece that cannot be made: more than any text
+
+
+def join(atoms: Sequence[str], ranks: Mapping[str, float]) -> list[str]:
+    """BPE: join the neighbours that make the piece of the best (lowest) rank, the leftmost of equals, until none do."""
+    symbols = list(atoms)
+    while len(symbols) > 1:
+        best, at = float("inf"), -1
+        for i in range(len(symbols) - 1):
+            rank = ranks.get(symbols[i] + symbols[i + 1])
+            if rank is not None and rank < best:
+                best, at = rank, i
+        if at < 0:
+            break
+        symbols[at] += symbols.pop(at + 1)
+    return symbols
+
+
+def shortest_by_joins(symbols: Sequence[str], pieces: Collection[str]) -> int:
+    """The length of the shortest segmentation whose pieces can be made from these symbols, two at a time."""
+    count = len(symbols)
+    made = [1 << (i + 1) for i in range(count)]  # bit j of made[i]: symbols[i:j] can become one symbol
+    fewest = [0] * (count + 1)
+    for i in range(count - 1, -1, -1):
+        text, ends, best = symbols[i], made[i], 1 + fewest[i + 1]
+        for j in range(i + 2, count + 1):
+            text += symbols[j - 1]
+            if text in pieces and any(ends >> k & 1 and made[k] >> j & 1 for k in range(i + 1, j)):
+                ends |= 1 << j
+                best = min(best, 1 + fewest[j])
+        made[i], fewest[i] = ends, best
+    return fewest[0]
+
+
+def find_culprit(atoms: Atoms, ranks: Mapping[str, float]) -> tuple[str, list[str]] | None:
+    """The first join after which the shortest segmentation is out of reach, and the joins that would have kept it."""
+    symbols = list(atoms)
+    goal = shortest_by_joins(symbols, ranks)
+    while True:
+        options = [(ranks[text], i) for i in range(len(symbols) - 1) if (text := symbols[i] + symbols[i + 1]) in ranks]
+        if not options:
+            return None
+        _, at = min(options)
+        joined = _join_at(symbols, at)
+        if shortest_by_joins(joined, ranks) > goal:
+            harmless = [i for _, i in sorted(options) if shortest_by_joins(_join_at(symbols, i), ranks) == goal]
+            return joined[at], list(dict.fromkeys(symbols[i] + symbols[i + 1] for i in harmless))
+        symbols = joined
+
+
+def _join_at(symbols: list[str], at: int) -> list[str]:
+    return [*symbols[:at], symbols[at] + symbols[at + 1], *symbols[at + 2 :]]
+
+
+class Priorities:
+    """An order of the pieces, and what it costs on the segments; it changes only for the better."""
+
+    def __init__(
+        self, atoms: Mapping[str, Atoms], segments: Mapping[Atoms, int], order: Sequence[str] | None = None
+    ) -> None:
+        """`atoms` are those of each piece (two or more), `segments` the text's, with their counts."""
+        ordered = _first_order(atoms, segments) if order is None else order
+        self.ranks = {piece: float(i) for i, piece in enumerate(ordered)}
+        atoms_alone = dict.fromkeys(atoms.values(), UNMADE)
+        self.segments = [*atoms_alone, *(segment for segment in segments if segment not in atoms_alone)]
+        self.weights = [atoms_alone.get(segment, 0) + segments.get(segment, 0) for segment in self.segments]
+        self.goals = [len(shortest(segment, self.ranks)) for segment in self.segments]
+        self.lengths = [len(join(segment, self.ranks)) for segment in self.segments]
+        self.holding: dict[str, list[int]] = defaultdict(list)
+        for index, segment in enumerate(self.segments):
+            for part in dict.fromkeys(parts(segment)):
+                if part in self.ranks:
+                    self.holding[part].append(index)
+
+    def improve(self) -> None:
+        """Move joins past each other until no move that a segment asks for shortens the text."""
+        for _ in range(ROUNDS):
+            if sum(self._try(culprit, harmless) for culprit, harmless in self._wishes()) == 0:
+                break
+
+    def unmade(self) -> list[str]:
+        """The pieces that this order does not make."""
+        return [
+            "".join(segment)
+            for segment, weight, length in zip(self.segments, self.weights, self.lengths, strict=True)
+            if weight >= UNMADE and length > 1
+        ]
+
+    def ordered(self) -> list[str]:
+        """The pieces, first priority first."""
+        return sorted(self.ranks, key=self.ranks.__getitem__)
+
+    def _wishes(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Which pieces should come before which culprit, the most wanted first."""
+        wishes: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        for index, segment in enumerate(self.segments):
+            if self.lengths[index] > self.goals[index] and (found := find_culprit(segment, self.ranks)):
+                culprit, harmless = found
+                for piece in harmless:
+                    wishes[culprit, (piece,)] += self.weights[index]
+                if self.weights[index] >= UNMADE:
+                    for nodes in _trees(segment, self.ranks):
+                        wishes[culprit, nodes] += self.weights[index]
+        yield from (wish for wish, _ in sorted(wishes.items(), key=lambda item: (-item[1], item[0])))
+
+    def _try(self, culprit: str, wanted: tuple[str, ...]) -> bool:
+        """Move the wanted pieces before the culprit, or the culprit behind them, if that shortens the text."""
+        late = sorted((p for p in wanted if self.ranks[p] > self.ranks[culprit]), key=self.ranks.__getitem__)
+        if not late:
+            return False
+        before = self.ranks[culprit] - 1
+        up = {piece: before + (i + 1) / (len(late) + 1) for i, piece in enumerate(late)}
+        down = {culprit: self.ranks[late[-1]] + 0.5}
+        return self._move(up) or self._move(down)
+
+    def _move(self, moves: Mapping[str, float]) -> bool:
+        old = {piece: self.ranks[piece] for piece in moves}
+        self.ranks.update(moves)
+        change, lengths = 0, {}
+        for index in dict.fromkeys(index for piece in moves for index in self.holding[piece]):
+            length = len(join(self.segments[index], self.ranks))
+            if length != self.lengths[index]:
+                lengths[index] = length
+                change += (length - self.lengths[index]) * self.weights[index]
+        if change >= 0:
+            self.ranks.update(old)
+            return False
+        for index, length in lengths.items():
+            self.lengths[index] = length
+        self.ranks = {piece: float(i) for i, piece in enumerate(self.ordered())}
+        return True
+
+
+def _first_order(atoms: Mapping[str, Atoms], segments: Mapping[Atoms, int]) -> list[str]:
+    counts: Counter[str] = Counter()
+    weighted = Counter(dict.fromkeys(atoms.values(), PIECE_WEIGHT)) + Counter(segments)
+    for segment, weight in weighted.items():
+        for piece in shortest(segment, atoms):
+            for part in parts(piece):
+                if part in atoms:
+                    counts[part] += weight
+    return sorted(atoms, key=lambda piece: (-counts[piece], len(piece), piece))
+
+
+def _trees(atoms: Atoms, pieces: Collection[str], most: int = 30) -> list[tuple[str, ...]]:
+    """The nodes of each binary tree that makes a piece, `most` trees at most."""
+    if len(atoms) == 1:
+        return [()]
+    if "".join(atoms) not in pieces:
+        return []
+    word = "".join(atoms)
+    found = [
+        (*left, *right, word)
+        for k in range(1, len(atoms))
+        for left in _trees(atoms[:k], pieces)
+        for right in _trees(atoms[k:], pieces)
+    ]
+    return found[:most]

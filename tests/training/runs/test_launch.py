@@ -1,0 +1,111 @@
+"""A rank that dies: the others end soon, and the user is told which one died, and of what."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from bllossom.tokens.mixture import Mixture
+from bllossom.tokens.shards import EDGE_BYTES
+from bllossom.training.pretrain import PretrainConfig, _open_mixture
+from tests.fixtures.command_runs import start, wait_for_step
+from tests.fixtures.training import write_tokens
+
+Settings = Callable[..., dict[str, Any]]
+
+ALL_END_SECONDS = 60
+
+
+def spoil(tokens: Path, mixture: Mixture, rows: list[int]) -> int:
+    """Put an id that no vocabulary has into the first of these rows that lies where a shard's checksum does not look.
+
+    Gives the row.
+    """
+    for row in rows:
+        block = mixture.block(row)
+        path = tokens / "shards" / block.language / "news.tokens"
+        stored = bytearray(path.read_bytes())
+        at = stored.find(block.ids.astype("<u2").tobytes())
+        if EDGE_BYTES < at < len(stored) - EDGE_BYTES - 2 * len(block.ids):
+            stored[at : at + 2] = np.uint16(65535).tobytes()
+            path.write_bytes(stored)
+            return row
+    raise AssertionError("every row lies at the edge of a shard")
+
+
+@pytest.fixture
+def spoilt(settings: Settings, tmp_path: Path) -> tuple[dict[str, Any], int]:
+    """A run of two ranks with a token that only rank 1 reads, and on which it fails, and the step it does so in."""
+    tokens = write_tokens(tmp_path / "tokens", documents=5000)
+    values = settings(tmp_path / "model", tokens=str(tokens), processes=2)
+    rows_of_rank_1 = [row for row in range(3 * 8, 20 * 8) if row // 2 % 2]
+    row = spoil(tokens, _open_mixture(PretrainConfig(**values)), rows_of_rank_1)
+    return values, row // 8 + 1
+
+
+def test_error_of_one_rank_ends_the_others_and_is_told(
+    spoilt: tuple[dict[str, Any], int], tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    values, step = spoilt
+    process = start("-m", "bllossom.cli", "pretrain", "--config", write_yaml(values))
+    wait_for_step(tmp_path / "model", step - 1, process)
+    said = process.communicate(timeout=ALL_END_SECONDS)[1]
+    assert process.returncode == 1
+    assert said.splitlines()[-1] == (
+        "error: rank 1 failed: IndexError: index out of range in self (traceback above), the others were ended; the "
+        "same command goes on from the last checkpoint"
+    )
+    # What rank 0 met is the lost connection to rank 1, often first: it would lead astray.
+    assert said.count("Traceback") == 1
+    assert "peer" not in said
+
+
+@pytest.mark.slow
+def test_error_of_one_rank_is_told_under_torchrun(
+    spoilt: tuple[dict[str, Any], int], tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    values, step = spoilt
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    process = start(*torchrun, "-m", "bllossom.cli", "pretrain", "--config", write_yaml(values))
+    wait_for_step(tmp_path / "model", step - 1, process)
+    said = process.communicate(timeout=ALL_END_SECONDS)[1]
+    assert process.returncode == 1
+    assert "\n[rank1]: IndexError: index out of range in self\n" in said
+    assert "peer" not in said
+
+
+@pytest.mark.slow
+def test_rank_that_does_not_answer_is_ended_with_the_others(
+    settings: Settings, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    """As a rank that waits on a GPU for one that died: it reacts to nothing but SIGKILL."""
+    output = tmp_path / "model"
+    values = settings(output, steps=2000, processes=2, mixture={"weights": {"ko": 7, "en": 3}, "max_epochs": 100})
+    process = start("-m", "bllossom.cli", "pretrain", "--config", write_yaml(values))
+    wait_for_step(output, 3, process)
+    started = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    rank_0, rank_1 = sorted(started, key=lambda child: child.create_time())
+    os.kill(rank_0.pid, signal.SIGSTOP)
+    os.kill(rank_1.pid, signal.SIGKILL)
+    said = process.communicate(timeout=ALL_END_SECONDS)[1]
+    assert process.returncode == 1
+    assert "error: rank 1 was killed by SIGKILL (out of memory?), the others were ended" in said
+    assert not rank_0.is_running()
+
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_rank_of_another_launcher_ends_before_its_interpreter_is_taken_down(launched: bool, tmp_path: Path) -> None:
+    code = "import atexit; atexit.register(print, 'taken down'); from bllossom.cli import main; main()"
+    environment = os.environ | ({"WORLD_SIZE": "2"} if launched else {})
+    command = [sys.executable, "-c", code, "verify", str(tmp_path)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "was not published by bllossom" in ended.stdout + ended.stderr
+    assert ("taken down" in ended.stdout) != launched
