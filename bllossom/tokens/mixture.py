@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -19,14 +19,14 @@ from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokens.blocks import Block, HeldOutBlocks, heldout_blocks, positions_of
 from bllossom.tokens.fair import STRETCH, FairSplit
 from bllossom.tokens.mixture_plan import MixturePlan, Share, Unit, language_row
-from bllossom.tokens.rows import RowReader
 from bllossom.tokens.schedule import MOST_BLOCKS, WITHIN_ONE, Ints, Split, shuffled, split_by
-from bllossom.tokens.shards import Ids, SourceRecord, TokenStream, open_stream, read_index
+from bllossom.tokens.shards import SourceRecord, TokenStream, open_stream, read_index
 
 __all__ = ["Block", "HeldOutBlocks", "Mixture", "MixtureConfig", "MixturePlan", "heldout_blocks"]
 
 WINDOW = 16384  # blocks whose places are worked out together
 WINDOWS = 4  # kept: training reads forwards, its loader's workers a little apart
+NOT_ALLOWED = -1  # in place of a block's first token, where `max_epochs` ends
 
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -74,23 +74,12 @@ class _Stream:
         )
 
 
-class _Places(NamedTuple):
-    """Where some blocks are: int64 arrays, an element for each."""
-
-    leaves: Ints  # the stream
-    starts: Ints  # its first token there
-    shards: Ints  # the same for reading many at once: see RowReader
-    offsets: Ints
-    there: Ints  # 0 where `max_epochs` allows no more
-
-
 class Mixture:
     """Blocks of a tokens folder in the order of training. Block i depends on (seed, i) and the shards alone."""
 
     def __init__(self, streams: Sequence[_Stream], config: MixtureConfig, block_size: int, seed: int) -> None:
         self.config, self.block_size, self.seed = config, block_size, seed
         self._streams = list(streams)
-        self._rows = RowReader([stream.tokens for stream in self._streams], block_size)
         self._windows: dict[int, Ints] = {}
         shares = _block_shares(self._streams, config, block_size)
         self._targets = {leaf: share / sum(shares.values()) for leaf, share in shares.items()}
@@ -143,41 +132,19 @@ class Mixture:
             BllossomError: its source would be read more often than `max_epochs` allows.
             IndexError: there can be no such block.
         """
-        at = self._places(np.asarray([index]))
-        stream, start = self._streams[int(at.leaves[0])], int(at.starts[0])
+        if not 0 <= index < MOST_BLOCKS:
+            raise IndexError(f"blocks are counted from 0 to {MOST_BLOCKS:,}")
+        number, within = divmod(index, WINDOW)
+        leaf, start = self._window(number)[:, within].tolist()
+        if start == NOT_ALLOWED:
+            raise BllossomError(self._have_and_need(index + 1))
+        stream = self._streams[leaf]
         positions, documents = positions_of(stream.tokens, start, self.block_size)
         ids = stream.tokens.read(start, start + self.block_size)
         return Block(ids, positions, stream.language, stream.name, documents)
 
-    def ids(self, indices: Sequence[int] | Ints) -> Ids:
-        """The tokens of several blocks, int64 [len(indices), block_size]: the fast way, without positions.
-
-        Raises:
-            BllossomError: a source would be read more often than `max_epochs` allows.
-            IndexError: there can be no such blocks.
-        """
-        at = self._places(np.asarray(indices, np.int64))
-        return self._rows.read(at.leaves, at.starts, at.shards, at.offsets)
-
-    def _places(self, indices: Ints) -> _Places:
-        if len(indices) and not 0 <= indices.min() <= indices.max() < MOST_BLOCKS:
-            raise IndexError(f"blocks are counted from 0 to {MOST_BLOCKS:,}")
-        numbers, within = np.divmod(indices, WINDOW)
-        windows = set(numbers.tolist())
-        if len(windows) == 1:  # as it mostly is
-            table = self._window(windows.pop())[:, within]
-        else:
-            table = np.empty((len(_Places._fields), len(indices)), np.int64)
-            for number in windows:
-                mine = numbers == number
-                table[:, mine] = self._window(number)[:, within[mine]]
-        places = _Places(*table)
-        if not places.there.all():
-            raise BllossomError(self._have_and_need(int(indices.max()) + 1))
-        return places
-
     def _window(self, number: int) -> Ints:
-        """`_Places` of the blocks `number * WINDOW` and on, together: one by one they would cost a hundred times it."""
+        """Where the blocks `number * WINDOW` and on are, together: one by one they would cost a hundred times it."""
         window = self._windows.get(number)
         if window is None:
             if len(self._windows) >= WINDOWS:
@@ -186,15 +153,14 @@ class Mixture:
         return window
 
     def _locate(self, indices: Ints) -> Ints:
-        """Where some blocks are, a row for each field of `_Places`."""
+        """Where some blocks are, int64 [2, blocks]: the stream, and the first token there or NOT_ALLOWED."""
         languages, within, leaves, ordinals = (np.empty(len(indices), np.int64) for _ in range(4))
         self._by_language.locate(indices, languages, within)
         for place, split in enumerate(self._by_source):
             mine = np.flatnonzero(languages == place)
             if len(mine):
                 split.locate(within[mine], leaves, ordinals, mine)
-        table = np.empty((len(_Places._fields), len(indices)), np.int64)
-        table[0] = leaves
+        table = np.stack([leaves, leaves])
         for leaf in np.flatnonzero(np.bincount(leaves)).tolist():
             stream, mine = self._streams[leaf], np.flatnonzero(leaves == leaf)
             epochs, at = np.divmod(ordinals[mine], stream.blocks)
@@ -203,9 +169,7 @@ class Mixture:
                 now = epochs == epoch
                 at[now] = shuffled(stream.blocks, key, at[now])
             starts = np.minimum(at * self.block_size, stream.tokens.tokens - self.block_size)
-            places = starts, *self._rows.locate(leaf, starts), ordinals[mine] < self._allowed(stream)
-            for row, values in zip(table[1:], places, strict=True):
-                row[mine] = values
+            table[1, mine] = np.where(ordinals[mine] < self._allowed(stream), starts, NOT_ALLOWED)
         return table
 
     def _allowed(self, stream: _Stream) -> int:

@@ -210,16 +210,6 @@ class TokenStream:
     def documents(self) -> int:
         return self._first_documents[-1]
 
-    @property
-    def shards(self) -> Sequence[TokenShard]:
-        return self._shards
-
-    def locate(self, starts: Ids) -> tuple[Ids, Ids, Ids]:
-        """The shard of each of these tokens, its place there, and how many tokens there are from it on."""
-        begins = np.asarray(self._starts)
-        shards = np.searchsorted(begins, starts, side="right") - 1
-        return shards, starts - begins[shards], begins[shards + 1] - starts
-
     def read(self, start: int, stop: int) -> Ids:
         """The tokens from offset `start` up to `stop`, int64 [stop - start]."""
         out = np.empty(stop - start, np.int64)

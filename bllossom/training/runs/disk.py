@@ -69,8 +69,8 @@ def check_disk(folder: Path, need: DiskNeed) -> None:
     phases = f", {_gb(need.left_by_phases)} that phases leave" if need.left_by_phases else ""
     raise BllossomError(
         f"{folder}: {_gb(free)} are free, {_gb(need.total - written_bytes)} are needed ({need.checkpoints} checkpoints "
-        f"of {_gb(need.checkpoint)}{phases}, {_gb(need.published)} to publish); free some room, lower keep, or move the "
-        "output"
+        f"of {_gb(need.checkpoint)}{phases}, {_gb(need.published)} to publish); free some room, lower keep, or "
+        "move the output"
     )
 
 
