@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import Source, StageConfig, is_hub_id
+from bllossom.config import Source, StageConfig
 from bllossom.console import progress, say
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.decontaminate import DecontaminationConfig, Decontaminator, test_files
@@ -40,6 +40,7 @@ from bllossom.corpus.readings import (
 )
 from bllossom.corpus.slices import Reading, Settings
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import is_hub_id
 from bllossom.tokenizer.encode import Encoder, Encoders
 from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
 from bllossom.tokenizer.ids import count_ids, token_dtype

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from bllossom.config import HUB_DATASETS, is_hub_id
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.hub import is_hub_id, parse
 from bllossom.text.compression import COMPRESSIONS, DAMAGED, unpack
 from bllossom.text.fields import Each, extract, parse_field
 
@@ -261,17 +261,18 @@ def _tell_left_out(folder: Path, files: list[Path]) -> None:
 
 
 def _download(source: str) -> list[Path]:
-    """The files of a hub data set `owner/name`, or of one folder in it, `hf://datasets/owner/name/folder`.
+    """The files of a hub data set `owner/name`, or of one folder in it, `hf://datasets/owner/name/folder`;
+    at the revision behind an @, where there is one.
 
     All of a known format but those that the `datasets` library keeps its own settings in, told by their names.
     """
     from huggingface_hub import snapshot_download
 
-    owner, name, *below = source.removeprefix(HUB_DATASETS).split("/", 2)
-    name, within = f"{owner}/{name}", "".join(f"{folder.strip('/')}/" for folder in below)
+    name, revision, folder_in_it = parse(source)
+    within = f"{folder_in_it}/" if folder_in_it else ""
     patterns = [f"{within}*{suffix}{packed}" for suffix in FORMATS for packed in ("", *COMPRESSIONS)]
     try:
-        folder = snapshot_download(name, repo_type="dataset", allow_patterns=patterns)
+        folder = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns)
     except Exception as error:  # the hub client raises a dozen kinds for "cannot be had"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BllossomError(f"{source}: not here and not from the hub ({reason}); name a path, or go online") from error

@@ -10,6 +10,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import name_and_revision
 from bllossom.training.engines.deepspeed_engine import partitioned_loading
 from bllossom.training.ranks.device import DeviceType, device_here
 from bllossom.training.settings import TrainingConfig
@@ -50,14 +51,16 @@ def load_model(source: str, config: TrainingConfig) -> PreTrainedModel:
     """
     disable_progress_bar()
     masters_apart = config.deepspeed is not None and config.bf16
+    name, revision = name_and_revision(source)
     try:
         with partitioned_loading(config):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                source, dtype=torch.bfloat16 if masters_apart else torch.float32
+                name, revision=revision or "main", dtype=torch.bfloat16 if masters_apart else torch.float32
             )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BllossomError(f"{source}: no model loads ({reason}); name a model folder or a hub id") from error
+    model.name_or_path = source
     return model
 
 

@@ -13,9 +13,10 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
 from bllossom.artifacts import Manifest, fingerprint
-from bllossom.config import InputPath, Model, is_hub_id
+from bllossom.config import InputPath, Model
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.hub import is_hub_id
 from bllossom.model.folder import check_rows, recorded_rows
 from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
 from bllossom.tokenizer.ids import tokenizer_fingerprint

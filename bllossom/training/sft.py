@@ -10,8 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from bllossom.artifacts import LOGS, Manifest, fingerprint
-from bllossom.config import InputPath, Source, is_hub_id
+from bllossom.config import InputPath, Source
 from bllossom.console import say
+from bllossom.hub import is_hub_id
 from bllossom.instructions.dataset import Examples, epoch_order, load_examples
 from bllossom.instructions.template import CHAT_TEMPLATE
 from bllossom.model.folder import recorded_rows

@@ -24,6 +24,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import name_and_revision
 from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
 from bllossom.model.folder import check_headers
 from bllossom.training.engines.deepspeed_engine import gathered
@@ -48,9 +49,11 @@ def check_base(source: str, lora: Lora | None) -> None:
     _import_peft()
     if lora.target_modules is None:
         return
+    name, revision = name_and_revision(source)
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source))
+            shape = AutoConfig.from_pretrained(name, revision=revision or "main")
+            model = AutoModelForCausalLM.from_config(shape)
     except (OSError, ValueError):
         return  # it does not load: the one who loads it says so
     _target_modules(model, lora)
@@ -115,9 +118,11 @@ def published_name(name: str) -> str:
 
 
 def _settings(model: PreTrainedModel, lora: Lora) -> dict[str, Any]:
+    base, revision = name_and_revision(model.name_or_path)
     return {
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": model.name_or_path,
+        "base_model_name_or_path": base,
+        "revision": revision,
         "r": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, PretrainedConfig
 
-from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import is_hub_id, name_and_revision
 from bllossom.tokens.shards import INDEX, read_index
 from bllossom.training.engines.optimization import Trainable
 from bllossom.training.flops import training_flops_per_token
@@ -200,8 +200,9 @@ def _read_shape(source: str, spare: Path) -> PretrainedConfig:
         return AutoConfig.from_pretrained(source)
     reason = "is not here yet"
     if is_hub_id(source):
+        name, revision = name_and_revision(source)
         try:
-            return AutoConfig.from_pretrained(source)
+            return AutoConfig.from_pretrained(name, revision=revision or "main")
         except (OSError, ValueError) as error:
             reason = f"cannot be had from the hub ({str(error).splitlines()[0]})"
     if spare.is_file():

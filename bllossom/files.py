@@ -1,0 +1,201 @@
+"""Files: written whole, brought to the disk, locked, and hashed once.
+
+A hash is kept under $XDG_CACHE_HOME/bllossom/hashes (~/.cache by default), a small file each, named by what a file's
+contents cannot change without: device, inode, size, and the times of its last change (mtime and ctime, ns). The cache
+may be removed at any time.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+from pydantic import BaseModel
+
+from bllossom.console import progress
+from bllossom.errors import BllossomError
+
+CHUNK_BYTES = 1 << 20
+HASHED_AT_ONCE = 8  # files; hashing leaves Python's lock alone, and a network's disk answers several readers faster
+CACHED_BYTES = 1_000_000  # a smaller file is read about as fast as its hash is looked up
+BAR_BYTES = 500_000_000  # about a second of hashing: less needs no progress bar
+SETTLED_SECONDS = 2.0  # a file changed so lately may change again within one tick of its clock
+
+
+class FileRecord(BaseModel):
+    """A file's contents."""
+
+    sha256: str
+    bytes: int
+
+
+class Hashes:
+    """The files hashed so far: in this process, and with `cached` on this machine.
+
+    In one process a hard link to a file that was read is not read again, though linking changed the file's ctime: of a
+    13B model that expand links, 26 GB are read once.
+    """
+
+    def __init__(self, *, cached: bool) -> None:
+        self._folder = _cache_folder() if cached else None
+        self._known: dict[tuple[int, int, int, int], str] = {}  # by device, inode, size, mtime
+
+    def record(self, paths: Sequence[Path]) -> list[FileRecord]:
+        """Hash the files that are not known yet, several at a time, with a progress bar where they are large.
+
+        Raises:
+            BllossomError: a file cannot be read.
+        """
+        stats = {path: _stat(path) for path in dict.fromkeys(paths)}
+        unknown = {_key(stat): path for path, stat in stats.items() if not self._is_known(stat)}
+        total = sum(stats[path].st_size for path in unknown.values())
+        with _bar(total) as advance, ThreadPoolExecutor(HASHED_AT_ONCE) as pool:
+            digests = list(pool.map(lambda path: _digest(path, advance), unknown.values()))
+        for (key, path), digest in zip(unknown.items(), digests, strict=True):
+            self._known[key] = digest
+            # Whether the file changed while it was read shows in its times, read again now.
+            if _key(_stat(path)) == key:
+                self._keep(stats[path])
+        return [FileRecord(sha256=self._known[_key(stats[path])], bytes=stats[path].st_size) for path in paths]
+
+    def _is_known(self, stat: os.stat_result) -> bool:
+        key = _key(stat)
+        if key in self._known:
+            self._keep(stat)  # under its present ctime, which a new hard link has changed
+        elif (entry := self._entry(stat)) is not None:
+            with contextlib.suppress(OSError):
+                digest = entry.read_text()
+                if len(digest) == 64:
+                    self._known[key] = digest
+        return key in self._known
+
+    def _keep(self, stat: os.stat_result) -> None:
+        entry = self._entry(stat)
+        if entry is None or time.time() - max(stat.st_mtime, stat.st_ctime) < SETTLED_SECONDS:
+            return
+        with contextlib.suppress(OSError):  # without a cache everything is only slower
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = entry.with_name(f"{entry.name}.{os.getpid()}")
+            unfinished.write_text(self._known[_key(stat)])
+            unfinished.rename(entry)
+
+    def _entry(self, stat: os.stat_result) -> Path | None:
+        if self._folder is None or stat.st_size < CACHED_BYTES:
+            return None
+        name = "-".join(map(str, (*_key(stat), stat.st_ctime_ns)))
+        return self._folder / name[-2:] / name
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> None:
+    """Write a file in one step: it is there whole, on the disk, or not at all."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with unfinished.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring every file and folder to the disk, so that a rename never publishes what a power cut takes away."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """Keep other processes out of `what` by a lock on the file `path`, which is made, and removed at the end.
+
+    The lock dies with its process. The file is open for writing: NFS gives no exclusive lock on anything else, and none
+    on folders.
+
+    Raises:
+        BllossomError: another process has it, and it is not to be waited for; or the file system keeps no locks.
+    """
+    descriptor = _open_locked(path, what, wait)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is locked: who waits for it looks whether it is still there
+        os.close(descriptor)
+
+
+def _open_locked(path: Path, what: str, wait: bool) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise BllossomError(
+                    f"another process is working in {what}; wait for it, end it, or name another output"
+                ) from error
+            raise BllossomError(
+                f"{path} cannot be locked ({error.strerror}): its file system keeps no locks; name an output on another "
+                "one, or mount it with locks (NFS: without nolock, and with lockd running)"
+            ) from error
+        os.close(descriptor)  # who had it before has removed the file
+
+
+def _digest(path: Path, advance: Callable[[int], None]) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+                advance(len(chunk))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return digest.hexdigest()
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> BllossomError:
+    return BllossomError(f"{path} cannot be read ({error.strerror}); make it readable, or name another file")
+
+
+def _key(stat: os.stat_result) -> tuple[int, int, int, int]:
+    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def _cache_folder() -> Path | None:
+    """Where the hashes are kept; None where this user has no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bllossom/hashes"
+    except RuntimeError:
+        return None
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    if total < BAR_BYTES:
+        yield lambda _: None
+        return
+    lock = Lock()
+    with progress("bytes of inputs hashed", total) as move:
+
+        def advance(size: int) -> None:
+            with lock:  # several threads hash
+                move(size)
+
+        yield advance
