@@ -22,9 +22,10 @@ test-slow: $(VENV)/.dev  ## Run the tests longer than 20 seconds.
 test-real: $(VENV)/.dev  ## Run every test on real data (BLLOSSOM_SHARED, default ../shared).
 	$(BIN)/python -m pytest -q -m real_data
 
-lint: $(VENV)/.dev  ## Check with ruff.
+lint: $(VENV)/.dev  ## Check with ruff, and the contracts on imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.dev  ## Format with ruff.
 	$(BIN)/ruff check --fix .

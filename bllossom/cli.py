@@ -103,8 +103,8 @@ def plan(
     """Say what a pretraining run will take: memory, time, disk. No weights or data needed."""
     with _expected_errors(debug):
         # Here, not above: `bllossom --help` imports neither torch nor transformers.
-        from bllossom.training.planning.plan import make_plan
-        from bllossom.training.planning.plan_report import describe
+        from bllossom.training.plan import make_plan
+        from bllossom.training.plan_report import describe
         from bllossom.training.pretrain import PretrainConfig
 
         loaded = load_config(PretrainConfig, config, overrides or (), allow_missing=True)

@@ -7,8 +7,8 @@ tokens, 7:3, are then written as a data set per language, and interleaved and sh
 of its own (a view into a file would have read nothing yet). `row by row` takes rows of the interleaved set, in the
 faster of its two formats; `materialised` has it written out in order first (flatten_indices, not timed) and reads
 Arrow batches, its fastest way, measured with several sizes of batch; it has neither positions nor the documents' ids.
-Ours is the path that training takes: `mixture.block`, one by one, with positions and documents. All sides read the same
-number of blocks, taking turns; the files are in the page cache, and the mixture is opened anew for each reading, so that
+Ours is the path that training takes: `mixture.block`, one by one, with positions and documents. All sides read the
+same number of blocks, taking turns; the files are in the page cache, and the mixture is opened anew for each reading:
 it has to find out again which block is where.
 Results go to docs/results/mixture.md and .json.
 """

@@ -26,10 +26,10 @@ from bllossom.memory import peak_rss_bytes, reset_peak_rss
 from bllossom.tokens.mixture import MixtureConfig
 from bllossom.tokens.shards import read_index
 from bllossom.training.models import InitModel, LlamaShape, llama_config
+from bllossom.training.plan import RunPlan, make_plan
+from bllossom.training.plan_report import memory_table
 from bllossom.training.planning.footprint import StepShape as PlannedStep
 from bllossom.training.planning.footprint import count_activations, footprint, heap_gaps, model_size
-from bllossom.training.planning.plan import RunPlan, make_plan
-from bllossom.training.planning.plan_report import memory_table
 from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.settings import LearningRate
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab

@@ -7,8 +7,9 @@ makes with `type: bpe`). A donor is only a list of pieces, so any model serves.
 import base64
 import binascii
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2
@@ -16,8 +17,7 @@ from sentencepiece import sentencepiece_model_pb2
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, name_and_revision
 
-spm: Any = sentencepiece_model_pb2  # its classes are made when it is imported: there are no types to check
-ModelProto = Any
+spm: Any = sentencepiece_model_pb2  # see ModelProto
 SPACE = "▁"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # ModelProto.SentencePiece.Type
 BPE, UNIGRAM = 2, 1  # TrainerSpec.ModelType
@@ -25,6 +25,60 @@ BYTE_LEVEL = (
     "{path}: this is a byte-level BPE vocabulary (as Llama 3's, Qwen's or GPT-2's), which is not supported yet; "
     "name a SentencePiece model with byte fallback, such as Llama 2's tokenizer.model"
 )
+
+
+class Piece(Protocol):
+    """ModelProto.SentencePiece."""
+
+    piece: str
+    score: float
+    type: int
+
+
+class Pieces(Protocol):
+    """ModelProto.pieces, a repeated field: as much of a list as is used here."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Piece]: ...
+    def __getitem__(self, index: int, /) -> Piece: ...
+    def __delitem__(self, index: slice, /) -> None: ...
+    def add(self, *, piece: str, score: float, type: int) -> Piece: ...  # noqa: A002
+    def extend(self, pieces: Iterable[Piece], /) -> None: ...
+
+
+class TrainerSpec(Protocol):
+    """How the model was trained, as far as it matters later."""
+
+    model_type: int
+    vocab_size: int
+    treat_whitespace_as_suffix: bool
+    bos_piece: str
+    eos_piece: str
+
+
+class NormalizerSpec(Protocol):
+    """What the model does to text before it looks for pieces."""
+
+    name: str
+    precompiled_charsmap: bytes
+    add_dummy_prefix: bool
+    remove_extra_whitespaces: bool
+    escape_whitespaces: bool
+
+
+class ModelProto(Protocol):
+    """A SentencePiece model. Its real class is made when the library is imported, so that it has no types to check."""
+
+    @property
+    def pieces(self) -> Pieces: ...
+    @property
+    def trainer_spec(self) -> TrainerSpec: ...
+    @property
+    def normalizer_spec(self) -> NormalizerSpec: ...
+    def ParseFromString(self, raw: bytes, /) -> int: ...  # noqa: N802
+    def SerializeToString(self, *, deterministic: bool = False) -> bytes: ...  # noqa: N802
+    def CopyFrom(self, other: Self, /) -> None: ...  # noqa: N802
+    def Clear(self) -> None: ...  # noqa: N802
 
 
 def find_model_file(source: str | Path) -> Path:
@@ -88,7 +142,7 @@ def read_model(path: Path) -> ModelProto:
 
 def read_model_bytes(raw: bytes, path: Path) -> ModelProto:
     """Parse a SentencePiece model; `path` is where it came from, for the messages."""
-    model = spm.ModelProto()
+    model: ModelProto = spm.ModelProto()
     try:
         model.ParseFromString(raw)
     except DecodeError:

@@ -27,11 +27,11 @@ from bllossom.training.block_rows import BlockRows, as_row, block_number
 from bllossom.training.engines.lora import adapter_parameters, add_adapters, check_base, load_adapter
 from bllossom.training.engines.optimization import Trainable, select_trainable, trained_weights
 from bllossom.training.models import InitModel, ModelSource, check_kernels, init_model, load_model, resolve_here
+from bllossom.training.planning.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs, State
-from bllossom.training.runs.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
 from bllossom.training.runs.train_segment import parameter_count, train_segment

@@ -22,10 +22,10 @@ from bllossom.training.engines.lora import add_adapters, check_base
 from bllossom.training.engines.optimization import trained_weights
 from bllossom.training.engines.rows import IGNORED, Row
 from bllossom.training.models import check_kernels, load_model, resolve_here
+from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
-from bllossom.training.runs.disk import check_disk, disk_need, strategy_of
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
 from bllossom.training.runs.train_segment import parameter_count, train_segment

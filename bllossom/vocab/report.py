@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def measure(
 ) -> dict[str, Any]:
     """All that report.json holds; the same for the same inputs."""
     encoders = {"base": processor(merge.base), "merged": processor(merge.merged)}
-    new = [piece.piece for piece in merge.merged.pieces[len(merge.base.pieces) :]]
+    new = [piece.piece for piece in islice(merge.merged.pieces, len(merge.base.pieces), None)]
     unmade = find_unmade(encoders["merged"], new)
     uses = sum((counts.ids for counts in proof.languages.values()), np.zeros(len(merge.merged.pieces), np.int64))
     new_uses = Counter({piece: int(uses[len(merge.base.pieces) + i]) for i, piece in enumerate(new)})

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bllossom.training.planning.plan import RunPlan
+from bllossom.training.plan import RunPlan
 
 PINNED = 1.5  # DeepSpeed's factor for CPU buffers beside offloaded states (estimate_zero3_model_states_mem_needs)
 WIDTHS = (13, 13, 8, 9, 9, 11, 6, 7, 7, 4, 11, 9)

@@ -19,6 +19,7 @@ from bllossom.tokens.shards import INDEX, read_index
 from bllossom.training.engines.optimization import Trainable
 from bllossom.training.flops import training_flops_per_token
 from bllossom.training.models import InitModel, llama_config
+from bllossom.training.planning.disk import DiskNeed, disk_need
 from bllossom.training.planning.footprint import (
     STRATEGIES,
     Activations,
@@ -31,7 +32,6 @@ from bllossom.training.planning.footprint import (
     model_size,
 )
 from bllossom.training.pretrain import PretrainConfig
-from bllossom.training.runs.disk import DiskNeed, disk_need
 
 CONTEXT_BYTES = 2e9  # CUDA's context, cuBLAS' and NCCL's own buffers
 USABLE = 0.9  # of what is left, for the allocator's gaps and what this plan gets wrong: it is checked to 15 % only

@@ -15,14 +15,14 @@ from bllossom.cli import make_app
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.training.engines.lora import add_adapters
 from bllossom.training.engines.optimization import Trainable, select_trainable
+from bllossom.training.plan import GPUS, flops_per_token, make_plan
+from bllossom.training.plan_report import describe
+from bllossom.training.planning.disk import checkpoint_bytes
 from bllossom.training.planning.footprint import STRATEGIES, StepShape, count_activations, footprint, model_size
-from bllossom.training.planning.plan import GPUS, flops_per_token, make_plan
-from bllossom.training.planning.plan_report import describe
 from bllossom.training.pretrain import PretrainConfig
-from bllossom.training.runs.disk import checkpoint_bytes
 from bllossom.training.settings import Lora
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "configs" / "bllossom-13b"
 PARAMETERS = 13_092_439_040
 LARGEST = 202_127_360
