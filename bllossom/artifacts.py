@@ -19,7 +19,7 @@ from typing import Any
 from bllossom.config import StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.files import Hashes, locked, sync_folder, write_whole
+from bllossom.files import FileHashes, locked, sync_folder, write_whole
 from bllossom.provenance.circumstances import Clock, git_commit, versions
 from bllossom.provenance.fingerprints import Inputs, combine, fingerprint, payload
 from bllossom.provenance.identity import Request
@@ -34,7 +34,19 @@ from bllossom.provenance.manifest import (
     read_origin,
 )
 
-__all__ = ["LOGS", "MANIFEST", "Manifest", "fingerprint", "partial_folders", "publish", "read_manifest", "verify"]
+__all__ = [
+    "LOGS",
+    "MANIFEST",
+    "Inputs",
+    "Manifest",
+    "fingerprint",
+    "lock_of",
+    "partial_folders",
+    "publish",
+    "read_manifest",
+    "read_origin",
+    "verify",
+]
 
 
 def publish(
@@ -57,14 +69,14 @@ def publish(
         BllossomError: an input is missing, the output holds something else, the disk is full or read-only.
     """
     output = _place(config.output)
-    request = Request(stage, config, inputs, Hashes(cached=True))
+    request = Request(stage, config, inputs, FileHashes(cached=True))
     find = partial(_already_published, output, request)
     if (published := _unless_forced(find, request, force)) is not None:
         return published
     new_folders = [folder for folder in (output.parent, *output.parent.parents) if not folder.exists()]
     with _clear_failures(output), _removed_on_failure(new_folders):
         _make(output.parent)
-        with locked(output.with_name(f".{output.name}.lock"), str(config.output)):
+        with locked(lock_of(output), str(config.output)):
             if (published := _unless_forced(find, request, force)) is not None:  # by who had the lock before
                 return published
             unfinished = _own_partial(output, request, force)
@@ -113,7 +125,7 @@ def verify(folder: Path) -> list[str]:
     problems = [f"{name}: is missing" for name in sorted(manifest.files.keys() - there)]
     problems += [f"{name}: is not in the manifest" for name in sorted(there - manifest.files.keys())]
     names = sorted(there & manifest.files.keys())
-    for name, found in zip(names, Hashes(cached=False).record([folder / name for name in names]), strict=True):
+    for name, found in zip(names, FileHashes(cached=False).record([folder / name for name in names]), strict=True):
         expected = manifest.files[name]
         if found.bytes != expected.bytes:
             problems.append(f"{name}: has {found.bytes:,} bytes, the manifest says {expected.bytes:,}")
@@ -130,6 +142,11 @@ def partial_folders(output: Path) -> list[Path]:
         return []
     beside = output.parent.iterdir()  # not a glob: a name may hold its special characters
     return sorted(path for path in beside if path.name.startswith(f"{output.name}.partial-") and path.is_dir())
+
+
+def lock_of(output: Path) -> Path:
+    """The file that is locked while a run works on an output."""
+    return output.with_name(f".{output.name}.lock")
 
 
 def _place(output: Path) -> Path:

@@ -1,16 +1,21 @@
 """The command line: one typer command per stage. It parses, calls and prints; it holds no logic."""
 
 import contextlib
+import io
 import os
+import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
-from bllossom import artifacts, pipeline
+from bllossom import artifacts, keys, pipeline
 from bllossom.config import load_config
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
@@ -22,9 +27,16 @@ ConfigFile = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Reach into the YAML: dotted.key=value.")
 ]
+StepOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="A key of the recipe, or of a step: STEP.dotted.key=value."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and what would happen.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace another result at the output.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Remove all of it without asking.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of expected errors too.")]
+
+HELP_WIDTH = 100
 
 
 def make_app() -> typer.Typer:
@@ -35,13 +47,41 @@ def make_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    app.callback()(common)
     for name, stage in pipeline.STAGES.items():
-        app.command(name, help=stage.summary)(_stage_command(stage))
+        app.command(name, help=stage.summary, cls=_with_keys(stage))(_stage_command(stage))
     app.command("run")(run)
     app.command("plan")(plan)
     app.command("verify")(verify)
     app.command("reshard")(reshard)
+    app.command("clean")(clean)
     return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        _print(f"bllossom {metadata.version('bllossom')}")
+        raise typer.Exit
+
+
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Teach an English language model another language, and prove it."""
+
+
+def _with_keys(stage: pipeline.Stage) -> type[TyperCommand]:
+    """A command whose help ends in the keys of its config, which is loaded for that alone."""
+
+    class StageCommand(TyperCommand):
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            super().format_help(ctx, formatter)
+            width = min(shutil.get_terminal_size().columns, HELP_WIDTH)
+            _print("\n".join(keys.help_lines(stage.config(), width)))
+
+    return StageCommand
 
 
 def _stage_command(stage: pipeline.Stage) -> Any:
@@ -55,19 +95,19 @@ def _stage_command(stage: pipeline.Stage) -> Any:
         with _expected_errors(debug):
             loaded = load_config(stage.config(), config, overrides or (), allow_missing=dry_run)
             if dry_run:
-                pipeline.describe(stage, loaded, typer.echo)
+                pipeline.describe(stage, loaded, _print)
                 return
             manifest = stage.run(loaded.config, force=force)
             if os.environ.get("RANK", "0") == "0":  # the other ranks of a training have nothing to add
-                typer.echo(summary.figures(manifest))
-                typer.echo(loaded.config.output)
+                _print(summary.figures(manifest))
+                _print(str(loaded.config.output))
 
     return command
 
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.")],
-    overrides: Overrides = None,
+    overrides: StepOverrides = None,
     first: Annotated[str | None, typer.Option("--from", metavar="NAME", help="The first step to run.")] = None,
     last: Annotated[str | None, typer.Option("--until", metavar="NAME", help="The last step to run.")] = None,
     dry_run: DryRun = False,
@@ -76,18 +116,18 @@ def run(
 ) -> None:
     """Run the steps of a recipe in order; what is published and unchanged is skipped."""
     with _expected_errors(debug):
-        plan = pipeline.read_recipe(recipe, overrides or (), allow_missing=dry_run)
-        steps = plan.between(first, last)
+        planned = pipeline.read_recipe(recipe, overrides or (), allow_missing=dry_run)
+        steps = planned.between(first, last)
         if dry_run:
             for step in steps:
-                typer.echo(f"# ── {step.name}")
-                pipeline.describe(step.stage, step.loaded, typer.echo)
+                _print(f"# ── {step.name}")
+                pipeline.describe(step.stage, step.loaded, _print)
             return
-        pipeline.run_steps(steps, force=force)
-        table = summary.write(plan.recipe.output, [step.name for step in plan.steps])
+        ran = pipeline.run_steps(steps, force=force)
+        table = summary.write(planned.recipe.output, planned.results_before(first), ran)
         if table:
-            typer.echo(table)
-        typer.echo(steps[-1].loaded.config.output)
+            _print(table)
+        _print(str(steps[-1].loaded.config.output))
 
 
 def plan(
@@ -110,7 +150,7 @@ def plan(
         loaded = load_config(PretrainConfig, config, overrides or (), allow_missing=True)
         found = make_plan(loaded.config, config.parent, gpus=gpus, gpu=gpu, utilisation=utilisation)
         for line in describe(found):
-            typer.echo(line)
+            _print(line)
 
 
 def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], debug: Debug = False) -> None:
@@ -118,10 +158,10 @@ def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], 
     with _expected_errors(debug):
         problems = artifacts.verify(folder)
         for problem in problems:
-            typer.echo(problem)
+            _print(problem)
         if problems:
             raise BllossomError(f"{folder} is not what its manifest says; make it again with --force")
-        typer.echo(f"{folder} is whole")
+        _print(f"{folder} is whole")
 
 
 def reshard(
@@ -132,7 +172,45 @@ def reshard(
         from bllossom.training.runs.reshard import reshard as convert
 
         convert(checkpoint)
-        typer.echo(checkpoint)
+        _print(str(checkpoint))
+
+
+def clean(
+    run: Annotated[Path, typer.Argument(help="A recipe's folder, or a stage's output.")],
+    yes: Yes = False,
+    debug: Debug = False,
+) -> None:
+    """List the partial folders and old checkpoints that runs have left, and remove those you say."""
+    with _expected_errors(debug):
+        from bllossom.clean import find_leftovers
+
+        leftovers = list(find_leftovers(run, time.time()))
+        for partial, checkpoints in leftovers:
+            for leftover in (partial, *checkpoints):
+                _print(str(leftover))
+        if not leftovers:
+            _print(f"{run}: nothing is left behind")
+        for partial, checkpoints in leftovers:
+            if yes or typer.confirm(f"Remove {partial.path}?", err=True):
+                partial.remove()
+            elif checkpoints and typer.confirm(f"Remove {len(checkpoints)} old checkpoints in it?", err=True):
+                for checkpoint in checkpoints:
+                    checkpoint.remove()
+
+
+def _print(text: str) -> None:
+    """Print a result on stdout.
+
+    Raises:
+        BllossomError: it cannot be written there: the disk of the file that it goes to is full, say.
+    """
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered is not tried again at exit
+        raise BllossomError(f"standard output cannot be written ({error.strerror}); send it elsewhere") from error
 
 
 @contextlib.contextmanager
@@ -144,6 +222,7 @@ def _expected_errors(debug: bool) -> Iterator[None]:
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
+        _check_working_folder()
         yield
     except BllossomError as error:
         if debug:
@@ -156,8 +235,18 @@ def _expected_errors(debug: bool) -> Iterator[None]:
         raise typer.Exit(Stopped.exit_code) from None
 
 
+def _check_working_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise BllossomError("the folder you are in was removed; go to one that is there with cd") from error
+
+
 def main() -> None:
     """The program `bllossom`."""
+    for stream in (sys.stdout, sys.stderr):  # what a terminal cannot show is escaped, and no reason to end
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Tokenizers' own threads are not used beside ours, and its warning about forks is noise here.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:

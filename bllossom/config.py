@@ -75,7 +75,7 @@ class StageConfig(Model):
 
     output: Annotated[
         Path,
-        AfterValidator(lambda path: _own_folder(_expand(path))),
+        AfterValidator(lambda path: _own_folder(expand_path(path))),
         TypeName("folder"),
         Field(description="the folder to publish; it appears whole or not at all"),
     ]
@@ -111,7 +111,7 @@ def _note_if_missing(path: str, info: ValidationInfo, hub_allowed: bool) -> None
         raise PydanticCustomError("missing_input", "no such file or folder: {path}", {"path": path})
 
 
-def _expand(path: Path | str) -> Path:
+def expand_path(path: Path | str) -> Path:
     """A path with its `~`; shells leave it alone behind a `=`."""
     if (variable := SHELL_VARIABLE.search(str(path))) and not Path(path).exists():
         raise ValueError(f"{path}: a variable of the environment is written ${{env.{variable[1]}}}")
@@ -129,13 +129,13 @@ def _own_folder(output: Path) -> Path:
 
 
 def _check_path(path: Path, info: ValidationInfo) -> Path:
-    path = _expand(path)
+    path = expand_path(path)
     _note_if_missing(str(path), info, hub_allowed=False)
     return path
 
 
 def _check_glob(pattern: str, info: ValidationInfo, hub_allowed: bool = False) -> str:
-    pattern = str(_expand(pattern)) if pattern.startswith("~") or "$" in pattern else pattern
+    pattern = str(expand_path(pattern)) if pattern.startswith("~") or "$" in pattern else pattern
     if not glob.glob(pattern, recursive=True):  # noqa: PTH207
         _note_if_missing(pattern, info, hub_allowed)
     return pattern

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
+from typing import BinaryIO
 
 from pydantic import BaseModel
 
@@ -35,7 +36,7 @@ class FileRecord(BaseModel):
     bytes: int
 
 
-class Hashes:
+class FileHashes:
     """The files hashed so far: in this process, and with `cached` on this machine.
 
     In one process a hard link to a file that was read is not read again, though linking changed the file's ctime: of a
@@ -55,8 +56,8 @@ class Hashes:
         stats = {path: _stat(path) for path in dict.fromkeys(paths)}
         unknown = {_key(stat): path for path, stat in stats.items() if not self._is_known(stat)}
         total = sum(stats[path].st_size for path in unknown.values())
-        with _bar(total) as advance, ThreadPoolExecutor(HASHED_AT_ONCE) as pool:
-            digests = list(pool.map(lambda path: _digest(path, advance), unknown.values()))
+        with _bar(total) as advance:
+            digests = _digests(list(unknown.values()), advance)
         for (key, path), digest in zip(unknown.items(), digests, strict=True):
             self._known[key] = digest
             # Whether the file changed while it was read shows in its times, read again now.
@@ -97,9 +98,14 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
     unfinished = path.with_name(f"{path.name}.unfinished")
     with unfinished.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
     unfinished.rename(path)
+
+
+def sync_file(file: BinaryIO) -> None:
+    """Bring what was written to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -145,17 +151,28 @@ def _open_locked(path: Path, what: str, wait: bool) -> int:
                     f"another process is working in {what}; wait for it, end it, or name another output"
                 ) from error
             raise BllossomError(
-                f"{path} cannot be locked ({error.strerror}): its file system keeps no locks; name an output on another "
-                "one, or mount it with locks (NFS: without nolock, and with lockd running)"
+                f"{path} cannot be locked ({error.strerror}): its file system keeps no locks; name an output on "
+                "another one, or mount it with locks (NFS: without nolock, and with lockd running)"
             ) from error
         os.close(descriptor)  # who had it before has removed the file
 
 
-def _digest(path: Path, advance: Callable[[int], None]) -> str:
+def _digests(paths: Sequence[Path], advance: Callable[[int], None]) -> list[str]:
+    stopped = Event()
+    with ThreadPoolExecutor(HASHED_AT_ONCE) as pool:
+        try:
+            return list(pool.map(lambda path: _digest(path, advance, stopped), paths))
+        except BaseException:  # the first that cannot be read, or Ctrl-C, ends the others
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _digest(path: Path, advance: Callable[[int], None], stopped: Event) -> str:
     digest = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as file:
-            while chunk := file.read(CHUNK_BYTES):
+            while not stopped.is_set() and (chunk := file.read(CHUNK_BYTES)):
                 digest.update(chunk)
                 advance(len(chunk))
     except OSError as error:
@@ -192,7 +209,7 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda _: None
         return
     lock = Lock()
-    with progress("bytes of inputs hashed", total) as move:
+    with progress("bytes hashed", total) as move:
 
         def advance(size: int) -> None:
             with lock:  # several threads hash

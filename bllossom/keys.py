@@ -1,6 +1,7 @@
 """The keys of a config, from its annotations: for help, for the reference in docs/keys.md, and for mistyped ones."""
 
 import json
+import textwrap
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ class Key:
 
     name: str
     type: str
-    default: str
+    default: str  # as YAML; empty where the key has to be given
     meaning: str
 
 
@@ -40,6 +41,25 @@ def keys_of(kind: type[BaseModel], before: str = "") -> Iterator[Key]:
         yield Key(before + name, _type(field), _default(field), meaning)
         for suffix, block in blocks:
             yield from keys_of(block, f"{before}{name}{suffix}.")
+
+
+def help_lines(kind: type[BaseModel], width: int) -> list[str]:
+    """The keys as help shows them: a line for the key, its type and default, and its meaning below."""
+    lines = ["Keys, in the YAML or typed as key=value:"]
+    for key in keys_of(kind):
+        lines.append(f"  {key.name}: {key.type}" + (f" = {key.default}" if key.default else ", required"))
+        lines += textwrap.wrap(key.meaning, width, initial_indent="      ", subsequent_indent="      ")
+    return lines
+
+
+def markdown(kind: type[BaseModel]) -> str:
+    """The keys as a Markdown table."""
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for key in keys_of(kind):
+        default = f"`{key.default}`" if key.default else "required"
+        cells = (f"`{key.name}`", key.type, default, key.meaning)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)
 
 
 def known_at(kind: Any, location: Sequence[str | int]) -> list[str]:
@@ -100,9 +120,9 @@ def _describe(kind: Any) -> str:
 def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
-        return "required"
+        return ""
     if isinstance(value, BaseModel):
-        return "its own"
+        return "that of its keys"
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

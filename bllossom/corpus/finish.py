@@ -13,6 +13,7 @@ from bllossom.console import say
 from bllossom.corpus.marks import SAMPLES, Mark, Progress
 from bllossom.corpus.slices import Reading, Settings
 from bllossom.errors import BllossomError
+from bllossom.files import write_whole
 from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokens.shards import (
     HELDOUT,
@@ -22,7 +23,6 @@ from bllossom.tokens.shards import (
     TokenIndex,
     open_shard,
     write_index,
-    write_whole,
 )
 
 DROPPED = "dropped.jsonl"

@@ -40,7 +40,7 @@ from bllossom.corpus.readings import (
 )
 from bllossom.corpus.slices import Reading, Settings
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.hub import is_hub_id
+from bllossom.hub import is_hub_id, pin
 from bllossom.tokenizer.encode import Encoder, Encoders
 from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
 from bllossom.tokenizer.ids import count_ids, token_dtype
@@ -114,8 +114,9 @@ def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
         BllossomError: a source is missing, empty or broken, the tokenizer lacks a special token, or the disk is too
             small.
     """
+    config = config.model_copy(update={"tokenizer": pin(config.tokenizer)})
     readings = make_readings(config.sources, config.clean, config.holdout)
-    inputs = {}
+    inputs: dict[str, Path | str] = {}
     for reading in readings:
         part = "heldout/" if reading.heldout_share == 1 else ""
         for number, path in enumerate(reading.files):
@@ -167,8 +168,10 @@ def _memory_lines(config: PrepareConfig, documents: int) -> list[str]:
     ]
 
 
-def _tokenizer_inputs(source: str) -> dict[str, Path]:
+def _tokenizer_inputs(source: str) -> dict[str, Path | str]:
     """The tokenizer's own files: the folder may hold a model's weights, which do not matter here."""
+    if is_hub_id(source):
+        return {"tokenizer": source}
     path = Path(source)
     files = [path] if path.is_file() else tokenizer_files(path)
     return {f"tokenizer/{file.name}": file for file in files}

@@ -23,6 +23,7 @@ from bllossom.evaluation.data import evaluated_file, evaluated_rows, find_file, 
 from bllossom.evaluation.heldout import bits_per_byte, read_documents
 from bllossom.evaluation.results import PREFIX, results_json, table, task_figures
 from bllossom.evaluation.scoring import check_head
+from bllossom.hub import name_and_revision, pin
 from bllossom.tokenizer.load import load_tokenizer
 
 TaskName = Literal[
@@ -73,6 +74,7 @@ def evaluate(config: EvalConfig, *, force: bool = False) -> Manifest:
     Raises:
         BllossomError: data or model are missing or of another shape than the tasks need.
     """
+    config = config.model_copy(update={"model": pin(config.model)})
     manifest = publish(
         config, stage="eval", inputs=_inputs(config), build=lambda folder: _build(config, folder), force=force
     )
@@ -101,10 +103,9 @@ def dry_run(config: EvalConfig) -> list[str]:
     return lines
 
 
-def _inputs(config: EvalConfig) -> dict[str, Path]:
-    inputs = {f"heldout.{language}": path for language, path in config.heldout.items()}
-    if Path(config.model).exists():
-        inputs["model"] = Path(config.model)
+def _inputs(config: EvalConfig) -> dict[str, Path | str]:
+    inputs: dict[str, Path | str] = {f"heldout.{language}": path for language, path in config.heldout.items()}
+    inputs["model"] = config.model
     if config.data is None:
         return inputs
     for task in config.tasks:
@@ -171,7 +172,8 @@ def _load_model(config: EvalConfig) -> tuple[PreTrainedModel, PreTrainedTokenize
     try:
         # A GPU takes the weights as they are; on a CPU bf16 is slower than fp32, and less exact.
         placement = {"dtype": "auto", "device_map": "cuda"} if device == "cuda" else {"dtype": torch.float32}
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(config.model, **placement)
+        name, revision = name_and_revision(config.model)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, revision=revision or "main", **placement)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BllossomError(

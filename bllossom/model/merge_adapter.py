@@ -20,6 +20,7 @@ from bllossom.artifacts import Manifest, fingerprint, publish, read_manifest
 from bllossom.config import InputPath, Source, StageConfig
 from bllossom.console import progress
 from bllossom.errors import BllossomError
+from bllossom.hub import reference
 from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
 from bllossom.model.checkpoint import INDEX, Checkpoint, fetch, open_checkpoint
 from bllossom.model.folder import CARRIED_FILES, check_headers, recorded_rows
@@ -190,21 +191,34 @@ def write_merged(merge: AdapterMerge, adapter: Path, folder: Path) -> None:
 
 
 def _base_of(config: MergeAdapterConfig) -> str:
-    named = config.model or _settings(config.adapter).get("base_model_name_or_path")
+    if config.model:
+        return config.model
+    settings = _settings(config.adapter)
+    named, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not named:
         raise BllossomError(f"{config.adapter} does not name its base; add model=FOLDER or a hub id")
-    return str(named)
+    return f"{named}@{revision}" if revision else str(named)
 
 
 def _check_fingerprint(adapter: Path, base: Path) -> None:
-    """Refuse another base than the adapter's manifest names; an adapter without one is checked by its shapes alone."""
+    """Refuse another base than the adapter's manifest names; an adapter without one is checked by its shapes alone.
+
+    So is one where the hub's base was downloaded by other means: a commit and a fingerprint cannot be compared.
+    """
     manifest = read_manifest(adapter)
     recorded = manifest.inputs.get("model") if manifest else None
-    if recorded is not None and recorded != (found := fingerprint(base)):
+    commit = reference(base)
+    if recorded is None or ("@" in recorded) != (commit is not None):
+        return
+    if recorded != (found := commit or fingerprint(base)):
         raise BllossomError(
-            f"{adapter} was trained on a base with the fingerprint {recorded[:16]}, {base} has {found[:16]}; name the "
-            "base that it was trained on with model="
+            f"{adapter} was trained on {_shown(recorded)}, {base} is {_shown(found)}; name the base that it was "
+            "trained on with model="
         )
+
+
+def _shown(base: str) -> str:
+    return base if "@" in base else f"a base with the fingerprint {base[:16]}"
 
 
 def _settings(adapter: Path) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bllossom import hub
 from bllossom.errors import BllossomError
-from bllossom.files import FileRecord, Hashes
+from bllossom.files import FileHashes, FileRecord
 from bllossom.provenance.manifest import LOGS, MANIFEST, UNFINISHED, read_manifest
 
 Inputs = Mapping[str, Path | str]
@@ -19,10 +19,10 @@ def fingerprint(path: Path) -> str:
     Raises:
         BllossomError: there is nothing at `path`, or it cannot be read.
     """
-    return fingerprint_contents({"": path}, Hashes(cached=True))[""]
+    return fingerprint_contents({"": path}, FileHashes(cached=True))[""]
 
 
-def fingerprint_inputs(inputs: Inputs, hashes: Hashes) -> dict[str, str]:
+def fingerprint_inputs(inputs: Inputs, hashes: FileHashes) -> dict[str, str]:
     """The fingerprint of each input, or `owner/name@commit` for what lies in the hub's cache. All are hashed together.
 
     Raises:
@@ -32,11 +32,11 @@ def fingerprint_inputs(inputs: Inputs, hashes: Hashes) -> dict[str, str]:
     named = {name: source for name, source in inputs.items() if isinstance(source, str) and hub.is_hub_id(source)}
     known = {name: found for name, path in here.items() if (found := named.get(name) or hub.reference(path))}
     contents = {name: path for name, path in here.items() if name not in known}
-    found = known | fingerprint_contents(contents, hashes)
-    return {name: str(found[name]) for name in inputs}
+    fingerprints = known | fingerprint_contents(contents, hashes)
+    return {name: fingerprints[name] for name in inputs}
 
 
-def fingerprint_contents(paths: Mapping[str, Path], hashes: Hashes) -> dict[str, str]:
+def fingerprint_contents(paths: Mapping[str, Path], hashes: FileHashes) -> dict[str, str]:
     """As `fingerprint`, of many."""
     found, to_read = {}, {}
     for name, path in paths.items():

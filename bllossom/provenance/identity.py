@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bllossom.config import AddedIn, StageConfig
-from bllossom.files import Hashes
+from bllossom.files import FileHashes
 from bllossom.provenance.fingerprints import Inputs, fingerprint_contents, fingerprint_inputs
 from bllossom.provenance.manifest import FORMAT, Origin
 
@@ -27,7 +27,7 @@ class Request:
     stage: str
     config: StageConfig
     sources: Inputs
-    hashes: Hashes
+    hashes: FileHashes
 
     @cached_property
     def inputs(self) -> dict[str, str]:
@@ -59,17 +59,7 @@ class Request:
         """
         if other.stage != self.stage:
             return [f"it was made by {other.stage}"]
-        here = self.config.result_settings()
-        try:
-            before = type(self.config).model_validate(other.config | {"output": str(self.config.output)})
-        except ValidationError as error:
-            first = error.errors()[0]
-            return [f"its config is not one of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}"]
-        there = before.result_settings()
-        if mending:
-            there |= {key: getattr(before, key) for key in self.config.mending_keys}
-            here |= {key: getattr(self.config, key) for key in self.config.mending_keys}
-        changes = list(_changes(there, here))
+        changes = changed_keys(self.config, other, mending=mending)
         for name in sorted(other.inputs.keys() | self.inputs.keys()):
             old, new = other.inputs.get(name, "not recorded"), self.inputs.get(name, "none")
             if old != new and not self._is_fingerprint_of(old, name):
@@ -82,6 +72,21 @@ class Request:
         if "@" not in self.inputs.get(name, "") or "@" in other or not isinstance(source, Path):
             return False
         return other == fingerprint_contents({name: source}, self.hashes)[name]
+
+
+def changed_keys(config: StageConfig, other: Origin, *, mending: bool = False) -> list[str]:
+    """The keys that decide the result and are others in `other`'s config, each as `key: … there, … here`."""
+    here = config.result_settings()
+    try:
+        before = type(config).model_validate(other.config | {"output": str(config.output)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        return [f"its config is not one of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}"]
+    there = before.result_settings()
+    if mending:
+        there |= {key: getattr(before, key) for key in config.mending_keys}
+        here |= {key: getattr(config, key) for key in config.mending_keys}
+    return list(_changes(there, here))
 
 
 def _hash(what: dict[str, Any]) -> str:

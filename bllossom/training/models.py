@@ -19,10 +19,10 @@ from bllossom.training.settings import TrainingConfig
 class LlamaShape(Model):
     """A Llama to be started from nothing."""
 
-    hidden_size: Annotated[int, Field(gt=0)]
-    intermediate_size: Annotated[int, Field(gt=0)]
-    layers: Annotated[int, Field(gt=0)]
-    heads: Annotated[int, Field(gt=0)]
+    hidden_size: Annotated[int, Field(gt=0, description="width of a token's vector")]
+    intermediate_size: Annotated[int, Field(gt=0, description="width inside the MLPs")]
+    layers: Annotated[int, Field(gt=0, description="blocks of attention and MLP")]
+    heads: Annotated[int, Field(gt=0, description="attention heads; hidden_size is a multiple of it")]
     window: Annotated[int, Field(gt=0, description="longest sequence, in tokens")] = 2048
     tied: Annotated[bool, Field(description="one matrix for input and output embeddings")] = False
 

@@ -16,7 +16,7 @@ from bllossom.artifacts import Manifest, fingerprint
 from bllossom.config import InputPath, Model
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.hub import is_hub_id
+from bllossom.hub import pin
 from bllossom.model.folder import check_rows, recorded_rows
 from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
 from bllossom.tokenizer.ids import tokenizer_fingerprint
@@ -153,16 +153,17 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
         Stopped: stopped on request; the same command goes on.
     """
     config = resolve_here(config)
-    inputs = {"tokens": config.tokens}
-    if isinstance(config.model, str) and not is_hub_id(config.model):
-        inputs["model"] = Path(config.model)
+    inputs: dict[str, Path | str] = {"tokens": config.tokens}
+    if isinstance(config.model, str):
+        config = config.model_copy(update={"model": pin(config.model)})
+        inputs["model"] = str(config.model)
     config.arithmetic(rank_count(config), 0)
     check_kernels(config, device_here(config.gpus))
     _check_tokenizer(config)
     if isinstance(config.model, str):
         check_base(config.model, config.lora)
     return publish_trained(
-        config, stage="pretrain", inputs=inputs, run_inputs=_run_inputs(config), work=_train, force=force
+        config, stage="pretrain", inputs=inputs, run_inputs=lambda _: _run_inputs(config), work=_train, force=force
     )
 
 

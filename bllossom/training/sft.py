@@ -3,16 +3,17 @@
 import json
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from bllossom.artifacts import LOGS, Manifest, fingerprint
+from bllossom.artifacts import LOGS, Manifest, read_origin
 from bllossom.config import InputPath, Source
 from bllossom.console import say
-from bllossom.hub import is_hub_id
+from bllossom.hub import is_hub_id, pin
 from bllossom.instructions.dataset import Examples, epoch_order, load_examples
 from bllossom.instructions.template import CHAT_TEMPLATE
 from bllossom.model.folder import recorded_rows
@@ -88,13 +89,14 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
         Stopped: stopped on request; the same command goes on.
     """
     config = resolve_here(config)
-    inputs = {f"data.{index}": path for index, path in enumerate(config.data)}
-    if not is_hub_id(config.model):
-        inputs["model"] = Path(config.model)
+    config = config.model_copy(update={"model": pin(config.model)})
+    inputs: dict[str, Path | str] = {f"data.{index}": path for index, path in enumerate(config.data)}
+    inputs["model"] = config.model
     accumulation_of(config.examples_per_step, config, rank_count(config), "examples")
     check_kernels(config, device_here(config.gpus))
     check_base(config.model, config.lora)
-    return publish_trained(config, stage="sft", inputs=inputs, run_inputs=_run_inputs(config), work=_train, force=force)
+    run_inputs = partial(_run_inputs, config)
+    return publish_trained(config, stage="sft", inputs=inputs, run_inputs=run_inputs, work=_train, force=force)
 
 
 def dry_run(config: SftConfig) -> list[str]:
@@ -112,11 +114,16 @@ def _arithmetic(config: SftConfig, world: int) -> str:
     )
 
 
-def _run_inputs(config: SftConfig) -> RunInputs:
-    """What a checkpoint must have been made from (see checkpoints.RunInputs)."""
+def _run_inputs(config: SftConfig, folder: Path) -> RunInputs:
+    """What a checkpoint must have been made from (see checkpoints.RunInputs).
+
+    The fingerprints come from the partial folder: the first rank has hashed the inputs, and no other one has to.
+    """
+    origin = read_origin(folder)
+    inputs = origin.inputs if origin else {}
     fixed = {
-        "data": ", ".join(fingerprint(path)[:16] for path in config.data if path.is_file()),
-        "model": config.model if is_hub_id(config.model) else fingerprint(Path(config.model))[:16],
+        "data": ", ".join(inputs[f"data.{index}"][:16] for index, path in enumerate(config.data) if path.is_file()),
+        "model": inputs["model"] if is_hub_id(config.model) else inputs["model"][:16],
         "examples_per_step": str(config.examples_per_step),
         "precision": config.precision,
         "order": f"max_tokens {config.max_tokens} {config.too_long} seed {config.seed}",
@@ -140,7 +147,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     trained, parameters = parameter_count(trained_weights(model, "all")), parameter_count(model.parameters())
     check_disk(folder, disk_need(config, strategy_of(config), trained=trained, parameters=parameters, phases=1))
     state = train_segment(
-        Run(config, folder, ranks, _run_inputs(config)),
+        Run(config, folder, ranks, _run_inputs(config, folder)),
         model,
         ExampleRows(examples, config.seed),
         Segment(steps, config.examples_per_step, config.learning_rate, total=steps),

@@ -118,7 +118,7 @@ def published_name(name: str) -> str:
 
 
 def _settings(model: PreTrainedModel, lora: Lora) -> dict[str, Any]:
-    base, revision = name_and_revision(model.name_or_path)
+    base, revision = name_and_revision(model.name_or_path or "")
     return {
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,

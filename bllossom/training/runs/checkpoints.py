@@ -5,7 +5,6 @@
 <partial output>/checkpoints/writing/      being written, or left by a kill: never read
 """
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +12,11 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from bllossom.artifacts import partial_folders, read_origin
+from bllossom.config import StageConfig
 from bllossom.errors import BllossomError
+from bllossom.files import sync_folder
+from bllossom.provenance.identity import changed_keys
 from bllossom.training.engines.engine import Engine
 from bllossom.training.ranks.ranks import Ranks
 
@@ -68,12 +71,7 @@ def save(folder: Path, state: State, engine: Engine, ranks: Ranks, keep: int) ->
 
 def finish(writing: Path, complete: Path) -> None:
     """Bring everything to the disk, then give it its name."""
-    for path in [*writing.rglob("*"), writing]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    sync_folder(writing)
     if complete.exists():
         old = complete.with_name(f"{WRITING}.replaced")
         shutil.rmtree(old, ignore_errors=True)
@@ -134,22 +132,22 @@ def check(checkpoint: Path, *, engine: str, ranks: int, inputs: RunInputs) -> St
     return state
 
 
-def refuse_other_runs(partial: Path, output: Path, inputs: RunInputs) -> None:
+def refuse_other_runs(partial: Path, config: StageConfig, inputs: RunInputs) -> None:
     """Refuse to start over beside the unfinished run of another config at the same output.
 
     Raises:
-        BllossomError: there is one with a checkpoint; names its inputs and this one's.
+        BllossomError: there is one with a checkpoint; names the keys and inputs in which they differ.
     """
-    for other in sorted(output.parent.glob(f"{output.name}.partial-*")):
+    for other in partial_folders(config.output.resolve()):
         checkpoint = newest(other / CHECKPOINTS)
         if other == partial or checkpoint is None or newest(partial / CHECKPOINTS):
             continue
-        state = read_state(checkpoint)
-        pairs = _differences(state, inputs)
+        state, origin = read_state(checkpoint), read_origin(other)
+        keys = changed_keys(config, origin) if origin else []
+        why = "; ".join([*keys, *filter(None, [_differences(state, inputs)])]) or "the same data under another config"
         raise BllossomError(
-            f"{checkpoint} is another run's ({pairs or 'the same data under another config'}), stopped after step "
-            f"{state.step}; restore that config to go on{_precision_of(state, inputs)}, name another output, or "
-            "discard it with --force"
+            f"{checkpoint} is another run's ({why}), stopped after step {state.step}; restore that config to go on"
+            f"{_precision_of(state, inputs)}, name another output, or discard it with --force"
         )
 
 

@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from bllossom.errors import BllossomError
+from tests.fixtures.copying import Copying, copy, leave_unfinished
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Copying:
+    (tmp_path / "source.txt").write_text("text")
+    return Copying(source=tmp_path / "source.txt", output=tmp_path / "out")
+
+
+def test_a_recorded_format_is_known_and_a_later_one_is_refused(config):
+    assert copy(config).format == 2
+    path = config.output / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"format": 3}))
+    with pytest.raises(BllossomError, match=r"has format 3, this version of bllossom knows 2; update bllossom"):
+        copy(config)
+
+
+def test_another_spelling_of_a_path_and_a_moved_input_are_the_same_result(config, tmp_path, monkeypatch):
+    calls: list[Path] = []
+    first = copy(config, calls=calls)
+    monkeypatch.chdir(tmp_path)
+    copy(Copying(source=Path("source.txt"), output=Path("out")), calls=calls)
+    moved = tmp_path / "elsewhere/renamed.txt"
+    moved.parent.mkdir()
+    config.source.rename(moved)
+    copy(Copying(source=moved, output=config.output), calls=calls)
+    assert len(calls) == 1
+    again = copy(Copying(source=moved, output=tmp_path / "again"))
+    assert (again.id, again.fingerprint) == (first.id, first.fingerprint)
+
+
+def test_an_unfinished_run_is_found_by_another_spelling_of_its_paths(config, tmp_path, monkeypatch):
+    partial = leave_unfinished(config)
+    monkeypatch.chdir(tmp_path)
+    calls: list[Path] = []
+    copy(Copying(source=Path("source.txt"), output=Path("out")), calls=calls)
+    assert calls == [partial]
+
+
+def test_an_unfinished_run_of_another_config_is_told_with_its_keys(config, capsys):
+    leave_unfinished(config)
+    config.source.write_text("other text")
+    copy(config.model_copy(update={"suffix": "!"}))
+    told = capsys.readouterr().err
+    assert 'left unfinished by another config or other inputs (suffix: "" there, "!" here; input source: ' in told
+
+
+def test_what_the_hub_has_is_recorded_by_its_commit(config, tmp_path):
+    commit = "0123456789" * 4
+    cached = tmp_path / f"hub/models--owner--name/snapshots/{commit}"
+    cached.mkdir(parents=True)
+    (cached / "tokenizer.model").write_text("text")
+    manifest = copy(config.model_copy(update={"source": cached / "tokenizer.model"}))
+    assert manifest.inputs == {"source": f"owner/name@{commit}/tokenizer.model"}
+
+
+def test_a_manifest_of_before_that_has_the_contents_of_what_the_hub_has_is_the_same_result(config, tmp_path):
+    first = copy(config)
+    commit = "0123456789" * 4
+    cached = tmp_path / f"hub/models--owner--name/snapshots/{commit}"
+    cached.mkdir(parents=True)
+    config.source.rename(cached / "tokenizer.model")
+    again = copy(config.model_copy(update={"source": cached / "tokenizer.model"}))
+    assert again == first, "found, not made anew"
