@@ -16,9 +16,11 @@ import typer
 from typer.core import TyperCommand
 
 from bllossom import artifacts, keys, pipeline
+from bllossom.artifacts import LOGS
 from bllossom.config import load_config
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
+from bllossom.recipe.jobs import run_side_by_side
 from bllossom.report import summary
 
 ConfigFile = Annotated[
@@ -110,6 +112,10 @@ def run(
     overrides: StepOverrides = None,
     first: Annotated[str | None, typer.Option("--from", metavar="NAME", help="The first step to run.")] = None,
     last: Annotated[str | None, typer.Option("--until", metavar="NAME", help="The last step to run.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME=VALUE", help="Of a matrix these copies alone.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="How many independent steps run side by side.")] = 1,
     dry_run: DryRun = False,
     force: Force = False,
     debug: Debug = False,
@@ -117,13 +123,16 @@ def run(
     """Run the steps of a recipe in order; what is published and unchanged is skipped."""
     with _expected_errors(debug):
         planned = pipeline.read_recipe(recipe, overrides or (), allow_missing=dry_run)
-        steps = planned.between(first, last)
+        steps = planned.between(first, last, only or ())
         if dry_run:
             for step in steps:
                 _print(f"# ── {step.name}")
                 pipeline.describe(step.stage, step.loaded, _print)
             return
-        ran = pipeline.run_steps(steps, force=force)
+        if jobs > 1:
+            ran = run_side_by_side(steps, jobs, planned.recipe.output / LOGS, force=force)
+        else:
+            ran = pipeline.run_steps(steps, force=force)
         table = summary.write(planned.recipe.output, planned.results_before(first), ran)
         if table:
             _print(table)

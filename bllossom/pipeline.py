@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from bllossom.artifacts import Manifest, read_manifest
 from bllossom.config import Loaded, Model, StageConfig, expand_path, load_config
 from bllossom.console import say
 from bllossom.errors import ConfigError
+from bllossom.recipe.matrix import Choice, chosen, expand, read_only, steps_read
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,21 @@ class RecipeStep(Model):
         return stage
 
 
-RECIPE_KEYS = frozenset({"output", "seed", "steps"})
+RECIPE_KEYS = frozenset({"output", "seed", "matrix", "steps"})
+Scalar = bool | int | float | str
 
 
 class Recipe(Model):
-    """Named steps in order; step NAME publishes `<output>/NAME`."""
+    """Named steps in order; step NAME publishes `<output>/NAME`. See recipe/matrix.py for steps repeated over values."""
 
     output: Annotated[Path, AfterValidator(expand_path), Field(description="the folder that holds every step's output")]
     seed: Annotated[
         int | None, Field(description="given to every step whose stage takes a seed; null leaves each its own")
     ] = None
+    matrix: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Annotated[list[Scalar], Field(min_length=1)]],
+        Field(description="values that steps are repeated over, each where it is used as ${matrix.NAME}"),
+    ] = {}
     steps: Annotated[list[RecipeStep], Field(min_length=1)]
 
     @field_validator("steps")
@@ -101,8 +108,11 @@ class PlannedStep:
     """A step with its config read and checked."""
 
     name: str
+    command: str  # the stage's name
     stage: Stage
     loaded: Loaded[StageConfig]
+    choice: Choice  # the values of the matrix that it stands for
+    reads: frozenset[str]  # steps whose output it names
 
 
 @dataclass(frozen=True)
@@ -112,8 +122,10 @@ class PlannedRecipe:
     recipe: Recipe
     steps: list[PlannedStep]
 
-    def between(self, first: str | None, last: str | None) -> list[PlannedStep]:
-        """The steps from `first` to `last`, both included; None is the recipe's own end."""
+    def between(self, first: str | None, last: str | None, only: Sequence[str] = ()) -> list[PlannedStep]:
+        """The steps from `first` to `last`, both included; None is the recipe's own end. Of copies over a matrix those
+        that `only` (`NAME=VALUE`) asks for."""
+        wanted = read_only(only, self.recipe.matrix)
         names = [step.name for step in self.steps]
         for name in (first, last):
             if name is not None and name not in names:
@@ -122,7 +134,7 @@ class PlannedRecipe:
         stop = names.index(last) + 1 if last else len(names)
         if start >= stop:
             raise ConfigError(f"--from {first} comes after --until {last}; the steps are {', '.join(names)}")
-        return self.steps[start:stop]
+        return [step for step in self.steps[start:stop] if chosen(step.choice, wanted)]
 
     def results_before(self, first: str | None) -> dict[str, Manifest]:
         """What is there of the steps before `first`, from earlier runs."""
@@ -140,11 +152,16 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
     """
     own = [text for text in overrides if _first_part(text) in RECIPE_KEYS]
     recipe = load_config(Recipe, path, own, keep_steps=True).config
-    of_steps = _by_step([text for text in overrides if text not in own], [step.name for step in recipe.steps])
+    copies = expand(recipe.matrix, [step.model_dump() for step in recipe.steps])
+    twice = sorted(name for name, count in Counter(step["name"] for _, step in copies).items() if count > 1)
+    if twice:
+        raise ConfigError(f"{path}: matrix: two values give the name {twice[0]}; change one of them, or a step's name")
+    of_steps = _by_step([text for text in overrides if text not in own], [step["name"] for _, step in copies])
     outputs: dict[str, Path] = {}
     steps: list[PlannedStep] = []
     problems: list[str] = []
-    for step in recipe.steps:
+    for choice, copy in copies:
+        step = RecipeStep.model_validate(copy)
         stage = STAGES[step.stage]
         kind = stage.config()
         values = {"output": str(recipe.output / step.name), **step.set}
@@ -154,7 +171,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
         try:
             mine = of_steps.get(step.name, [])
             loaded = load_config(kind, file, mine, values=values, steps=outputs, allow_missing=allow_missing)
-            steps.append(PlannedStep(step.name, stage, loaded))
+            steps.append(PlannedStep(step.name, step.stage, stage, loaded, choice, steps_read(step.set)))
             outputs[step.name] = loaded.config.output
         except ConfigError as error:
             problems += [f"step {step.name}: {problem}" for problem in error.problems]

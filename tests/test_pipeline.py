@@ -89,3 +89,29 @@ def test_every_stage_has_a_config_a_function_and_a_dry_run_beside_each_other(nam
     config = stage.config()
     assert config.__module__ == stage.module
     assert "output" in config.model_fields
+
+
+def test_a_matrix_repeats_the_steps_that_use_it(write, tmp_path):
+    recipe = write(
+        "recipe.yaml",
+        f"output: {tmp_path}/runs\nmatrix: {{size: [300, 400]}}\nsteps:\n"
+        "  - {name: donor, stage: train-vocab, config: vocab.yaml}\n"
+        "  - {name: base, stage: train-vocab, config: vocab.yaml, set: {vocab_size: '${matrix.size}'}}\n"
+        "  - {name: both, stage: merge-vocab, config: merge.yaml, set: {base: '${steps.base.output}',"
+        " donor: '${steps.donor.output}'}}\n",
+    )
+    planned = read_recipe(recipe)
+    assert [step.name for step in planned.steps] == [
+        *("donor", "base-size-300", "base-size-400", "both-size-300", "both-size-400")
+    ]
+    assert [step.loaded.config.vocab_size for step in planned.steps[1:3]] == [300, 400]
+    assert planned.steps[4].loaded.config.base == str(tmp_path / "runs/base-size-400")
+    assert planned.steps[4].reads == {"base-size-400", "donor"}
+    assert [step.name for step in planned.between(None, None, ["size=400"])] == [
+        "donor",
+        "base-size-400",
+        "both-size-400",
+    ]
+    again = write("again.yaml", recipe.read_text().replace("[300, 400]", "[0.5, 0-5]"))
+    with pytest.raises(ConfigError, match="two values give the name base-size-0-5"):
+        read_recipe(again)
