@@ -8,7 +8,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # What the tests of several rooms use: documents and a tokenizer, vocabularies, a run over a small tokens folder.
-pytest_plugins = ("tests.fixtures.documents", "tests.fixtures.vocabularies", "tests.fixtures.training")
+pytest_plugins = (
+    "tests.fixtures.documents",
+    "tests.fixtures.vocabularies",
+    "tests.fixtures.training",
+    "tests.fixtures.published",
+)
 
 # Before any library that reads them is imported: no test may reach a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
