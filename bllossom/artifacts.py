@@ -4,8 +4,8 @@
     runs/demo/vocab.partial-3f9c…/   being made, or left by a kill; the same command goes on in it
     runs/demo/.vocab.lock            while a run works on this output
 
-The payload is every file but manifest.json and what lies below logs/. It is the same, byte for byte, for the same
-config and inputs: times, dates and host names belong into logs/.
+The payload is every file but manifest.json, the card README.md and what lies below logs/. It is the same, byte for
+byte, for the same config and inputs: times, dates and host names belong into logs/.
 """
 
 import contextlib
@@ -24,9 +24,11 @@ from bllossom.provenance.circumstances import Clock, git_commit, versions
 from bllossom.provenance.fingerprints import Inputs, combine, fingerprint, payload
 from bllossom.provenance.identity import Request
 from bllossom.provenance.manifest import (
+    CARD,
     LOGS,
     MANIFEST,
     UNFINISHED,
+    DamagedManifestError,
     Manifest,
     Origin,
     OutputTakenError,
@@ -35,8 +37,10 @@ from bllossom.provenance.manifest import (
 )
 
 __all__ = [
+    "CARD",
     "LOGS",
     "MANIFEST",
+    "DamagedManifestError",
     "Inputs",
     "Manifest",
     "fingerprint",

@@ -1,24 +1,19 @@
 """The command line: one typer command per stage. It parses, calls and prints; it holds no logic."""
 
-import contextlib
-import io
 import os
 import shutil
-import signal
-import sys
 import time
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from bllossom import artifacts, keys, pipeline
+from bllossom.commands.ending import escape_what_cannot_be_shown, exit_at_once, expected_errors, print_result
 from bllossom.config import load_config
-from bllossom.console import say
-from bllossom.errors import BllossomError, Stopped
+from bllossom.errors import BllossomError
 from bllossom.report import summary
 
 ConfigFile = Annotated[
@@ -55,12 +50,14 @@ def make_app() -> typer.Typer:
     app.command("verify")(verify)
     app.command("reshard")(reshard)
     app.command("clean")(clean)
+    app.command("report")(report)
+    app.command("push")(push)
     return app
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        _print(f"bllossom {metadata.version('bllossom')}")
+        print_result(f"bllossom {metadata.version('bllossom')}")
         raise typer.Exit
 
 
@@ -79,7 +76,7 @@ def _with_keys(stage: pipeline.Stage) -> type[TyperCommand]:
         def format_help(self, ctx: Any, formatter: Any) -> None:
             super().format_help(ctx, formatter)
             width = min(shutil.get_terminal_size().columns, HELP_WIDTH)
-            _print("\n".join(keys.help_lines(stage.config(), width)))
+            print_result("\n".join(keys.help_lines(stage.config(), width)))
 
     return StageCommand
 
@@ -92,15 +89,15 @@ def _stage_command(stage: pipeline.Stage) -> Any:
         force: Force = False,
         debug: Debug = False,
     ) -> None:
-        with _expected_errors(debug):
+        with expected_errors(debug):
             loaded = load_config(stage.config(), config, overrides or (), allow_missing=dry_run)
             if dry_run:
-                pipeline.describe(stage, loaded, _print)
+                pipeline.describe(stage, loaded, print_result)
                 return
             manifest = stage.run(loaded.config, force=force)
             if os.environ.get("RANK", "0") == "0":  # the other ranks of a training have nothing to add
-                _print(summary.figures(manifest))
-                _print(str(loaded.config.output))
+                print_result(summary.figures(manifest))
+                print_result(str(loaded.config.output))
 
     return command
 
@@ -115,19 +112,19 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run the steps of a recipe in order; what is published and unchanged is skipped."""
-    with _expected_errors(debug):
+    with expected_errors(debug):
         planned = pipeline.read_recipe(recipe, overrides or (), allow_missing=dry_run)
         steps = planned.between(first, last)
         if dry_run:
             for step in steps:
-                _print(f"# ── {step.name}")
-                pipeline.describe(step.stage, step.loaded, _print)
+                print_result(f"# ── {step.name}")
+                pipeline.describe(step.stage, step.loaded, print_result)
             return
         ran = pipeline.run_steps(steps, force=force)
         table = summary.write(planned.recipe.output, planned.results_before(first), ran)
         if table:
-            _print(table)
-        _print(str(steps[-1].loaded.config.output))
+            print_result(table)
+        print_result(str(steps[-1].loaded.config.output))
 
 
 def plan(
@@ -141,7 +138,7 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Say what a pretraining run will take: memory, time, disk. No weights or data needed."""
-    with _expected_errors(debug):
+    with expected_errors(debug):
         # Here, not above: `bllossom --help` imports neither torch nor transformers.
         from bllossom.training.plan import make_plan
         from bllossom.training.plan_report import describe
@@ -150,29 +147,29 @@ def plan(
         loaded = load_config(PretrainConfig, config, overrides or (), allow_missing=True)
         found = make_plan(loaded.config, config.parent, gpus=gpus, gpu=gpu, utilisation=utilisation)
         for line in describe(found):
-            _print(line)
+            print_result(line)
 
 
 def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], debug: Debug = False) -> None:
     """Compare a published folder with its manifest, reading every byte."""
-    with _expected_errors(debug):
+    with expected_errors(debug):
         problems = artifacts.verify(folder)
         for problem in problems:
-            _print(problem)
+            print_result(problem)
         if problems:
             raise BllossomError(f"{folder} is not what its manifest says; make it again with --force")
-        _print(f"{folder} is whole")
+        print_result(f"{folder} is whole")
 
 
 def reshard(
     checkpoint: Annotated[Path, typer.Argument(help="A folder step-… in a run's checkpoints/.")], debug: Debug = False
 ) -> None:
     """Convert a training checkpoint so that any number of ranks can go on from it."""
-    with _expected_errors(debug):
+    with expected_errors(debug):
         from bllossom.training.runs.reshard import reshard as convert
 
         convert(checkpoint)
-        _print(str(checkpoint))
+        print_result(str(checkpoint))
 
 
 def clean(
@@ -181,15 +178,15 @@ def clean(
     debug: Debug = False,
 ) -> None:
     """List the partial folders and old checkpoints that runs have left, and remove those you say."""
-    with _expected_errors(debug):
-        from bllossom.clean import find_leftovers
+    with expected_errors(debug):
+        from bllossom.commands.clean import find_leftovers
 
         leftovers = list(find_leftovers(run, time.time()))
         for partial, checkpoints in leftovers:
             for leftover in (partial, *checkpoints):
-                _print(str(leftover))
+                print_result(str(leftover))
         if not leftovers:
-            _print(f"{run}: nothing is left behind")
+            print_result(f"{run}: nothing is left behind")
         for partial, checkpoints in leftovers:
             if yes or typer.confirm(f"Remove {partial.path}?", err=True):
                 partial.remove()
@@ -198,74 +195,53 @@ def clean(
                     checkpoint.remove()
 
 
-def _print(text: str) -> None:
-    """Print a result on stdout.
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The output of a recipe, or of several.")],
+    output: Annotated[Path | None, typer.Option("--output", help="The page; else report.html in the run.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Write it anew every ten seconds, while a run goes on.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write one page with all figures and curves of a run, and the cards of its models."""
+    with expected_errors(debug):
+        from bllossom.report import report as pages  # imports what draws
 
-    Raises:
-        BllossomError: it cannot be written there: the disk of the file that it goes to is full, say.
-    """
-    try:
-        typer.echo(text)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered is not tried again at exit
-        raise BllossomError(f"standard output cannot be written ({error.strerror}); send it elsewhere") from error
-
-
-@contextlib.contextmanager
-def _expected_errors(debug: bool) -> Iterator[None]:
-    """End an expected error with its message and exit code, and SIGTERM and Ctrl-C as a stop to go on from."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        _check_working_folder()
-        yield
-    except BllossomError as error:
-        if debug:
-            raise
-        for line in str(error).splitlines():
-            say(f"error: {line}" if not isinstance(error, Stopped) else line)
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        say("stopped; to go on, run the same command")
-        raise typer.Exit(Stopped.exit_code) from None
+        if live:
+            pages.report_live(runs, output)
+        print_result(str(pages.report(runs, output)))
 
 
-def _check_working_folder() -> None:
-    try:
-        Path.cwd()
-    except FileNotFoundError as error:
-        raise BllossomError("the folder you are in was removed; go to one that is there with cd") from error
+def push(
+    model: Annotated[Path, typer.Argument(help="A published model folder.")],
+    to: Annotated[str, typer.Option("--to", metavar="OWNER/NAME", help="The repository on the hub.")],
+    licence: Annotated[str | None, typer.Option("--licence", help="The model's own, as the hub names it.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Everybody may see it; else you alone.")] = False,
+    revision: Annotated[str | None, typer.Option("--revision", help="A branch to push to.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="A tag to give what was pushed.")] = None,
+    dry_run: DryRun = False,
+    force: Annotated[bool, typer.Option("--force", help="Push in spite of what licences say.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Upload a model with its card to the hub."""
+    with expected_errors(debug):
+        from bllossom.report.push import push as upload
+
+        said = upload(
+            model, to, licence=licence, public=public, revision=revision, tag=tag, dry_run=dry_run, force=force
+        )
+        print_result("\n".join(said))
 
 
 def main() -> None:
     """The program `bllossom`."""
-    for stream in (sys.stdout, sys.stderr):  # what a terminal cannot show is escaped, and no reason to end
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    escape_what_cannot_be_shown()
     # Tokenizers' own threads are not used beside ours, and its warning about forks is noise here.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         make_app()()
     except SystemExit as end:
         if "WORLD_SIZE" in os.environ:  # a rank of torchrun, Slurm or the like
-            _exit_at_once(int(end.code or 0))
+            exit_at_once(int(end.code or 0))
         raise
-
-
-def _exit_at_once(code: int) -> NoReturn:
-    """End without taking the interpreter down, as multiprocessing ends its children.
-
-    Gloo's thread may still hold Python objects of the last collective. It aborts the process where it lets go of them
-    while the interpreter is taken down: a run that had published its model then ended by SIGABRT, one in fourteen.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 if __name__ == "__main__":

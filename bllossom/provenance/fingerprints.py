@@ -7,7 +7,7 @@ from pathlib import Path
 from bllossom import hub
 from bllossom.errors import BllossomError
 from bllossom.files import FileHashes, FileRecord
-from bllossom.provenance.manifest import LOGS, MANIFEST, UNFINISHED, read_manifest
+from bllossom.provenance.manifest import CARD, LOGS, MANIFEST, UNFINISHED, read_manifest
 
 Inputs = Mapping[str, Path | str]
 """By name: a file or folder, or a hub id with its commit (see hub.pin)."""
@@ -45,7 +45,7 @@ def fingerprint_contents(paths: Mapping[str, Path], hashes: FileHashes) -> dict[
             if manifest is not None:
                 found[name] = manifest.fingerprint
             else:
-                to_read[name] = {inside: path / inside for inside in payload(path)}
+                to_read[name] = {inside: path / inside for inside in _files(path)}
         elif path.exists():
             to_read[name] = {"": path}
         else:
@@ -61,10 +61,13 @@ def fingerprint_contents(paths: Mapping[str, Path], hashes: FileHashes) -> dict[
 
 
 def payload(folder: Path) -> list[str]:
-    """The files of a folder that count, by their names in it."""
+    """The files of a folder of ours that count, by their names in it."""
+    return [name for name in _files(folder) if name not in (UNFINISHED, CARD)]
+
+
+def _files(folder: Path) -> list[str]:
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    own = (MANIFEST, UNFINISHED)
-    return sorted(name.as_posix() for name in names if name.parts[0] != LOGS and name.as_posix() not in own)
+    return sorted(name.as_posix() for name in names if name.parts[0] != LOGS and name.as_posix() != MANIFEST)
 
 
 def combine(files: Mapping[str, FileRecord]) -> str:

@@ -12,6 +12,8 @@ MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"
 """In a partial folder: its Origin."""
 LOGS = "logs"
+CARD = "README.md"
+"""Of a model: written anew when there are scores of it."""
 FORMAT = 2
 """Of manifests. In 1, which had no number, the spelling of paths was part of `id`, and hub ids were no inputs."""
 
