@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from bllossom.artifacts import MANIFEST, lock_of, partial_folders, read_origin
+from bllossom.artifacts import MANIFEST, PARTIAL, lock_of, partial_folders, read_origin
 from bllossom.errors import BllossomError
 from bllossom.files import locked
 from bllossom.training.runs.checkpoints import CHECKPOINTS, WRITING, complete_ones
-
-PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Fingerprints: what a file or folder holds, whatever it is called and wherever it lies."""
+"""Fingerprints: what a file or folder holds, whatever it is called and wherever it lies; and whether it still does."""
 
 import hashlib
 from collections.abc import Mapping
@@ -58,6 +58,34 @@ def fingerprint_contents(paths: Mapping[str, Path], hashes: FileHashes) -> dict[
         else:
             found[name] = combine({inner: records[file] for inner, file in inside.items()})
     return found
+
+
+def verify(folder: Path) -> list[str]:
+    """Compare a published folder with its manifest, reading every byte; give the problems, none if it is whole.
+
+    Raises:
+        BllossomError: there is no folder, or no manifest to compare it with.
+    """
+    if not folder.is_dir():
+        raise BllossomError(f"no such folder: {folder}; name a published one")
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise BllossomError(
+            f"{folder} has no {MANIFEST}: it was not published by bllossom, or not yet; name a published folder"
+        )
+    there = set(payload(folder))
+    problems = [f"{name}: is missing" for name in sorted(manifest.files.keys() - there)]
+    problems += [f"{name}: is not in the manifest" for name in sorted(there - manifest.files.keys())]
+    names = sorted(there & manifest.files.keys())
+    for name, found in zip(names, FileHashes(cached=False).record([folder / name for name in names]), strict=True):
+        expected = manifest.files[name]
+        if found.bytes != expected.bytes:
+            problems.append(f"{name}: has {found.bytes:,} bytes, the manifest says {expected.bytes:,}")
+        elif found.sha256 != expected.sha256:
+            problems.append(f"{name}: its contents changed (sha256 {found.sha256[:12]}…, not {expected.sha256[:12]}…)")
+    if combine(manifest.files) != manifest.fingerprint:
+        problems.append(f"{MANIFEST}: its fingerprint is not that of the files it lists")
+    return problems
 
 
 def payload(folder: Path) -> list[str]:

@@ -9,6 +9,8 @@ from bllossom.errors import BllossomError
 from bllossom.files import FileRecord
 
 MANIFEST = "manifest.json"
+PARTIAL = ".partial-"
+"""In the name of a partial folder, between the output's and an id."""
 UNFINISHED = "unfinished.json"
 """In a partial folder: its Origin."""
 LOGS = "logs"
