@@ -181,7 +181,8 @@ def _own_partial(output: Path, request: Request, force: bool) -> Path:
     for folder in partial_folders(output):
         origin = read_origin(folder)
         if origin is None:
-            same, changes = folder.name.endswith(f"{PARTIAL}{request.id_in_format_1}"), ["which is not said there"]
+            names = [f"{output.name}{PARTIAL}{name}" for name in (request.id, request.id_in_format_1)]
+            same, changes = folder.name in names, ["which is not said there"]
         else:
             changes = request.differences(origin, mending=False)
             same = not changes
