@@ -45,6 +45,7 @@ __all__ = [
     "DamagedManifestError",
     "Inputs",
     "Manifest",
+    "Origin",
     "fingerprint",
     "lock_of",
     "partial_folders",
@@ -182,7 +183,7 @@ def _own_partial(output: Path, request: Request, force: bool) -> Path:
         origin = read_origin(folder)
         if origin is None:
             names = [f"{output.name}{PARTIAL}{name}" for name in (request.id, request.id_in_format_1)]
-            same, changes = folder.name in names, ["which is not said there"]
+            same, changes = folder.name in names, ["of which it does not say"]
         else:
             changes = request.differences(origin, mending=False)
             same = not changes

@@ -1,9 +1,11 @@
 """Folders that the code before manifests had a format number left: every stage reads them, and goes on with them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bllossom import artifacts
 from bllossom.errors import BllossomError
@@ -61,6 +63,25 @@ def test_an_unfinished_prepare_goes_on_behind_its_finished_slices(before: Path) 
     assert len(slices) == 3
     assert slices == {name: (before / "runs/paused-tokens" / name).stat().st_ino for name in slices}
     assert manifest.fingerprint == rerun("paused-tokens", output="again/paused-tokens").fingerprint
+
+
+def test_a_checkpoint_of_another_config_is_refused_by_its_keys_and_leaves_no_folder(before: Path) -> None:
+    (unfinished,) = before.glob("runs/paused.partial-*")
+    other = before / "other/paused.partial-0123456789abcdef"
+    shutil.copytree(unfinished, other)
+    changed = {"output": "other/paused", "learning_rate.peak": 0.01}
+    with pytest.raises(BllossomError, match=r"is another run's \(the same data under another config\), stopped after"):
+        rerun("paused", **changed)
+    config = yaml.safe_load((before / "configs/paused.pretrain.yaml").read_text())
+    config |= {"precision": "fp32", "liger": False}  # what auto stands for here
+    inputs = {"tokens": artifacts.fingerprint(before / "runs/base-tokens")}
+    origin = artifacts.Origin(format=2, stage="pretrain", config=config, inputs=inputs)
+    (other / "unfinished.json").write_text(origin.model_dump_json())
+    with pytest.raises(
+        BllossomError, match=r"is another run's \(learning_rate.peak: 0.001 there, 0.01 here\), stopped"
+    ):
+        rerun("paused", **changed)
+    assert [path.name for path in (before / "other").iterdir()] == [other.name]
 
 
 def test_an_unfinished_training_goes_on_from_its_checkpoint(before: Path, capsys: pytest.CaptureFixture[str]) -> None:
