@@ -87,13 +87,11 @@ class StageConfig(Model):
         Field(description="the folder to publish; it appears whole or not at all"),
     ]
 
-    def result_settings(self) -> dict[str, Any]:
-        """What decides the result, mending_keys aside. Paths do not: the inputs' contents do (see artifacts.publish).
-
-        For that a stage has to name, as an input, whatever it reads below a path of its config.
-        """
-        left_out = {"output", *self.execution_keys, *self.mending_keys}
-        return self.model_dump(mode="json", exclude=left_out, context=WITHOUT_PATHS)
+    def result_settings(self, *, mending: bool = False, paths: bool = False) -> dict[str, Any]:
+        """What decides the result, with `mending` the mending_keys too. Without `paths`, each that is an input by its
+        type is None: what counts of an input is its contents."""
+        left_out = {"output", *self.execution_keys, *(() if mending else self.mending_keys)}
+        return self.model_dump(mode="json", exclude=left_out, context=None if paths else WITHOUT_PATHS)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,20 @@ class Stage:
     config_name: str
     function_name: str
     summary: str
+    bare_key: str = ""
+    """The key, a list, that arguments of the command without a = belong to."""
 
     def config(self) -> type[StageConfig]:
         """The class of the stage's config."""
         return getattr(importlib.import_module(self.module), self.config_name)
+
+    def overrides(self, arguments: Sequence[str]) -> list[str]:
+        """Arguments of the command as `key=value`."""
+        bare = [argument for argument in arguments if "=" not in argument]
+        if not self.bare_key or not bare:
+            return list(arguments)
+        named = [argument for argument in arguments if "=" in argument]
+        return [f"{self.bare_key}={json.dumps(bare, ensure_ascii=False)}", *named]
 
     def run(self, config: StageConfig, *, force: bool) -> Manifest:
         """Run the stage and publish its output."""
@@ -46,13 +57,43 @@ STAGES: Mapping[str, Stage] = {
         "bllossom.vocab.merge", "MergeVocabConfig", "merge_vocab", "Add a donor's pieces to a base vocabulary."
     ),
     "expand": Stage("bllossom.model.expand", "ExpandConfig", "expand", "Give a model rows for the new pieces."),
+    "distill-rows": Stage(
+        "bllossom.model.distill_rows",
+        "DistillRowsConfig",
+        "distill_rows",
+        "Learn the new rows: what the old spellings did.",
+    ),
     "prepare": Stage("bllossom.corpus.prepare", "PrepareConfig", "prepare", "Clean text and turn it into tokens."),
     "pretrain": Stage("bllossom.training.pretrain", "PretrainConfig", "pretrain", "Pretrain on a mixture of tokens."),
     "sft": Stage("bllossom.training.sft", "SftConfig", "sft", "Tune on instructions, with loss on the outputs only."),
     "merge-adapter": Stage(
         "bllossom.model.merge_adapter", "MergeAdapterConfig", "merge_adapter", "Merge a LoRA adapter into its base."
     ),
+    "localize translate": Stage(
+        "bllossom.localize.translate", "TranslateConfig", "translate", "Translate an instruction set."
+    ),
+    "localize flag": Stage(
+        "bllossom.localize.flag", "FlagConfig", "flag", "Say where a translation should be looked at."
+    ),
+    "localize export": Stage(
+        "bllossom.localize.export", "ExportConfig", "export", "Publish what was reviewed, with a report."
+    ),
+    "export": Stage("bllossom.export.gguf", "ExportConfig", "export", "Write a model as one GGUF file, for llama.cpp."),
     "eval": Stage("bllossom.evaluation.harness", "EvalConfig", "evaluate", "Score a model: tasks and bits per byte."),
+    "answers": Stage(
+        "bllossom.evaluation.answers.answers",
+        "AnswersConfig",
+        "answers",
+        "Let models answer a file of prompts.",
+        bare_key="models",
+    ),
+    "judge": Stage(
+        "bllossom.evaluation.judge.judge",
+        "JudgeConfig",
+        "judge",
+        "Have a judge say which of two models answers better.",
+        bare_key="answers",
+    ),
 }
 
 
@@ -61,7 +102,9 @@ class RecipeStep(Model):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="also the name of its output folder")]
     stage: Annotated[str, Field(description="one of the stages, as the command is called")]
-    config: Annotated[Path, Field(description="the stage's YAML, relative to the recipe's folder")]
+    config: Annotated[
+        Path | None, Field(description="the stage's YAML, relative to the recipe's folder; without one, `set` is all")
+    ] = None
     set: Annotated[dict[str, Any], Field(default_factory=dict, description="dotted keys set on top of the YAML")]
 
     @field_validator("stage")
@@ -150,7 +193,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
         values = {"output": str(recipe.output / step.name), **step.set}
         if "seed" in kind.model_fields and recipe.seed is not None:
             values = {"seed": recipe.seed, **values}
-        file = path.parent / step.config
+        file = None if step.config is None else path.parent / step.config
         try:
             mine = of_steps.get(step.name, [])
             loaded = load_config(kind, file, mine, values=values, steps=outputs, allow_missing=allow_missing)

@@ -167,6 +167,7 @@ def test_what_decides_a_result_holds_no_paths_and_not_how_it_is_run(tmp_path):
         start="g/h", data=["z"], globs=["*"]
     )
     assert settings(held={"ko": "x"}) == settings(held={"ko": "y"}) != settings(held={"en": "x"})
+    assert settings(base="c/d") == settings()
     assert settings(start={"layers": 2}) != settings(start={"layers": 3})
     assert settings(rate={"peak": 2.0}) != settings()
     assert Example.model_validate({"output": "o", "base": "a/b"}).model_dump(mode="json")["base"] == "a/b"

@@ -27,7 +27,7 @@ def stage_of(path: Path) -> str:
     name = path.stem
     if name.endswith("-vocab") and name != "merge-vocab":
         return "train-vocab"
-    return next(stage for stage in STAGES if name == stage or name.endswith(f"-{stage}"))
+    return next(stage for stage in STAGES if f"-{name}".endswith(f"-{stage.replace(' ', '-')}"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

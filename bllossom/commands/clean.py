@@ -2,15 +2,20 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from bllossom.artifacts import MANIFEST, PARTIAL, lock_of, partial_folders, read_origin
+from bllossom.commands.ending import expected_errors, print_result
+from bllossom.commands.options import Debug, Yes
 from bllossom.errors import BllossomError
 from bllossom.files import locked
-from bllossom.training.runs.checkpoints import CHECKPOINTS, WRITING, complete_ones
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ def find_leftovers(run: Path, now: float) -> Iterator[tuple[Leftover, list[Lefto
     Raises:
         BllossomError: there is no such folder, and no partial one of that output.
     """
+    # Here, not above: `bllossom --help` imports no torch.
+    from bllossom.training.runs.checkpoints import CHECKPOINTS, DAMAGED, WRITING, complete_ones
+
     found = {*_below(run), *partial_folders(run)} if run.is_dir() else {*partial_folders(run)}
     if not found and not run.is_dir():
         raise BllossomError(f"no such folder: {run}; name a recipe's folder, or a stage's output")
@@ -48,7 +56,7 @@ def find_leftovers(run: Path, now: float) -> Iterator[tuple[Leftover, list[Lefto
         output = folder.with_name(folder.name.partition(PARTIAL)[0])
         checkpoints = folder / CHECKPOINTS
         complete = complete_ones(checkpoints)
-        older = [*complete[:-1], *checkpoints.glob(f"{WRITING}*")]
+        older = [*complete[:-1], *(path for name in (WRITING, DAMAGED) for path in checkpoints.glob(f"{name}*"))]
         yield (
             Leftover(folder, output, _describe(folder, complete, now), _bytes(folder)),
             [Leftover(path, output, "behind the newest checkpoint", _bytes(path)) for path in older],
@@ -78,3 +86,24 @@ def _bytes(folder: Path) -> int:
 
 def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.1f} MB"
+
+
+def clean(
+    run: Annotated[Path, typer.Argument(help="A recipe's folder, or a stage's output.")],
+    yes: Yes = False,
+    debug: Debug = False,
+) -> None:
+    """List the partial folders and old checkpoints that runs have left, and remove those you say."""
+    with expected_errors(debug):
+        leftovers = list(find_leftovers(run, time.time()))
+        for partial, checkpoints in leftovers:
+            for leftover in (partial, *checkpoints):
+                print_result(str(leftover))
+        if not leftovers:
+            print_result(f"{run}: nothing is left behind")
+        for partial, checkpoints in leftovers:
+            if yes or typer.confirm(f"Remove {partial.path}?", err=True):
+                partial.remove()
+            elif checkpoints and typer.confirm(f"Remove {len(checkpoints)} old checkpoints in it?", err=True):
+                for checkpoint in checkpoints:
+                    checkpoint.remove()

@@ -13,6 +13,7 @@ import typer
 
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
+from bllossom.training.ranks.lifetime import stop_signals
 
 
 def print_result(text: str) -> None:
@@ -32,12 +33,13 @@ def print_result(text: str) -> None:
 
 @contextlib.contextmanager
 def expected_errors(debug: bool) -> Iterator[None]:
-    """End an expected error with its message and exit code, and SIGTERM and Ctrl-C as a stop to go on from."""
+    """End an expected error with its message and exit code, and what asks to stop as a stop to go on from."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in stop_signals():
+        signal.signal(number, interrupt)
     try:
         _check_working_folder()
         yield

@@ -10,6 +10,8 @@ from bllossom.errors import ConfigError
 from bllossom.report.blocks import Cell, Chart, Drawing, Listing, Section, Table
 from bllossom.report.run_folder import Figure
 
+ANSWER_CHARACTERS = 1200  # of an answer; what is longer stands in the file
+
 
 def _bytes(value: float) -> str:
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -28,6 +30,7 @@ def _seconds(value: float) -> str:
 
 SHOWN: Mapping[str, Callable[[Any], str]] = {
     "text": str,
+    "answer": lambda value: value if len(value) <= ANSWER_CHARACTERS else value[:ANSWER_CHARACTERS] + " …",
     "integer": lambda value: f"{value:,.0f}",
     "decimals3": lambda value: f"{value:.3f}",
     "decimals4": lambda value: f"{value:.4f}",

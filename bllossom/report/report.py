@@ -10,8 +10,10 @@ from bllossom.report.blocks import Section
 from bllossom.report.card import write_cards
 from bllossom.report.page import render
 from bllossom.report.run_folder import RunFolder, read_run
+from bllossom.report.sections.answers import answers
 from bllossom.report.sections.corpus import corpus
 from bllossom.report.sections.health import health
+from bllossom.report.sections.judging import judging
 from bllossom.report.sections.overview import overview
 from bllossom.report.sections.provenance import provenance
 from bllossom.report.sections.scores import scores
@@ -19,7 +21,15 @@ from bllossom.report.sections.training import training
 from bllossom.report.sections.vocabulary import vocabulary
 
 PAGE = "report.html"
-PARTS: Sequence[Callable[[Sequence[RunFolder]], Section | None]] = (vocabulary, corpus, training, health, scores)
+PARTS: Sequence[Callable[[Sequence[RunFolder]], Section | None]] = (
+    vocabulary,
+    corpus,
+    training,
+    health,
+    scores,
+    answers,
+    judging,
+)
 REFRESH_SECONDS = 10
 
 

@@ -42,26 +42,27 @@ def extract(value: Any, steps: list[str | Each]) -> Iterator[str]:
     """
     if not steps:
         if value is not None and not isinstance(value, str):
-            raise FieldError(f"the field holds {_kind(value)}, not text")
+            raise FieldError(f"the field holds {kind_of(value)}, not text")
         yield value or ""
         return
     step, rest = steps[0], steps[1:]
     if isinstance(step, Each):
         if not isinstance(value, list):
-            raise FieldError(f"the field path has [] where there is {_kind(value)}, not a list")
+            raise FieldError(f"the field path has [] where there is {kind_of(value)}, not a list")
         texts = (text for element in value for text in extract(element, rest))
         if step.joined:
             yield "\n".join(texts)
         else:
             yield from texts
     elif not isinstance(value, dict):
-        raise FieldError(f"{step!r} cannot be looked up in {_kind(value)}; set field to a path like list[].{step}")
+        raise FieldError(f"{step!r} cannot be looked up in {kind_of(value)}; set field to a path like list[].{step}")
     elif step not in value:
         raise FieldError(f"no field {step!r}; there are: {', '.join(map(str, value))}; set field to one of them")
     else:
         yield from extract(value[step], rest)
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words: `an object`, `a list`, …"""
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

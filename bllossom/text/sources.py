@@ -1,4 +1,4 @@
-"""Where text comes from: JSONL (plain, .gz, .zst), Parquet, JSON, plain text; a path, folder, glob or hub data set.
+"""Where text comes from: JSONL (plain, .gz, .zst), Parquet, CSV, JSON, plain text; a path, folder, glob or hub.
 
 Files are read as a stream of records. A record is what an error can be pinned to (a line, a row, a paragraph) and what
 reading can go on after; it gives one document, or several where the field path branches (`[]`).
@@ -17,9 +17,10 @@ from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, parse
 from bllossom.text.compression import COMPRESSIONS, DAMAGED, unpack
+from bllossom.text.csv_rows import CsvError, read_csv
 from bllossom.text.fields import Each, extract, parse_field
 
-FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".txt": "text"}
+FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".txt": "text"}
 KNOWN = f"{', '.join(FORMATS)} (or those with {' or '.join(COMPRESSIONS)})"
 LEFT_OUT_NAMES = 3  # of a folder's files that are not read, told by name
 HUB_SETTINGS = ("dataset_dict.json", "state.json", "*_info.json", "*_infos.json")  # of a data set: not text
@@ -89,6 +90,7 @@ def read_records(
         "jsonl": partial(_read_jsonl, steps=steps),
         "json": partial(_read_json, steps=steps),
         "parquet": partial(_read_parquet, field=field, steps=steps),
+        "csv": partial(_read_csv, steps=steps),
         "text": partial(_read_text, split=split),
     }[kind]
     number = skip
@@ -117,33 +119,6 @@ def read_documents(source: str, field: str = "text", *, split: Split = "blank-li
             yield from record.texts
 
 
-def read_rows(path: Path) -> Iterator[Any]:
-    """Stream the rows of a JSONL, JSON (a list) or Parquet file as plain Python values.
-
-    Raises:
-        BllossomError: the file is broken, or plain text.
-    """
-    kind = file_format(path)
-    try:
-        with path.open("rb") as packed, unpack(path, packed) as file:
-            if kind == "parquet":
-                import pyarrow.parquet
-
-                for batch in pyarrow.parquet.ParquetFile(file).iter_batches(PARQUET_ROWS):
-                    yield from batch.to_pylist()
-            elif kind == "jsonl":
-                yield from (json.loads(line) for line in file if not line.isspace())
-            elif kind == "json":
-                value = json.load(file)
-                yield from value if isinstance(value, list) else [value]
-            else:
-                raise BllossomError(f"{path}: plain text has no rows; name a JSONL, JSON or Parquet file")
-    # An OSError is what the decoders of gzip and Parquet raise, too; pyarrow's other errors are ValueErrors.
-    except (ValueError, RecursionError, OSError, *DAMAGED) as error:
-        why, _, _ = _explain(error).partition(";")
-        raise BllossomError(f"{path}: cannot be read ({why}); repair it, or name another file") from error
-
-
 def _read_jsonl(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[RawRecord]:
     key = steps[0] if len(steps) == 1 else None
     for number, line in enumerate(file, 1):
@@ -158,7 +133,7 @@ def _read_jsonl(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Itera
                 _refuse_surrogates(texts)
             yield RawRecord(number, texts)
         except (ValueError, RecursionError) as error:
-            yield RawRecord(number, (), _explain(error))
+            yield RawRecord(number, (), explain(error))
 
 
 def _read_json(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[RawRecord]:
@@ -169,7 +144,7 @@ def _read_json(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterat
         _refuse_surrogates(texts)
         yield RawRecord(1, texts)
     except (ValueError, RecursionError) as error:
-        yield RawRecord(1, (), _explain(error))
+        yield RawRecord(1, (), explain(error))
 
 
 def _refuse_surrogates(texts: tuple[str, ...]) -> None:
@@ -222,7 +197,23 @@ def _parquet_record(number: int, value: Any, steps: list[str | Each]) -> RawReco
         plain = plain.decode("utf-8") if isinstance(plain, bytes) else plain
         return RawRecord(number, tuple(extract(plain, steps)))
     except ValueError as error:
-        return RawRecord(number, (), _explain(error))
+        return RawRecord(number, (), explain(error))
+
+
+def _read_csv(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[RawRecord]:
+    try:
+        for number, row in read_csv(file):
+            if number > skip:
+                yield _csv_record(number, row, steps)
+    except CsvError as error:
+        yield RawRecord(error.line, (), str(error))
+
+
+def _csv_record(number: int, row: dict[str, str], steps: list[str | Each]) -> RawRecord:
+    try:
+        return RawRecord(number, tuple(extract(row, steps)))
+    except ValueError as error:
+        return RawRecord(number, (), explain(error))
 
 
 def _read_text(file: IO[bytes], *, split: Split, skip: int) -> Iterator[RawRecord]:
@@ -233,7 +224,7 @@ def _read_text(file: IO[bytes], *, split: Split, skip: int) -> Iterator[RawRecor
         try:
             yield RawRecord(number, (part.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n"),))
         except ValueError as error:
-            yield RawRecord(number, (), _explain(error))
+            yield RawRecord(number, (), explain(error))
 
 
 def _paragraphs(file: IO[bytes]) -> Iterator[bytes]:
@@ -280,7 +271,8 @@ def _download(source: str) -> list[Path]:
     return [file for file in files if not any(file.match(pattern) for pattern in HUB_SETTINGS)]
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
+    """Why a record cannot be read and what to do, for what decoding it raised."""
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start + 1} of the record is not UTF-8; convert the file with iconv"
     if isinstance(error, UnicodeEncodeError):

@@ -38,9 +38,9 @@ def test_a_dry_run_prints_the_resolved_config_and_what_is_not_here(bllossom):
     assert "tokens a step" in done.stdout
 
 
-@pytest.mark.parametrize("command", [*STAGES, "run", "plan", "verify", "reshard", "clean"])
+@pytest.mark.parametrize("command", [*STAGES, "run", "plan", "verify", "reshard", "clean", "localize review"])
 def test_every_command_has_help(command):
-    done = CliRunner().invoke(make_app(), [command, "--help"])
+    done = CliRunner().invoke(make_app(), [*command.split(), "--help"])
     assert done.exit_code == 0
     assert "Usage" in done.stdout
     if command in STAGES:

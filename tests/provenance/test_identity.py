@@ -6,7 +6,7 @@ from typing import Annotated
 import pytest
 
 from bllossom.artifacts import read_origin
-from bllossom.config import AddedIn
+from bllossom.config import AddedIn, InputGlob, InputPath
 from bllossom.errors import BllossomError
 from bllossom.files import FileHashes
 from bllossom.provenance.identity import Request
@@ -114,3 +114,31 @@ def test_an_unfinished_run_of_before_is_known_by_the_name_it_had(config):
     calls: list[Path] = []
     copy(Grown(source=config.source, output=config.output), calls=calls)
     assert calls == [before]
+
+
+class Careless(Copying):
+    """A stage that reads more than it names as an input."""
+
+    also: InputPath | None = None
+    many: list[InputGlob] = []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"also": "here.txt"}, {"also": "elsewhere.txt"}, False),
+        ({"also": "here.txt"}, {"also": "./here.txt"}, True),
+        ({"many": ["*.txt"]}, {"many": ["*.md"]}, False),
+        ({"many": ["**/*.txt"]}, {"many": ["source.txt"]}, True),
+    ],
+)
+def test_a_path_that_is_no_input_counts_as_it_is_typed(tmp_path, monkeypatch, one, other, same):
+    monkeypatch.chdir(tmp_path)
+    Path("source.txt").write_text("text")
+    Path("here.txt").write_text("one")
+    first, second = (Careless(source="source.txt", output="out", **keys) for keys in (one, other))
+    copy(first)
+    there = read_origin(Path("out"))
+    changes = request(second).differences(there, mending=True)
+    assert (changes == []) == same
+    assert (request(first).id == request(second).id) == same

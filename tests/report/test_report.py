@@ -146,3 +146,19 @@ def test_the_page_is_small_and_names_no_address(run: Path) -> None:
     assert path.stat().st_size < 6_000_000
     text = path.read_text(encoding="utf8")
     assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", text)
+
+
+def test_answers_stand_side_by_side(run: Path) -> None:
+    step = run / "answers"
+    shutil.copytree(run / "scores", step)
+    manifest = json.loads((step / "manifest.json").read_text()) | {"stage": "answers"}
+    (step / "manifest.json").write_text(json.dumps(manifest))
+    question = {"role": "user", "content": "사과는 무슨 색이야?"}
+    for name, answer in (("base", "red"), ("tuned", "빨간색이에요. " * 200)):
+        row = {"id": "1", "language": "ko", "category": None, "messages": [question], "answer": answer}
+        (step / f"{name}.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf8")
+    page = Page(report([run]).read_text(encoding="utf8"))
+    shown = {f["data-source"]: f["shown"] for f in page.figures if "/answers/" in f["data-source"]}
+    assert shown["run/answers/base.jsonl#/0/answer"] == "red"
+    assert shown["run/answers/tuned.jsonl#/0/answer"].endswith(" …")
+    assert "사과는 무슨 색이야?" in "".join(page.text)

@@ -10,7 +10,8 @@ import pytest
 import zstandard
 
 from bllossom.errors import BllossomError
-from bllossom.text.sources import locate, read_documents, read_records, read_rows
+from bllossom.text.rows import read_rows
+from bllossom.text.sources import locate, read_documents, read_records
 
 TEXTS = ["하나\n둘", "three", "", "넷 \u2028 five"]
 JSONL = "".join(json.dumps({"id": i, "text": text}, ensure_ascii=i % 2 == 0) + "\n" for i, text in enumerate(TEXTS))
@@ -155,7 +156,7 @@ def test_json_that_python_cannot_hold_is_a_broken_file(tmp_path: Path, text: str
     assert record.error.startswith(f"{why}; ")
     with pytest.raises(BllossomError) as told:
         list(read_rows(path))
-    assert str(told.value) == f"{path}: cannot be read ({why}); repair it, or name another file"
+    assert str(told.value) == f"{path}:1: cannot be read ({why}); repair it, or name another file"
 
 
 def test_reading_goes_on_after_a_broken_record(tmp_path: Path) -> None:
@@ -210,11 +211,11 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, capsys: pytest.Cap
         (tmp_path / name).write_text(JSONL)
     assert locate(str(tmp_path)) == [tmp_path / "a.jsonl"]
     assert capsys.readouterr().err == ""
-    for name in ("b.jsonl.xz", "C.JSONL", "more/d.csv", "more/e.csv"):
+    for name in ("b.jsonl.xz", "C.JSONL", "more/d.tsv", "more/e.tsv"):
         (tmp_path / name).write_text(JSONL)
     assert locate(str(tmp_path)) == [tmp_path / "a.jsonl"]
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{tmp_path}: 4 file(s) left out: C.JSONL, b.jsonl.xz, more/d.csv, …; what is text must end")
+    assert line.startswith(f"{tmp_path}: 4 file(s) left out: C.JSONL, b.jsonl.xz, more/d.tsv, …; what is text must end")
     assert locate(str(tmp_path), quiet=True) == [tmp_path / "a.jsonl"]
     assert capsys.readouterr().err == ""
 
