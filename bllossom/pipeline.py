@@ -1,5 +1,6 @@
 """The stages by name, and a recipe: named steps in order, skipping what is already published and unchanged."""
 
+import difflib
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from bllossom.artifacts import Manifest
-from bllossom.config import Loaded, Model, StageConfig, load_config
+from bllossom.artifacts import Manifest, read_manifest
+from bllossom.config import Loaded, Model, StageConfig, expand_path, load_config
 from bllossom.console import say
 from bllossom.errors import ConfigError
 
@@ -126,11 +127,16 @@ class RecipeStep(Model):
         return stage
 
 
+RECIPE_KEYS = frozenset({"output", "seed", "steps"})
+
+
 class Recipe(Model):
     """Named steps in order; step NAME publishes `<output>/NAME`."""
 
-    output: Annotated[Path, Field(description="the folder that holds every step's output")]
-    seed: Annotated[int, Field(description="given to every step whose stage takes a seed")] = 0
+    output: Annotated[Path, AfterValidator(expand_path), Field(description="the folder that holds every step's output")]
+    seed: Annotated[
+        int | None, Field(description="given to every step whose stage takes a seed; null leaves each its own")
+    ] = None
     steps: Annotated[list[RecipeStep], Field(min_length=1)]
 
     @field_validator("steps")
@@ -140,6 +146,8 @@ class Recipe(Model):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"every step needs a name of its own; used twice: {', '.join(twice)}")
+        if own := sorted(set(names) & RECIPE_KEYS):
+            raise ValueError(f"{own[0]} is a key of the recipe, and cannot name a step; give it another name")
         return steps
 
 
@@ -171,14 +179,23 @@ class PlannedRecipe:
             raise ConfigError(f"--from {first} comes after --until {last}; the steps are {', '.join(names)}")
         return self.steps[start:stop]
 
+    def results_before(self, first: str | None) -> dict[str, Manifest]:
+        """What is there of the steps before `first`, from earlier runs."""
+        start = [step.name for step in self.steps].index(first) if first else 0
+        found = {step.name: read_manifest(step.loaded.config.output) for step in self.steps[:start]}
+        return {name: manifest for name, manifest in found.items() if manifest is not None}
+
 
 def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: bool = False) -> PlannedRecipe:
-    """Read a recipe and the config of each of its steps.
+    """Read a recipe and the config of each of its steps. An override is `key=value` of the recipe, or of a step,
+    `STEP.key=value`; that goes before what the recipe sets.
 
     Raises:
         ConfigError: holds the problems of the recipe, or of all its steps' configs together.
     """
-    recipe = load_config(Recipe, path, overrides, keep_steps=True).config
+    own = [text for text in overrides if _first_part(text) in RECIPE_KEYS]
+    recipe = load_config(Recipe, path, own, keep_steps=True).config
+    of_steps = _by_step([text for text in overrides if text not in own], [step.name for step in recipe.steps])
     outputs: dict[str, Path] = {}
     steps: list[PlannedStep] = []
     problems: list[str] = []
@@ -186,18 +203,46 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
         stage = STAGES[step.stage]
         kind = stage.config()
         values = {"output": str(recipe.output / step.name), **step.set}
-        if "seed" in kind.model_fields:
+        if "seed" in kind.model_fields and recipe.seed is not None:
             values = {"seed": recipe.seed, **values}
         file = None if step.config is None else path.parent / step.config
         try:
-            loaded = load_config(kind, file, values=values, steps=outputs, allow_missing=allow_missing)
+            mine = of_steps.get(step.name, [])
+            loaded = load_config(kind, file, mine, values=values, steps=outputs, allow_missing=allow_missing)
             steps.append(PlannedStep(step.name, stage, loaded))
+            outputs[step.name] = loaded.config.output
         except ConfigError as error:
             problems += [f"step {step.name}: {problem}" for problem in error.problems]
-        outputs[step.name] = recipe.output / step.name
+            outputs[step.name] = recipe.output / step.name  # for what the steps behind it say
     if problems:
         raise ConfigError(problems)
     return PlannedRecipe(recipe, steps)
+
+
+def _first_part(override: str) -> str:
+    return override.partition("=")[0].partition(".")[0]
+
+
+def _by_step(overrides: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """The overrides of each step, without its name in front.
+
+    Raises:
+        ConfigError: names each override that is of no step.
+    """
+    problems: list[str] = []
+    found: dict[str, list[str]] = {}
+    for override in overrides:
+        name, _, rest = override.partition(".")
+        if name in names and "=" not in name:
+            found.setdefault(name, []).append(rest)
+            continue
+        key = override.partition("=")[0]
+        nearest = difflib.get_close_matches(_first_part(override), [*names, *RECIPE_KEYS], n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"the steps are {', '.join(names)}"
+        problems.append(f"command line: {key}: neither a key of the recipe nor STEP.key ({hint})")
+    if problems:
+        raise ConfigError(problems)
+    return found
 
 
 def run_steps(steps: Sequence[PlannedStep], *, force: bool = False) -> dict[str, Manifest]:

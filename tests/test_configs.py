@@ -49,6 +49,13 @@ def test_every_recipe_dry_runs_without_weights_or_data(recipe):
     assert "not here yet" in result.output
 
 
+def test_a_dry_run_does_not_send_an_earlier_steps_folder_to_the_hub():
+    recipe = str(ROOT / "configs/demo/recipe.yaml")
+    result = CliRunner().invoke(make_app(), ["run", recipe, "--dry-run", "output=runs"])
+    assert "# runs/base-vocab: not here yet" in result.output
+    assert "from the hub" not in result.output
+
+
 def test_every_recipe_is_covered():
     assert {path.parent.name for path in FILES if path.stem == "recipe"} == {
         "demo",

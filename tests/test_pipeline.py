@@ -53,6 +53,7 @@ def test_the_problems_of_all_steps_are_shown_at_once(write, tmp_path):
             "[{name: a, stage: train-vocab, config: vocab.yaml}, {name: a, stage: train-vocab, config: vocab.yaml}]",
             "every step needs a name of its own; used twice: a",
         ),
+        ("[{name: seed, stage: train-vocab, config: vocab.yaml}]", "seed is a key of the recipe, and cannot name"),
     ],
 )
 def test_a_wrong_recipe_is_refused(write, steps, told):
@@ -81,6 +82,51 @@ def test_the_seed_of_a_recipe_reaches_the_stages_that_take_one(write, tmp_path):
     )
     assert read_recipe(recipe, allow_missing=True).steps[0].loaded.config.seed == 5
     assert read_recipe(recipe, ["seed=6"], allow_missing=True).steps[0].loaded.config.seed == 6
+
+
+def test_a_recipe_without_a_seed_leaves_each_stage_its_own(write, tmp_path):
+    write("expand.yaml", "output: x\nmodel: a/b\ntokenizer: c\nseed: 7\n")
+    recipe = write(
+        "recipe.yaml", f"output: {tmp_path}\nsteps:\n  - {{name: one, stage: expand, config: expand.yaml}}\n"
+    )
+    assert read_recipe(recipe, allow_missing=True).steps[0].loaded.config.seed == 7
+    assert read_recipe(recipe, ["seed=0"], allow_missing=True).steps[0].loaded.config.seed == 0
+
+
+def test_a_steps_keys_are_reached_by_its_name(write, tmp_path):
+    step = "{name: one, stage: train-vocab, config: vocab.yaml, set: {vocab_size: 400}}"
+    recipe = write("recipe.yaml", f"output: {tmp_path}\nsteps: [{step}]\n")
+    typed = ["one.vocab_size=1e3", "one.character_coverage=1.0", "output=elsewhere"]
+    (one,) = read_recipe(recipe, typed).steps
+    assert (one.loaded.config.vocab_size, one.loaded.config.character_coverage) == (1000, 1.0)
+    assert one.loaded.config.output == Path("elsewhere/one")
+
+
+def test_a_mistyped_step_or_key_is_told(write, tmp_path):
+    recipe = write(
+        "recipe.yaml", f"output: {tmp_path}\nsteps: [{{name: vocab, stage: train-vocab, config: vocab.yaml}}]\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(recipe, ["vocb.vocab_size=500", "sed=1", "vocab_size=2"])
+    assert caught.value.problems == [
+        "command line: vocb.vocab_size: neither a key of the recipe nor STEP.key (did you mean vocab?)",
+        "command line: sed: neither a key of the recipe nor STEP.key (did you mean seed?)",
+        "command line: vocab_size: neither a key of the recipe nor STEP.key (did you mean vocab?)",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(recipe, ["vocab.vocab_sise=500"])
+    assert caught.value.problems == ["step vocab: command line: vocab_sise: unknown key (did you mean vocab_size?)"]
+
+
+def test_a_step_that_is_put_elsewhere_is_found_there_by_later_ones(write, tmp_path):
+    recipe = write(
+        "recipe.yaml",
+        f"output: {tmp_path}/runs\nsteps:\n"
+        "  - {name: one, stage: train-vocab, config: vocab.yaml}\n"
+        "  - {name: two, stage: merge-vocab, config: merge.yaml, set: {base: '${steps.one.output}'}}\n",
+    )
+    _, two = read_recipe(recipe, [f"one.output={tmp_path}/other"], allow_missing=True).steps
+    assert two.loaded.config.base == f"{tmp_path}/other"
 
 
 @pytest.mark.parametrize("name", STAGES)
