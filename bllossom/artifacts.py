@@ -25,7 +25,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from bllossom.config import StageConfig
+from bllossom.config import AddedIn, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.memory import peak_rss_bytes, reset_peak_rss
@@ -92,7 +92,8 @@ def publish(
     hashed: Hashed = {}
     fingerprints = {name: fingerprint(path, hashed) for name, path in inputs.items()}
     settings = config.model_dump(mode="json")
-    identity = _identity(stage, settings, fingerprints, config.execution_keys | config.mending_keys)
+    decides = _settings_in_format_1(config)
+    identity = _identity(stage, decides, fingerprints, config.execution_keys | config.mending_keys)
     find = partial(_already_published, output, identity, settings, fingerprints, config.mending_keys)
     try:
         published = find()
@@ -204,6 +205,29 @@ def _identity(stage: str, settings: dict[str, Any], inputs: Mapping[str, str], i
     kept = {key: value for key, value in settings.items() if key not in ignored}
     what = {"stage": stage, "config": kept | {"output": None}, "inputs": dict(inputs)}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _settings_in_format_1(block: BaseModel) -> dict[str, Any]:
+    """A config as it was written before: without the keys that have been added, where they have their defaults."""
+    dumped = block.model_dump(mode="json")
+    for name, field in type(block).model_fields.items():
+        value = getattr(block, name)
+        added = any(isinstance(mark, AddedIn) and mark.manifest_format > 1 for mark in field.metadata)
+        if added and value == field.get_default(call_default_factory=True):
+            del dumped[name]
+        else:
+            dumped[name] = _value_in_format_1(value, dumped[name])
+    return dumped
+
+
+def _value_in_format_1(value: Any, dumped: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _settings_in_format_1(value)
+    if isinstance(value, list):
+        return [_value_in_format_1(item, as_json) for item, as_json in zip(value, dumped, strict=True)]
+    if isinstance(value, dict):
+        return {key: _value_in_format_1(item, dumped[key]) for key, item in value.items()}
+    return dumped
 
 
 def _already_published(

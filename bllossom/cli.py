@@ -25,6 +25,12 @@ Overrides = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and what would happen.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace another result at the output.")]
+Preview = Annotated[
+    int | None,
+    typer.Option("--preview", min=1, metavar="N", help="Show N examples as training will see them, and end."),
+]
+Packed = Annotated[bool, typer.Option("--packed", help="With --preview: rows as they are packed.")]
+Json = Annotated[bool, typer.Option("--json", help="With --preview: one JSON object a line.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of expected errors too.")]
 
 
@@ -40,10 +46,12 @@ def make_app() -> typer.Typer:
     for name, stage in pipeline.STAGES.items():
         group = localize if name.startswith("localize ") else app
         own = {"answers": answers, "localize export": _export_command(stage)}.get(name)  # has an option of its own
-        group.command(name.removeprefix("localize "), help=stage.summary)(own or _stage_command(stage))
+        command = own or (_previewing_command(stage) if stage.previews else _stage_command(stage))
+        group.command(name.removeprefix("localize "), help=stage.summary)(command)
     localize.command("review")(review)
     app.add_typer(localize, name="localize")
     app.command("vote")(vote)
+    app.command("chat")(chat)
     app.command("run")(run)
     app.command("plan")(plan)
     app.command("compare")(compare)
@@ -65,6 +73,29 @@ def _stage_command(stage: pipeline.Stage) -> Any:
     ) -> None:
         with _expected_errors(debug):
             _run_stage(stage, config, overrides or (), dry_run=dry_run, force=force)
+
+    return command
+
+
+def _previewing_command(stage: pipeline.Stage) -> Any:
+    run_stage = _stage_command(stage)
+
+    def command(
+        config: ConfigFile = None,
+        overrides: Overrides = None,
+        dry_run: DryRun = False,
+        preview: Preview = None,
+        packed: Packed = False,
+        as_json: Json = False,
+        force: Force = False,
+        debug: Debug = False,
+    ) -> None:
+        if preview is None:
+            run_stage(config, overrides, dry_run, force, debug)
+            return
+        with _expected_errors(debug):
+            loaded = load_config(stage.config(), config, overrides or ())
+            stage.preview(loaded.config, preview, packed=packed, as_json=as_json, emit=typer.echo)
 
     return command
 
@@ -112,6 +143,32 @@ def vote(
             typer.echo(report_votes(files, output, verdicts))
         else:
             serve_votes(files, output, port)
+
+
+def chat(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL [MODEL]", help="One model, or two side by side.")],
+    system: Annotated[str, typer.Option(help="What the model is told before anything else.")] = "",
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token each time.")] = 0.7,
+    top_p: Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest pieces of this share.")] = 0.9,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws of each answer.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Talk with a model; in a pipe, one question a line in, one JSON a line out."""
+    with _expected_errors(debug):
+        if len(models) > 2:
+            raise BllossomError(f"{len(models)} models do not fit side by side; name one or two")
+        from rich.console import Console
+
+        from bllossom.evaluation.chat import ChatSettings, answer_lines, converse, load_talks  # imports torch
+
+        talks = load_talks(models, ChatSettings(temperature, top_p, max_tokens, seed))
+        if sys.stdin.isatty():
+            import readline  # noqa: F401 - gives input() a history and the arrow keys
+
+            converse(talks, system, input, Console(highlight=False))
+        else:
+            answer_lines(sys.stdin, talks, system, typer.echo)
 
 
 def _export_command(stage: pipeline.Stage) -> Any:

@@ -47,6 +47,13 @@ class StageConfig(Model):
     output: Annotated[Path, Field(description="the folder to publish; it appears whole or not at all")]
 
 
+@dataclass(frozen=True)
+class AddedIn:
+    """In an Annotated type: manifests before this format do not know the key, whose default gives what they had."""
+
+    manifest_format: int
+
+
 def is_hub_id(source: str) -> bool:
     """True for `owner/name` where no such path exists here, and for `hf://datasets/owner/name/folder`, one folder of a
     data set: something to be fetched from the hub."""

@@ -24,6 +24,7 @@ class Stage:
     config_name: str
     function_name: str
     summary: str
+    previews: str = ""  # the module that shows what training will see, where there is one
     bare_key: str = ""
     """The key, a list, that arguments of the command without a = belong to."""
 
@@ -42,6 +43,10 @@ class Stage:
     def run(self, config: StageConfig, *, force: bool) -> Manifest:
         """Run the stage and publish its output."""
         return getattr(importlib.import_module(self.module), self.function_name)(config, force=force)
+
+    def preview(self, config: StageConfig, count: int, **how: Any) -> None:
+        """Show `count` examples as training will see them."""
+        importlib.import_module(self.previews).preview(config, count, **how)
 
     def dry_run(self, config: StageConfig) -> list[str]:
         """Lines that say what the stage would do."""
@@ -64,7 +69,14 @@ STAGES: Mapping[str, Stage] = {
     ),
     "prepare": Stage("bllossom.corpus.prepare", "PrepareConfig", "prepare", "Clean text and turn it into tokens."),
     "pretrain": Stage("bllossom.training.pretrain", "PretrainConfig", "pretrain", "Pretrain on a mixture of tokens."),
-    "sft": Stage("bllossom.training.sft", "SftConfig", "sft", "Tune on instructions, with loss on the outputs only."),
+    "sft": Stage(
+        "bllossom.training.sft",
+        "SftConfig",
+        "sft",
+        "Tune on instructions, with loss on the outputs only.",
+        previews="bllossom.training.preview",
+    ),
+    "dpo": Stage("bllossom.training.dpo", "DpoConfig", "dpo", "Tune on pairs of answers, the better and the worse."),
     "merge-adapter": Stage(
         "bllossom.model.merge_adapter", "MergeAdapterConfig", "merge_adapter", "Merge a LoRA adapter into its base."
     ),

@@ -8,7 +8,7 @@ import regex
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from bllossom.config import Model
+from bllossom.config import AddedIn, Model
 from bllossom.errors import ConfigError
 from bllossom.text.normalise import compose, may_have_controls, remove_controls, remove_zero_width
 
@@ -22,7 +22,9 @@ class CleaningConfig(Model):
         Field(description="remove control characters but tab and newline; those that part lines become newlines"),
     ] = True
     zero_width_characters: Annotated[
-        bool, Field(description="remove zero-width spaces, word joiners and soft hyphens; joiners of letters stay")
+        bool,
+        AddedIn(2),
+        Field(description="remove zero-width spaces, word joiners and soft hyphens; joiners of letters stay"),
     ] = False
     min_characters: Annotated[int, Field(ge=1, description="drop documents shorter than this, in characters")] = 1
     script: Annotated[str, Field(description="Unicode script that most letters should be in: Hangul, Latin, …")] = ""

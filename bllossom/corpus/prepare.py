@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import Manifest, fingerprint, publish
-from bllossom.config import Source, StageConfig, is_hub_id
+from bllossom.config import AddedIn, Source, StageConfig, is_hub_id
 from bllossom.console import progress, say
 from bllossom.corpus.adopt import adopt
 from bllossom.corpus.clean import CleaningConfig
@@ -85,11 +85,15 @@ class PrepareConfig(StageConfig):
         "stop"
     )
     missing: Annotated[
-        Literal["stop", "skip"], Field(description="a record without the field ends the stage, or is left out, counted")
+        Literal["stop", "skip"],
+        AddedIn(2),
+        Field(description="a record without the field ends the stage, or is left out, counted"),
     ] = "stop"
     max_errors: Annotated[int, Field(ge=0, description="with on_error: skip, end the stage beyond this many")] = 1000
     max_document_bytes: Annotated[
-        int, Field(gt=0, description="a document of more bytes is broken: it takes up to 40 times as much memory")
+        int,
+        AddedIn(2),
+        Field(gt=0, description="a document of more bytes is broken: it takes up to 40 times as much memory"),
     ] = MAX_DOCUMENT_BYTES
     shard_bytes: Annotated[
         int, Field(gt=0, le=1_000_000_000, description="bytes of text in a shard; a kill costs what is not yet in one")
@@ -244,7 +248,7 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
         return encoder
 
     save_tokenizer(config.tokenizer, tokenizer, folder / "tokenizer")
-    adopt(readings, settings, _decides(config), choose, folder, work)
+    adopt(readings, settings, _decides(config, tokenizer), choose, folder, work)
     run = run_ray if config.executor == "ray" else run_local
     with progress("bytes of text tokenised", text_bytes) as advance:
         done = run(readings, settings, choose, folder, work, advance)
@@ -253,11 +257,11 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
     finish(readings, done, settings, tokenizer, _licences(config), folder, work)
 
 
-def _decides(config: PrepareConfig) -> dict[str, Any]:
+def _decides(config: PrepareConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     """What of the config decides the bytes of a slice, beside its text and its source's own settings."""
     keys = {"bos", "eos", "deduplicate", "near_duplicates", "shard_bytes"}
     decides = config.model_dump(mode="json", include=keys)
-    decides["tokenizer"] = tokenizer_fingerprint(load_tokenizer(config.tokenizer))
+    decides["tokenizer"] = tokenizer_fingerprint(tokenizer)
     if config.decontaminate:
         tests = [fingerprint(path) for path in test_files(config.decontaminate)]
         decides["decontaminate"] = [config.decontaminate.model_dump(mode="json", exclude={"paths"}), tests]

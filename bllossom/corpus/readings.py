@@ -11,7 +11,7 @@ from typing import Annotated, Self, cast, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from bllossom.config import InputGlob, Model, TextSource
+from bllossom.config import AddedIn, InputGlob, Model, TextSource
 from bllossom.corpus.clean import CleaningConfig, make_cleaner
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.paths import Stamp, shown, stamps
@@ -48,8 +48,10 @@ class SourceConfig(Model):
             "set the split, such as train"
         ),
     ] = "blank-line"
-    format: Annotated[Kind | None, Field(description="of all its files; null takes it from their names")] = None
-    encoding: Annotated[str, Field(description="of text, JSON and CSV: utf-8, cp949, utf-16, …")] = "utf-8"
+    format: Annotated[
+        Kind | None, AddedIn(2), Field(description="of all its files; null takes it from their names")
+    ] = None
+    encoding: Annotated[str, AddedIn(2), Field(description="of text, JSON and CSV: utf-8, cp949, utf-16, …")] = "utf-8"
     licence: Annotated[str, Field(description="recorded with the figures")] = ""
     clean: Annotated[CleaningConfig | None, Field(description="cleaning of its own, in place of the common one")] = None
     holdout: Annotated[
