@@ -106,7 +106,8 @@ def test_the_folder_says_how_to_chat_and_where_to_stop(make: Make, model: Path, 
         [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
     )
     assert prompt == "<s><|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-    assert "chat_template" not in json.loads((tmp_path / "tuned/tokenizer_config.json").read_text())
+    settings = json.loads((tmp_path / "tuned/tokenizer_config.json").read_text())  # a copy there says the same
+    assert settings["chat_template"] == (tmp_path / "tuned/chat_template.jinja").read_text()
     ends = json.loads((tmp_path / "tuned/generation_config.json").read_text())["eos_token_id"]
     assert tokenizer.convert_ids_to_tokens(ends) == ["<|im_end|>", "</s>"]
     samples = (tmp_path / "tuned/samples.md").read_text()
