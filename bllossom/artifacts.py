@@ -4,8 +4,8 @@
     runs/demo/vocab.partial-3f9c…/   being made, or left by a kill; the same command goes on in it
     runs/demo/.vocab.lock            while a run works on this output
 
-The payload is every file but manifest.json and what lies below logs/. It is the same, byte for byte, for the same
-config and inputs: times, dates and host names belong into logs/.
+The payload is every file but manifest.json, the card README.md and what lies below logs/. It is the same, byte for
+byte, for the same config and inputs: times, dates and host names belong into logs/.
 """
 
 import contextlib
@@ -21,12 +21,15 @@ from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.files import FileHashes, locked, sync_folder, write_whole
 from bllossom.provenance.circumstances import Clock, git_commit, versions
-from bllossom.provenance.fingerprints import Inputs, combine, fingerprint, payload
+from bllossom.provenance.fingerprints import Inputs, combine, fingerprint, payload, verify
 from bllossom.provenance.identity import Request
 from bllossom.provenance.manifest import (
+    CARD,
     LOGS,
     MANIFEST,
+    PARTIAL,
     UNFINISHED,
+    DamagedManifestError,
     Manifest,
     Origin,
     OutputTakenError,
@@ -35,10 +38,14 @@ from bllossom.provenance.manifest import (
 )
 
 __all__ = [
+    "CARD",
     "LOGS",
     "MANIFEST",
+    "PARTIAL",
+    "DamagedManifestError",
     "Inputs",
     "Manifest",
+    "Origin",
     "fingerprint",
     "lock_of",
     "partial_folders",
@@ -108,40 +115,12 @@ def publish(
     return manifest
 
 
-def verify(folder: Path) -> list[str]:
-    """Compare a published folder with its manifest, reading every byte; give the problems, none if it is whole.
-
-    Raises:
-        BllossomError: there is no folder, or no manifest to compare it with.
-    """
-    if not folder.is_dir():
-        raise BllossomError(f"no such folder: {folder}; name a published one")
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise BllossomError(
-            f"{folder} has no {MANIFEST}: it was not published by bllossom, or not yet; name a published folder"
-        )
-    there = set(payload(folder))
-    problems = [f"{name}: is missing" for name in sorted(manifest.files.keys() - there)]
-    problems += [f"{name}: is not in the manifest" for name in sorted(there - manifest.files.keys())]
-    names = sorted(there & manifest.files.keys())
-    for name, found in zip(names, FileHashes(cached=False).record([folder / name for name in names]), strict=True):
-        expected = manifest.files[name]
-        if found.bytes != expected.bytes:
-            problems.append(f"{name}: has {found.bytes:,} bytes, the manifest says {expected.bytes:,}")
-        elif found.sha256 != expected.sha256:
-            problems.append(f"{name}: its contents changed (sha256 {found.sha256[:12]}…, not {expected.sha256[:12]}…)")
-    if combine(manifest.files) != manifest.fingerprint:
-        problems.append(f"{MANIFEST}: its fingerprint is not that of the files it lists")
-    return problems
-
-
 def partial_folders(output: Path) -> list[Path]:
     """The partial folders of an output, whoever left them."""
     if not output.parent.is_dir():
         return []
     beside = output.parent.iterdir()  # not a glob: a name may hold its special characters
-    return sorted(path for path in beside if path.name.startswith(f"{output.name}.partial-") and path.is_dir())
+    return sorted(path for path in beside if path.name.startswith(f"{output.name}{PARTIAL}") and path.is_dir())
 
 
 def lock_of(output: Path) -> Path:
@@ -203,7 +182,8 @@ def _own_partial(output: Path, request: Request, force: bool) -> Path:
     for folder in partial_folders(output):
         origin = read_origin(folder)
         if origin is None:
-            same, changes = folder.name.endswith(f".partial-{request.id_in_format_1}"), ["which is not said there"]
+            names = [f"{output.name}{PARTIAL}{name}" for name in (request.id, request.id_in_format_1)]
+            same, changes = folder.name in names, ["of which it does not say"]
         else:
             changes = request.differences(origin, mending=False)
             same = not changes
@@ -215,7 +195,7 @@ def _own_partial(output: Path, request: Request, force: bool) -> Path:
         else:
             why = "; ".join(changes[:4])
             say(f"{folder} was left unfinished by another config or other inputs ({why}); --force removes it")
-    own = own or output.with_name(f"{output.name}.partial-{request.id}")
+    own = own or output.with_name(f"{output.name}{PARTIAL}{request.id}")
     _make(own)
     _write(own / UNFINISHED, request.origin)
     return own

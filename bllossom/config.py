@@ -9,11 +9,10 @@ Paths are relative to the folder the command is typed in; `~` is the home folder
 """
 
 import difflib
-import glob
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
@@ -33,11 +32,12 @@ from pydantic_core import PydanticCustomError, PydanticSerializationUnexpectedVa
 
 from bllossom.errors import ConfigError
 from bllossom.hub import is_hub_id
-from bllossom.keys import TypeName, known_at, takes
+from bllossom.keys import TypeName, elements_of, known_at, takes
+from bllossom.paths import there
 from bllossom.yaml_text import INTERPOLATION, Interpolation, Lines, Location, dotted, place_of, read_yaml, set_value
 
 SHELL_VARIABLE = re.compile(r"\$([A-Za-z_]\w*)")
-QUANTITY = re.compile(r"([+-]?[\d_]*\.?\d+(?:[eE][+-]?\d+)?)\s*([KMGBT]?|[kKMGT]B|[KMGT]iB)")
+QUANTITY = re.compile(r"([+-]?[\d_]*\.?\d+(?:[eE][+-]?\d{1,2})?)\s*([KMGBT]?|[kKMGT]B|[KMGT]iB)")
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 UNITS |= {"kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
@@ -53,7 +53,14 @@ class Model(BaseModel):
     @classmethod
     def _read_quantities(cls, value: Any, info: ValidationInfo) -> Any:
         kind = cls.model_fields[str(info.field_name)].annotation
-        return as_integer(value) if isinstance(value, str) and takes(kind, int) and not takes(kind, str) else value
+        if isinstance(value, list) and (elements := elements_of(kind)):
+            return [_with_integers(item, elements) for item in value]
+        return _with_integers(value, [kind])
+
+
+def _with_integers(value: Any, kinds: Sequence[Any]) -> Any:
+    wanted = any(takes(kind, int) for kind in kinds) and not any(takes(kind, str) for kind in kinds)
+    return as_integer(value) if isinstance(value, str) and wanted else value
 
 
 def as_integer(text: str) -> int | str:
@@ -61,7 +68,7 @@ def as_integer(text: str) -> int | str:
     found = QUANTITY.fullmatch(text)
     if found is None:
         return text
-    number = Decimal(found[1].replace("_", "")) * UNITS[found[2]]
+    number = Fraction(found[1].replace("_", "")) * UNITS[found[2]]
     return int(number) if number == int(number) else text
 
 
@@ -80,13 +87,11 @@ class StageConfig(Model):
         Field(description="the folder to publish; it appears whole or not at all"),
     ]
 
-    def result_settings(self) -> dict[str, Any]:
-        """What decides the result, mending_keys aside. Paths do not: the inputs' contents do (see artifacts.publish).
-
-        For that a stage has to name, as an input, whatever it reads below a path of its config.
-        """
-        left_out = {"output", *self.execution_keys, *self.mending_keys}
-        return self.model_dump(mode="json", exclude=left_out, context=WITHOUT_PATHS)
+    def result_settings(self, *, mending: bool = False, paths: bool = False) -> dict[str, Any]:
+        """What decides the result, with `mending` the mending_keys too. Without `paths`, each that is an input by its
+        type is None: what counts of an input is its contents."""
+        left_out = {"output", *self.execution_keys, *(() if mending else self.mending_keys)}
+        return self.model_dump(mode="json", exclude=left_out, context=None if paths else WITHOUT_PATHS)
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ def _check_path(path: Path, info: ValidationInfo) -> Path:
 
 def _check_glob(pattern: str, info: ValidationInfo, hub_allowed: bool = False) -> str:
     pattern = str(expand_path(pattern)) if pattern.startswith("~") or "$" in pattern else pattern
-    if not glob.glob(pattern, recursive=True):  # noqa: PTH207
+    if not there(pattern):
         _note_if_missing(pattern, info, hub_allowed)
     return pattern
 

@@ -1,8 +1,8 @@
 """Files: written whole, brought to the disk, locked, and hashed once.
 
-A hash is kept under $XDG_CACHE_HOME/bllossom/hashes (~/.cache by default), a small file each, named by what a file's
-contents cannot change without: device, inode, size, and the times of its last change (mtime and ctime, ns). The cache
-may be removed at any time.
+Hashes are kept under $XDG_CACHE_HOME/bllossom/hashes (~/.cache by default), a small file for each large one and for
+each set of small ones, named by what contents cannot change without: device, inode, size, and the times of the last
+change (mtime and ctime, ns). The cache may be removed at any time.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from bllossom.errors import BllossomError
 
 CHUNK_BYTES = 1 << 20
 HASHED_AT_ONCE = 8  # files; hashing leaves Python's lock alone, and a network's disk answers several readers faster
-CACHED_BYTES = 1_000_000  # a smaller file is read about as fast as its hash is looked up
+LARGE_BYTES = 1_000_000  # a smaller file is read about as fast as its hash is looked up
 BAR_BYTES = 500_000_000  # about a second of hashing: less needs no progress bar
 SETTLED_SECONDS = 2.0  # a file changed so lately may change again within one tick of its clock
 
@@ -54,43 +54,54 @@ class FileHashes:
             BllossomError: a file cannot be read.
         """
         stats = {path: _stat(path) for path in dict.fromkeys(paths)}
-        unknown = {_key(stat): path for path, stat in stats.items() if not self._is_known(stat)}
-        total = sum(stats[path].st_size for path in unknown.values())
+        groups = self._groups(list(stats.values()))
+        for group in groups:
+            self._recall(group)
+        unread = {key: path for path, stat in stats.items() if (key := _key(stat)) not in self._known}
+        total = sum(stats[path].st_size for path in unread.values())
         with _bar(total) as advance:
-            digests = _digests(list(unknown.values()), advance)
-        for (key, path), digest in zip(unknown.items(), digests, strict=True):
-            self._known[key] = digest
-            # Whether the file changed while it was read shows in its times, read again now.
-            if _key(_stat(path)) == key:
-                self._keep(stats[path])
+            digests = _digests(list(unread.values()), advance)
+        self._known |= dict(zip(unread, digests, strict=True))
+        # Whether a file changed while it was read shows in its times, looked at again now.
+        changed = {key for key, path in unread.items() if _key(_stat(path)) != key}
+        for group in groups:
+            if not changed.intersection(map(_key, group)):
+                self._keep(group)
         return [FileRecord(sha256=self._known[_key(stats[path])], bytes=stats[path].st_size) for path in paths]
 
-    def _is_known(self, stat: os.stat_result) -> bool:
-        key = _key(stat)
-        if key in self._known:
-            self._keep(stat)  # under its present ctime, which a new hard link has changed
-        elif (entry := self._entry(stat)) is not None:
-            with contextlib.suppress(OSError):
-                digest = entry.read_text()
-                if len(digest) == 64:
-                    self._known[key] = digest
-        return key in self._known
+    def _groups(self, stats: Sequence[os.stat_result]) -> list[list[os.stat_result]]:
+        """What is kept together: a large file alone, under its present times, which a new hard link has changed; and
+        all the small ones that are not known, of which looking up each takes longer than reading it."""
+        small = [stat for stat in stats if stat.st_size < LARGE_BYTES and _key(stat) not in self._known]
+        return [[stat] for stat in stats if stat.st_size >= LARGE_BYTES] + ([small] if small else [])
 
-    def _keep(self, stat: os.stat_result) -> None:
-        entry = self._entry(stat)
-        if entry is None or time.time() - max(stat.st_mtime, stat.st_ctime) < SETTLED_SECONDS:
+    def _recall(self, group: Sequence[os.stat_result]) -> None:
+        entry = self._entry(group)
+        if entry is None or not entry.is_file():
+            return
+        with contextlib.suppress(OSError):
+            digests = entry.read_text().split()
+            if [len(digest) for digest in digests] == [64] * len(group):
+                self._known = dict(zip(map(_key, group), digests, strict=True)) | self._known
+            else:
+                entry.unlink()  # damaged
+
+    def _keep(self, group: Sequence[os.stat_result]) -> None:
+        entry = self._entry(group)
+        newest = max(max(stat.st_mtime, stat.st_ctime) for stat in group)
+        if entry is None or entry.is_file() or time.time() - newest < SETTLED_SECONDS:
             return
         with contextlib.suppress(OSError):  # without a cache everything is only slower
             entry.parent.mkdir(parents=True, exist_ok=True)
             unfinished = entry.with_name(f"{entry.name}.{os.getpid()}")
-            unfinished.write_text(self._known[_key(stat)])
+            unfinished.write_text("\n".join(self._known[_key(stat)] for stat in group))
             unfinished.rename(entry)
 
-    def _entry(self, stat: os.stat_result) -> Path | None:
-        if self._folder is None or stat.st_size < CACHED_BYTES:
+    def _entry(self, group: Sequence[os.stat_result]) -> Path | None:
+        if self._folder is None:
             return None
-        name = "-".join(map(str, (*_key(stat), stat.st_ctime_ns)))
-        return self._folder / name[-2:] / name
+        name = hashlib.sha256(str([(*_key(stat), stat.st_ctime_ns) for stat in group]).encode()).hexdigest()
+        return self._folder / name[:2] / name[2:]
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:

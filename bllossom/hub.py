@@ -45,8 +45,14 @@ def parse(source: str) -> HubId:
 
 
 def name_and_revision(source: str) -> tuple[str, str | None]:
-    """What `from_pretrained` takes: a folder, or a hub id's name and, where it has one, its revision."""
+    """A hub id's name and, where it has one, its revision; a folder as it is."""
     return parse(source)[:2] if is_hub_id(source) else (source, None)
+
+
+def pretrained(source: str | Path) -> dict[str, str]:
+    """The arguments by which `from_pretrained` finds a folder, or a hub id at its revision."""
+    name, revision = name_and_revision(str(source))
+    return {"pretrained_model_name_or_path": name} | ({"revision": revision} if revision else {})
 
 
 def pin(source: str) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-PLAIN = {int: "integer", float: "number", bool: "true or false", str: "text", Path: "path"}
+PLAIN = {int: "integer", float: "number", bool: "true or false", str: "text", Path: "path", Any: "anything"}
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,15 @@ def takes(kind: Any, wanted: type) -> bool:
     if typing.get_origin(kind) in (typing.Annotated, typing.Union, types.UnionType):
         return any(takes(argument, wanted) for argument in typing.get_args(kind))
     return kind is wanted
+
+
+def elements_of(kind: Any) -> list[Any]:
+    """The types of the elements of the lists that may stand there."""
+    if typing.get_origin(kind) is list:
+        return list(typing.get_args(kind))
+    if typing.get_origin(kind) in (typing.Annotated, typing.Union, types.UnionType):
+        return [element for argument in typing.get_args(kind) for element in elements_of(argument)]
+    return []
 
 
 def _blocks(kind: Any) -> Iterator[tuple[str, type[BaseModel]]]:

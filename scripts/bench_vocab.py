@@ -23,12 +23,12 @@ import sentencepiece
 from machine import commit, machine
 
 from bllossom.tokenizer.convert import encode_alone, normal_scores
+from bllossom.tokenizer.scripts import holds_script
 from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
-from bllossom.vocab.merge import MergeVocabConfig, append, merge_vocab
-from bllossom.vocab.proof import prove
-from bllossom.vocab.report import find_unmade
+from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
+from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
+from bllossom.vocab.proof.sentencepiece import prove
 from bllossom.vocab.samples import count_tokens, count_words, processor, read_samples, shortest_model
-from bllossom.vocab.scripts import holds_script
 
 FIRST_CHARACTERS = 4_000
 MODES: dict[str, dict[str, Any]] = {
@@ -151,7 +151,7 @@ def measure_plain(shared: Path, text: Text) -> list[dict[str, Any]]:
                 "size": len(model.pieces),
                 "intermediates": len(added),
                 "given_up": len(new) - len(pieces),
-                "never_produced": len(find_unmade(processor(model), [*pieces, *added])),
+                "never_produced": len(SentencePieceVocabulary(model).unmade([*pieces, *added])),
                 "tokens_per_word": round(merged, 4),
                 "limit": round(shortest, 4),
                 "above_limit_percent": round(100 * (merged / shortest - 1), 3),

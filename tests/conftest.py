@@ -8,7 +8,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # What the tests of several rooms use: documents and a tokenizer, vocabularies, a run over a small tokens folder.
-pytest_plugins = ("tests.fixtures.documents", "tests.fixtures.vocabularies", "tests.fixtures.training")
+pytest_plugins = (
+    "tests.fixtures.browser",
+    "tests.fixtures.documents",
+    "tests.fixtures.training",
+    "tests.fixtures.vocabularies",
+    "tests.fixtures.published",
+)
 
 # Before any library that reads them is imported: no test may reach a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -32,3 +38,12 @@ def shared() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder that scripts/get_smollm2.py made: BLLOSSOM_SMOLLM2, or models/smollm2; skip the test without it."""
+    path = Path(os.environ.get("BLLOSSOM_SMOLLM2", ROOT / "models" / "smollm2"))
+    if not (path / "model.safetensors").is_file():
+        pytest.skip(f"no SmolLM2 in {path}: run scripts/get_smollm2.py --output {path} (or set BLLOSSOM_SMOLLM2)")
+    return path

@@ -33,9 +33,13 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def kept(cache: Path) -> list[Path]:
+    return [path for path in cache.rglob("*") if path.is_file()]
+
+
 def poison(cache: Path) -> None:
     """Make every kept hash another one, so that it shows where it is used."""
-    for entry in cache.rglob("*-*"):
+    for entry in kept(cache):
         entry.write_text("0" * 64)
 
 
@@ -45,6 +49,18 @@ def test_a_file_is_hashed_once_on_a_machine(cache: Path, large: Path) -> None:
     poison(cache)
     assert FileHashes(cached=True).record([large])[0].sha256 == "0" * 64
     assert FileHashes(cached=False).record([large])[0].sha256 == sha256(large), "verify reads every byte"
+
+
+def test_small_files_are_kept_together_and_read_again_when_one_of_them_changed(cache: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.json" for number in range(3)]
+    for path in paths:
+        path.write_text(path.name)
+    FileHashes(cached=True).record(paths)
+    [entry] = kept(cache)
+    entry.write_text("\n".join(number * 64 for number in "123"))
+    assert [record.sha256[0] for record in FileHashes(cached=True).record(paths)] == ["1", "2", "3"]
+    paths[1].write_text("changed")
+    assert [record.sha256 for record in FileHashes(cached=True).record(paths)] == [sha256(path) for path in paths]
 
 
 @pytest.mark.parametrize("times_kept", [False, True])
@@ -62,7 +78,7 @@ def test_a_file_that_was_changed_just_now_is_not_kept(
 ) -> None:
     monkeypatch.setattr(files, "SETTLED_SECONDS", 3600.0)
     FileHashes(cached=True).record([large])
-    assert not list(cache.rglob("*-*"))
+    assert not kept(cache)
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(
@@ -77,7 +93,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(
 
     monkeypatch.setattr(files, "_digest", digest_and_change)
     FileHashes(cached=True).record([large])
-    assert not list(cache.rglob("*-*"))
+    assert not kept(cache)
 
 
 def test_a_hard_link_to_a_file_that_was_read_is_not_read_again(cache: Path, large: Path, tmp_path: Path) -> None:
@@ -95,7 +111,7 @@ def test_a_damaged_entry_and_a_cache_that_cannot_be_written_only_cost_time(
     cache: Path, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     FileHashes(cached=True).record([large])
-    for entry in cache.rglob("*-*"):
+    for entry in kept(cache):
         entry.write_text("cut sh")
     assert FileHashes(cached=True).record([large])[0].sha256 == sha256(large)
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")

@@ -20,8 +20,9 @@ from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
 from bllossom.config import InputPath, Source, StageConfig
+from bllossom.errors import ConfigError
 from bllossom.hub import is_hub_id
-from bllossom.model.checkpoint import fetch, open_checkpoint
+from bllossom.model.checkpoint import fetch, open_checkpoint, untie
 from bllossom.model.initializers import Method
 from bllossom.model.pieces import compare_tokenizers
 from bllossom.model.surgery import SurgeryPlan, write_model
@@ -34,11 +35,19 @@ class ExpandConfig(StageConfig):
 
     model: Annotated[Source, Field(description="the base: a model's folder with its own tokenizer, or a hub id")]
     tokenizer: Annotated[InputPath, Field(description="merge-vocab's folder; the number of rows is in its manifest")]
-    # The defaults are those with which Korean was learned best by docs/results/init.md.
-    input_init: Annotated[Method, Field(description="first values of the embedding's new rows")] = "random"
+    input_init: Annotated[
+        Method | None,
+        Field(
+            description="first values of the embedding's new rows; null: random, subword-mean where the model is tied"
+        ),
+    ] = None
     output_init: Annotated[
-        Method, Field(description="first values of the output matrix's new rows; a tied model has only input_init")
-    ] = "subword-mean"
+        Method | None,
+        Field(description="first values of the output matrix's new rows; null: subword-mean; a tied model has none"),
+    ] = None
+    untie: Annotated[
+        bool, Field(description="give a tied model an output matrix of its own, which starts as the embedding's rows")
+    ] = False
     seed: Annotated[int, Field(description="of random, normal, and subword-mean's noise")] = 0
     dtype: Annotated[
         Literal["keep", "float32", "float16", "bfloat16"], Field(description="of all weights; keep is the base's")
@@ -52,11 +61,13 @@ def expand(config: ExpandConfig, *, force: bool = False) -> Manifest:
     """Publish `config.model` with a row for every piece of `config.tokenizer`.
 
     Raises:
+        ConfigError: a key has no meaning for this model.
         BllossomError: the tokenizer does not go on where the base's ends, a shard is missing or cut short, the
             architecture is not a Llama-like one, the disk has no room, or a hub id cannot be fetched.
     """
     folder = fetch(config.model)
     plan = make_plan(config, folder)
+    config = config.model_copy(update={"input_init": plan.input_init, "output_init": plan.output_init})
     return publish(
         config,
         stage="expand",
@@ -68,12 +79,24 @@ def expand(config: ExpandConfig, *, force: bool = False) -> Manifest:
 
 def make_plan(config: ExpandConfig, folder: Path) -> SurgeryPlan:
     """Read the headers in the model's `folder` and both tokenizers, and check that they fit each other."""
+    checkpoint = open_checkpoint(folder)
+    if config.untie:
+        if not checkpoint.tied:
+            raise ConfigError(f"untie: {folder} is not tied, it has two matrices already; take untie out")
+        checkpoint = untie(checkpoint)
+    if checkpoint.tied and config.output_init is not None:
+        raise ConfigError(
+            f"output_init: {folder} is tied, one matrix serves both sides and input_init fills it; take output_init "
+            "out, or set untie: true"
+        )
+    # The defaults are those with which Korean was learned best by docs/results/init.md.
+    input_init = config.input_init or ("subword-mean" if checkpoint.tied else "random")
     return SurgeryPlan(
-        checkpoint=open_checkpoint(folder),
+        checkpoint=checkpoint,
         tokenizer=config.tokenizer,
         pieces=compare_tokenizers(folder, config.tokenizer),
-        input_init=config.input_init,
-        output_init=config.output_init,
+        input_init=input_init,
+        output_init=None if checkpoint.tied else config.output_init or "subword-mean",
         seed=config.seed,
         dtype=STORED_NAMES.get(config.dtype),
         link=config.link,

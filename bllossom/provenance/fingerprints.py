@@ -1,4 +1,4 @@
-"""Fingerprints: what a file or folder holds, whatever it is called and wherever it lies."""
+"""Fingerprints: what a file or folder holds, whatever it is called and wherever it lies; and whether it still does."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 from bllossom import hub
 from bllossom.errors import BllossomError
 from bllossom.files import FileHashes, FileRecord
-from bllossom.provenance.manifest import LOGS, MANIFEST, UNFINISHED, read_manifest
+from bllossom.provenance.manifest import CARD, LOGS, MANIFEST, UNFINISHED, read_manifest
 
 Inputs = Mapping[str, Path | str]
 """By name: a file or folder, or a hub id with its commit (see hub.pin)."""
@@ -45,7 +45,7 @@ def fingerprint_contents(paths: Mapping[str, Path], hashes: FileHashes) -> dict[
             if manifest is not None:
                 found[name] = manifest.fingerprint
             else:
-                to_read[name] = {inside: path / inside for inside in payload(path)}
+                to_read[name] = {inside: path / inside for inside in _files(path)}
         elif path.exists():
             to_read[name] = {"": path}
         else:
@@ -60,11 +60,42 @@ def fingerprint_contents(paths: Mapping[str, Path], hashes: FileHashes) -> dict[
     return found
 
 
+def verify(folder: Path) -> list[str]:
+    """Compare a published folder with its manifest, reading every byte; give the problems, none if it is whole.
+
+    Raises:
+        BllossomError: there is no folder, or no manifest to compare it with.
+    """
+    if not folder.is_dir():
+        raise BllossomError(f"no such folder: {folder}; name a published one")
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise BllossomError(
+            f"{folder} has no {MANIFEST}: it was not published by bllossom, or not yet; name a published folder"
+        )
+    there = set(payload(folder))
+    problems = [f"{name}: is missing" for name in sorted(manifest.files.keys() - there)]
+    problems += [f"{name}: is not in the manifest" for name in sorted(there - manifest.files.keys())]
+    names = sorted(there & manifest.files.keys())
+    for name, found in zip(names, FileHashes(cached=False).record([folder / name for name in names]), strict=True):
+        expected = manifest.files[name]
+        if found.bytes != expected.bytes:
+            problems.append(f"{name}: has {found.bytes:,} bytes, the manifest says {expected.bytes:,}")
+        elif found.sha256 != expected.sha256:
+            problems.append(f"{name}: its contents changed (sha256 {found.sha256[:12]}…, not {expected.sha256[:12]}…)")
+    if combine(manifest.files) != manifest.fingerprint:
+        problems.append(f"{MANIFEST}: its fingerprint is not that of the files it lists")
+    return problems
+
+
 def payload(folder: Path) -> list[str]:
-    """The files of a folder that count, by their names in it."""
+    """The files of a folder of ours that count, by their names in it."""
+    return [name for name in _files(folder) if name not in (UNFINISHED, CARD)]
+
+
+def _files(folder: Path) -> list[str]:
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    own = (MANIFEST, UNFINISHED)
-    return sorted(name.as_posix() for name in names if name.parts[0] != LOGS and name.as_posix() not in own)
+    return sorted(name.as_posix() for name in names if name.parts[0] != LOGS and name.as_posix() != MANIFEST)
 
 
 def combine(files: Mapping[str, FileRecord]) -> str:

@@ -4,9 +4,11 @@ Another spelling of a path, or a folder that was moved, is the same result. So i
 know, as long as it has its default.
 """
 
+import fnmatch
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from bllossom.config import AddedIn, StageConfig
 from bllossom.files import FileHashes
+from bllossom.hub import DATASETS, is_hub_id, parse, reference
 from bllossom.provenance.fingerprints import Inputs, fingerprint_contents, fingerprint_inputs
 from bllossom.provenance.manifest import FORMAT, Origin
 
@@ -43,7 +46,8 @@ class Request:
     @property
     def id(self) -> str:
         """Of the partial folder."""
-        return _hash({"stage": self.stage, "config": self.config.result_settings(), "inputs": self.inputs})
+        settings = _settings(self.config, _uncovered(self.config, self.sources))
+        return _hash({"stage": self.stage, "config": settings, "inputs": self.inputs})
 
     @property
     def id_in_format_1(self) -> str:
@@ -59,7 +63,7 @@ class Request:
         """
         if other.stage != self.stage:
             return [f"it was made by {other.stage}"]
-        changes = changed_keys(self.config, other, mending=mending)
+        changes = changed_keys(self.config, other, self.sources, mending=mending)
         for name in sorted(other.inputs.keys() | self.inputs.keys()):
             old, new = other.inputs.get(name, "not recorded"), self.inputs.get(name, "none")
             if old != new and not self._is_fingerprint_of(old, name):
@@ -74,19 +78,70 @@ class Request:
         return other == fingerprint_contents({name: source}, self.hashes)[name]
 
 
-def changed_keys(config: StageConfig, other: Origin, *, mending: bool = False) -> list[str]:
+def changed_keys(config: StageConfig, other: Origin, sources: Inputs, *, mending: bool = False) -> list[str]:
     """The keys that decide the result and are others in `other`'s config, each as `key: … there, … here`."""
-    here = config.result_settings()
     try:
         before = type(config).model_validate(other.config | {"output": str(config.output)})
     except ValidationError as error:
         first = error.errors()[0]
         return [f"its config is not one of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}"]
-    there = before.result_settings()
-    if mending:
-        there |= {key: getattr(before, key) for key in config.mending_keys}
-        here |= {key: getattr(config, key) for key in config.mending_keys}
-    return list(_changes(there, here))
+    kept = _uncovered(config, sources)
+    return list(_changes(_settings(before, kept, mending), _settings(config, kept, mending)))
+
+
+Place = tuple[str | int, ...]
+
+
+def _settings(config: StageConfig, kept: set[Place], mending: bool = False) -> dict[str, Any]:
+    """What decides a result: the config, without those paths whose contents are known."""
+    bare, full = (config.result_settings(mending=mending, paths=paths) for paths in (False, True))
+    return _fill(bare, full, kept)
+
+
+def _fill(bare: Any, full: Any, kept: set[Place], place: Place = ()) -> Any:
+    if isinstance(bare, dict):
+        return {key: _fill(value, full[key], kept, (*place, key)) for key, value in bare.items()}
+    if isinstance(bare, list):
+        return [_fill(value, full[index], kept, (*place, index)) for index, value in enumerate(bare)]
+    return full if place in kept else bare
+
+
+def _uncovered(config: StageConfig, sources: Inputs) -> set[Place]:
+    """Where the config names a path or hub id that is not an input, does not hold one, and matches none as a glob."""
+    here = [way for source in sources.values() for way in _ways(source)]
+    commits = [reference for source in sources.values() if (reference := _reference(source))]
+    bare, full = (config.result_settings(mending=True, paths=paths) for paths in (False, True))
+    return {place for place, path in _paths(bare, full) if not _covers(path, here, commits)}
+
+
+def _paths(bare: Any, full: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    if isinstance(full, dict | list):
+        for key, value in full.items() if isinstance(full, dict) else enumerate(full):
+            yield from _paths(bare[key], value, (*place, key))
+    elif bare is None and full is not None:
+        yield place, full
+
+
+def _covers(path: str, here: Sequence[str], commits: Sequence[str]) -> bool:
+    if is_hub_id(path):
+        name = parse(path).repository
+        return any(commit.removeprefix(DATASETS).startswith(f"{name}@") for commit in commits)
+    # A * of fnmatch goes over folders, and so covers what the ** of a glob does.
+    patterns = {pattern.replace("**/", "*") for pattern in _ways(path)}
+    return any(
+        source == pattern or source.startswith(f"{pattern}/") or fnmatch.fnmatch(source, pattern)
+        for source in here
+        for pattern in patterns
+    )
+
+
+def _ways(path: Path | str) -> set[str]:
+    """A path as it is meant here, and with its links followed."""
+    return {os.path.abspath(path), os.path.realpath(path)}  # noqa: PTH100
+
+
+def _reference(source: Path | str) -> str | None:
+    return source if isinstance(source, str) and is_hub_id(source) else reference(Path(source))
 
 
 def _hash(what: dict[str, Any]) -> str:

@@ -9,9 +9,13 @@ from bllossom.errors import BllossomError
 from bllossom.files import FileRecord
 
 MANIFEST = "manifest.json"
+PARTIAL = ".partial-"
+"""In the name of a partial folder, between the output's and an id."""
 UNFINISHED = "unfinished.json"
 """In a partial folder: its Origin."""
 LOGS = "logs"
+CARD = "README.md"
+"""Of a model: written anew when there are scores of it."""
 FORMAT = 2
 """Of manifests. In 1, which had no number, the spelling of paths was part of `id`, and hub ids were no inputs."""
 

@@ -15,7 +15,7 @@ import yaml
 from bllossom.artifacts import Manifest, read_manifest
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
-from bllossom.pipeline import PlannedStep
+from bllossom.recipe.recipe import PlannedStep
 
 LOOK_SECONDS = 0.2
 LAST_LINES = 5  # of a step's log, shown where it fails

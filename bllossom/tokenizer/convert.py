@@ -15,14 +15,23 @@ proof (proof.py).
 """
 
 import json
+import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
 from tokenizers.models import BPE
 
+from bllossom.errors import BllossomError
+from bllossom.tokenizer.added_tokens import CONFIG, FLAGS, TOKENIZER, read_added_tokens, read_json
 from bllossom.tokenizer.sentencepiece_file import CONTROL, NORMAL, SPACE, UNKNOWN, ModelProto
 
+UNUSED_FLOOR = -1e8  # Llama 2 puts its runs of spaces, which are to be joined last, at -1e9
+TEMPLATE = "chat_template.jinja"
+ROLES = ("bos_token", "eos_token", "unk_token", "pad_token", "chat_template", "model_max_length")
 FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -61,8 +70,51 @@ def normal_scores(model: ModelProto) -> dict[str, float]:
     return {piece.piece: piece.score for piece in model.pieces if piece.type == NORMAL}
 
 
-def to_fast(model: ModelProto) -> Tokenizer:
-    """The tokenizer that stands in tokenizer.json. The model must have passed `check_base`."""
+def with_added_tokens(model: ModelProto, folder: Path) -> ModelProto:
+    """A copy of the model that holds the added tokens of the files beside it too, at their ids.
+
+    They are control pieces there, which SentencePiece never makes of text.
+
+    Raises:
+        BllossomError: the files disagree, or ids are left out between them.
+    """
+    ids = {piece.piece: i for i, piece in enumerate(model.pieces)}
+    added = read_added_tokens(folder, ids)
+    merged = type(model)()
+    merged.CopyFrom(model)
+    for token in sorted(added.values(), key=lambda token: token["id"]):
+        if token["content"] in ids:
+            continue
+        if token["id"] != len(merged.pieces):
+            raise BllossomError(
+                f"{folder}: the added token {token['content']!r} is id {token['id']}, the next free one is "
+                f"{len(merged.pieces)}; ids that nothing stands at are not supported for SentencePiece: name them"
+            )
+        merged.pieces.add(piece=token["content"], score=0.0, type=CONTROL)
+    merged.trainer_spec.vocab_size = len(merged.pieces)
+    return merged
+
+
+def check_scores(model: ModelProto, path: Path) -> None:
+    """Refuse pieces that tie: SentencePiece joins the leftmost of them first, tokenizer.json the one listed first.
+
+    Raises:
+        BllossomError: says how many tie.
+    """
+    counts = Counter(score for score in normal_scores(model).values() if score > UNUSED_FLOOR)
+    tied = sum(count for count in counts.values() if count > 1)
+    if tied:
+        raise BllossomError(
+            f"{path}: {tied:,} of its pieces share a score with another: SentencePiece and tokenizer.json would give "
+            "other ids. Merge the vocabularies anew with bllossom merge-vocab, which gives each a score of its own"
+        )
+
+
+def to_fast(model: ModelProto, added: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Tokenizer:
+    """The tokenizer that stands in tokenizer.json. The model must have passed `check_base`.
+
+    `added` are the flags of the added tokens that the model holds as control pieces.
+    """
     scores = normal_scores(model)
     joins = {piece: join for piece, join in last_joins(scores).items() if join is not None}
     ids = {piece.piece: i for i, piece in enumerate(model.pieces)}
@@ -75,7 +127,9 @@ def to_fast(model: ModelProto) -> Tokenizer:
         [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     special = [p.piece for p in model.pieces if p.type in (UNKNOWN, CONTROL)]
-    fast.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in special])
+    plain = {"normalized": False, "special": True}
+    flags = {piece: {key: added[piece][key] for key in FLAGS} if piece in added else plain for piece in special}
+    fast.add_tokens([AddedToken(piece, **flags[piece]) for piece in special])
     bos = model.trainer_spec.bos_piece
     if bos in special:
         fast.post_processor = processors.TemplateProcessing(
@@ -84,11 +138,15 @@ def to_fast(model: ModelProto) -> Tokenizer:
     return fast
 
 
-def tokenizer_config(model: ModelProto) -> dict[str, object]:
-    """What tokenizer_config.json holds. `<unk>` pads: Llama 2 has no pad token, and masks go by position, not by id."""
+def tokenizer_config(model: ModelProto, base: Mapping[str, Any] = MappingProxyType({})) -> dict[str, object]:
+    """What tokenizer_config.json holds: the base's roles and template, where it has them.
+
+    Where nothing pads, `<unk>` does: Llama 2 has no pad token, and masks go by position, not by id.
+    """
     special = {p.piece for p in model.pieces if p.type in (UNKNOWN, CONTROL)}
     names = {"bos_token": model.trainer_spec.bos_piece, "eos_token": model.trainer_spec.eos_piece}
     unknown = next(piece.piece for piece in model.pieces if piece.type == UNKNOWN)
+    told = {key: _content(base[key]) for key in ROLES if base.get(key) is not None}
     return {
         "add_bos_token": names["bos_token"] in special,
         "add_eos_token": False,
@@ -97,12 +155,24 @@ def tokenizer_config(model: ModelProto) -> dict[str, object]:
         "pad_token": unknown,
         "tokenizer_class": "PreTrainedTokenizerFast",  # LlamaTokenizer drops a leading space, and makes its own merges
         "unk_token": unknown,
+        **{key: value for key, value in told.items() if not key.endswith("_token") or value in special},
     }
 
 
-def write_tokenizer(model: ModelProto, folder: Path) -> None:
-    """Write tokenizer.model, tokenizer.json and tokenizer_config.json."""
+def write_tokenizer(model: ModelProto, folder: Path, base: Path | None = None) -> None:
+    """Write tokenizer.model, tokenizer.json and tokenizer_config.json; what the folder `base` says of added tokens,
+    roles and template goes with them."""
+    ids = {piece.piece: i for i, piece in enumerate(model.pieces)}
+    added = {} if base is None else read_added_tokens(base, ids)
+    told = {} if base is None else read_json(base / CONFIG)
     (folder / "tokenizer.model").write_bytes(model.SerializeToString(deterministic=True))
-    (folder / "tokenizer.json").write_text(to_fast(model).to_str(pretty=True) + "\n", encoding="utf8")
-    config = json.dumps(tokenizer_config(model), ensure_ascii=False, indent=1, sort_keys=True)
-    (folder / "tokenizer_config.json").write_text(config + "\n", encoding="utf8")
+    (folder / TOKENIZER).write_text(to_fast(model, added).to_str(pretty=True) + "\n", encoding="utf8")
+    config = json.dumps(tokenizer_config(model, told), ensure_ascii=False, indent=1, sort_keys=True)
+    (folder / CONFIG).write_text(config + "\n", encoding="utf8")
+    if base is not None and (base / TEMPLATE).is_file():
+        shutil.copyfile(base / TEMPLATE, folder / TEMPLATE)
+
+
+def _content(value: Any) -> Any:
+    """A token's text: some files write it with its flags."""
+    return value["content"] if isinstance(value, dict) and "content" in value else value

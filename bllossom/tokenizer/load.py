@@ -6,7 +6,8 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, name_and_revision
-from bllossom.tokenizer.convert import to_fast, tokenizer_config
+from bllossom.tokenizer.added_tokens import CONFIG, read_added_tokens, read_json
+from bllossom.tokenizer.convert import TEMPLATE, check_scores, to_fast, tokenizer_config, with_added_tokens
 from bllossom.tokenizer.sentencepiece_file import check_base, find_model_file, read_model
 
 
@@ -30,9 +31,15 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
 
 def _convert(model_file: Path) -> PreTrainedTokenizerFast:
-    model = read_model(model_file)
+    model, folder = read_model(model_file), model_file.parent
     check_base(model, model_file)
-    return PreTrainedTokenizerFast(tokenizer_object=to_fast(model), **tokenizer_config(model))
+    check_scores(model, model_file)
+    model = with_added_tokens(model, folder)
+    added = read_added_tokens(folder, {piece.piece: i for i, piece in enumerate(model.pieces)})
+    roles = tokenizer_config(model, read_json(folder / CONFIG))
+    if (folder / TEMPLATE).is_file():
+        roles["chat_template"] = (folder / TEMPLATE).read_text(encoding="utf8")
+    return PreTrainedTokenizerFast(tokenizer_object=to_fast(model, added), **roles)
 
 
 def _from_hub(name: str) -> PreTrainedTokenizerFast:

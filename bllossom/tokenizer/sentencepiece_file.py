@@ -22,8 +22,8 @@ SPACE = "▁"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # ModelProto.SentencePiece.Type
 BPE, UNIGRAM = 2, 1  # TrainerSpec.ModelType
 BYTE_LEVEL = (
-    "{path}: this is a byte-level BPE vocabulary (as Llama 3's, Qwen's or GPT-2's), which is not supported yet; "
-    "name a SentencePiece model with byte fallback, such as Llama 2's tokenizer.model"
+    "{path}: this is a byte-level BPE vocabulary (as Llama 3's, Qwen's or GPT-2's), without the "
+    "tokenizer.json that says how it splits text; name the folder or the file that has it"
 )
 
 

@@ -196,6 +196,30 @@ class TokenStream:
     def documents(self) -> int:
         return self._first_documents[-1]
 
+    @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of the text that it stands for."""
+        return sum(int(shard.documents[:, 1].sum(dtype=np.int64)) for shard in self._shards)
+
+    def place_of(self, document: int) -> tuple[int, int]:
+        """The shard that a document is in, by its place among them, and the document's place in the shard.
+
+        Raises:
+            IndexError: there is no such document.
+        """
+        if not 0 <= document < self.documents:
+            raise IndexError(document)
+        shard = bisect.bisect_right(self._first_documents, document) - 1
+        return shard, document - self._first_documents[shard]
+
+    def span_of(self, document: int) -> tuple[int, int, int]:
+        """Where a document's tokens start and stop, and the UTF-8 bytes of its text."""
+        shard, place = self.place_of(document)
+        table = self._shards[shard].documents
+        first = int(table[place - 1, 0]) if place else 0
+        base = self._starts[shard]
+        return base + first, base + int(table[place, 0]), int(table[place, 1])
+
     def read(self, start: int, stop: int) -> Ids:
         """The tokens from offset `start` up to `stop`, int64 [stop - start]."""
         out = np.empty(stop - start, np.int64)
@@ -259,7 +283,20 @@ def open_stream(folder: Path, index: TokenIndex, source: SourceRecord) -> TokenS
     return TokenStream([open_shard(folder, shard, index.dtype) for shard in source.shards])
 
 
-def open_heldout(folder: Path, index: TokenIndex, language: str) -> TokenStream:
-    """The held-out tokens of all sources of one language, in the order of the sources."""
-    records = [source.heldout for source in index.sources if source.language == language]
-    return TokenStream([open_shard(folder, record, index.dtype) for record in records if record is not None])
+def open_heldout(folder: Path, index: TokenIndex, language: str, most_tokens: int | None = None) -> TokenStream:
+    """The held-out tokens of all sources of one language, in the order of the sources.
+
+    `most_tokens` bounds them: each source then gives the same share, its first whole documents, and at least one.
+    """
+    records = [source.heldout for source in index.sources if source.language == language and source.heldout]
+    shards = [open_shard(folder, record, index.dtype) for record in records]
+    total = sum(len(shard.tokens) for shard in shards)
+    if most_tokens is not None and most_tokens < total:
+        shards = [_beginning(shard, most_tokens / total) for shard in shards if len(shard.documents)]
+    return TokenStream(shards)
+
+
+def _beginning(shard: TokenShard, share: float) -> TokenShard:
+    ends = shard.documents[:, 0]
+    documents = max(1, int(np.searchsorted(ends, int(share * len(shard.tokens)), side="right")))
+    return TokenShard(shard.tokens[: ends[documents - 1]], shard.documents[:documents])

@@ -55,8 +55,17 @@ class TrainingConfig(StageConfig):
     # because a run that stopped at a spike has to find its checkpoint again.
     execution_keys: ClassVar[frozenset[str]] = frozenset(
         {
-            *("gpus", "processes", "deepspeed", "micro_batch", "loss_chunk", "gradient_checkpointing"),
-            *("attention", "liger", "compile", "checkpoint_every", "keep", "evaluate_every", "track"),
+            *("gpus", "processes", "deepspeed", "micro_batch", "loss_chunk", "head_tf32", "gradient_checkpointing"),
+            *(
+                "attention",
+                "liger",
+                "compile",
+                "checkpoint_every",
+                "keep",
+                "evaluate_every",
+                "evaluate_tokens",
+                "track",
+            ),
             "spike_factor",
         }
     )
@@ -86,6 +95,10 @@ class TrainingConfig(StageConfig):
         int | None,
         Field(gt=0, description="tokens whose logits are held at once; null holds the logits of a whole micro-batch"),
     ] = 1024
+    head_tf32: Annotated[
+        bool,
+        Field(description="output matrix's products in TF32: rounded to 10 bits, several times faster; needs a GPU"),
+    ] = False
     gradient_checkpointing: Annotated[bool, Field(description="recompute activations: less memory, a third slower")] = (
         False
     )
@@ -138,6 +151,10 @@ class TrainingConfig(StageConfig):
         """How a resolved config computes, said before the first step."""
         kernels = ", with Liger's kernels" if self.liger else ""
         return f"computes in {self.precision} on {'GPUs' if device == 'cuda' else 'the CPU'}{kernels}"
+
+    def attention_kernel(self) -> str:
+        """The attention that transformers is asked for."""
+        return self.attention
 
     def engine_name(self) -> str:
         """What a checkpoint is marked with."""

@@ -1,83 +1,123 @@
 """sft: tune on instructions, with loss on the outputs only, L_SFT of the paper (arXiv 2403.10882, section 3)."""
 
-import json
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
+from transformers import PreTrainedModel
 
-from bllossom.artifacts import LOGS, Manifest, read_origin
+from bllossom.artifacts import Manifest, read_origin
 from bllossom.config import InputPath, Source
 from bllossom.console import say
+from bllossom.errors import ConfigError
 from bllossom.hub import is_hub_id, pin
-from bllossom.instructions.dataset import Examples, epoch_order, load_examples
-from bllossom.instructions.template import CHAT_TEMPLATE
+from bllossom.instructions.dataset import Examples, TooLongAction, hold_out, make_examples, tell
+from bllossom.instructions.formats.choose import FormatName, chat_format
+from bllossom.instructions.formats.format import ChatFormat, Example
+from bllossom.instructions.messages import Conversation
+from bllossom.instructions.reading import Instructions, InstructionSource, read_instructions
 from bllossom.model.folder import recorded_rows
-from bllossom.tokenizer.files import copy_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
+from bllossom.training.engines import document_attention
+from bllossom.training.engines.deepspeed_engine import offloads_gradients
 from bllossom.training.engines.lora import add_adapters, check_base
+from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.optimization import trained_weights
-from bllossom.training.engines.rows import IGNORED, Row
-from bllossom.training.models import check_kernels, load_model, resolve_here
+from bllossom.training.models import check_kernels, load_model, resolve_here, window_of
 from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
+from bllossom.training.runs.steps import EvenSteps, StepSource
 from bllossom.training.runs.train_segment import parameter_count, train_segment
-from bllossom.training.settings import TrainingConfig
+from bllossom.training.runs.validation import mean_loss
+from bllossom.training.settings import LearningRate, TrainingConfig
+from bllossom.training.tuning.chat_files import stop_at, write_companions
+from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
+from bllossom.training.tuning.instruction_data import files_of, list_left_out
+from bllossom.training.tuning.samples import write_samples
+
+LIMA_TOKENS = 2048
 
 
 class SftConfig(TrainingConfig):
-    """What `bllossom sft` reads."""
+    """What `bllossom sft` reads. The defaults are LIMA's own recipe (arXiv 2305.11206, section 3), but for its residual
+    dropout of 0 to 0.3, which none of the model families here has."""
+
+    execution_keys: ClassVar[frozenset[str]] = TrainingConfig.execution_keys | {"packing"}
 
     model: Annotated[Source, Field(description="a model folder with its tokenizer, or a hub id")]
-    data: Annotated[list[InputPath], Field(min_length=1, description="instruction files (see instructions/dataset.py)")]
-    examples_per_step: Annotated[int, Field(gt=0, description="examples in one optimizer step")]
-    epochs: Annotated[int, Field(gt=0, description="times that each example is read")] = 1
-    max_tokens: Annotated[int, Field(gt=1, description="longest example, in tokens")] = 2048
+    data: Annotated[
+        list[InstructionSource],
+        Field(min_length=1, description="instructions, each a path or a mapping with path, format, fields, language"),
+    ]
+    template: Annotated[
+        FormatName | InputPath | None,
+        Field(description="the chat format: plain, lima, llama2, llama3, chatml, a Jinja file; null: the model's own"),
+    ] = None
+    on_error: Annotated[
+        Literal["stop", "skip"], Field(description="a record that cannot be used ends the stage, or is skipped")
+    ] = "stop"
+    train_on: Annotated[
+        Literal["outputs", "all"], Field(description="which tokens carry loss; all is there for comparison")
+    ] = "outputs"
+    examples_per_step: Annotated[int, Field(gt=0, description="examples in one optimizer step; LIMA: 32, or 64")] = 32
+    epochs: Annotated[int, Field(gt=0, description="times that each example is read; LIMA: 15")] = 15
+    learning_rate: Annotated[LearningRate, Field(description="LIMA: 1e-5 falling linearly to 1e-6, no warm-up")] = (
+        LearningRate(peak=1e-5, warmup_fraction=0, schedule="linear", final_fraction=0.1)
+    )
+    max_tokens: Annotated[
+        int | None,
+        Field(gt=1, description="longest example and packed row, in tokens; null: the model's window, at most 2,048"),
+    ] = None
     too_long: Annotated[
-        Literal["drop", "cut"], Field(description="what is done with a longer example; each one is counted and listed")
+        TooLongAction,
+        Field(description="a longer example is dropped, cut at its end, split by turns, or refused; each is listed"),
     ] = "drop"
+    packing: Annotated[
+        bool, Field(description="several examples in a row, each with its own attention; micro_batch then counts rows")
+    ] = True
+    neftune_alpha: Annotated[
+        float | None, Field(gt=0, description="noise on embeddings while training (arXiv 2310.05914), as 5; null: none")
+    ] = None
+    holdout: Annotated[
+        float, Field(ge=0, lt=1, description="share of the conversations kept back; their loss is measured each epoch")
+    ] = 0.0
+    patience: Annotated[
+        int | None,
+        Field(gt=0, description="with holdout: end after so many epochs in a row that are no better; null: never"),
+    ] = None
+    samples: Annotated[
+        int, Field(ge=0, description="answers that the tuned model gives in samples.md, to held-out questions if any")
+    ] = 5
 
+    @field_validator("data", mode="before")
+    @classmethod
+    def _paths_are_sources(cls, data: Any) -> Any:
+        if not isinstance(data, list):
+            return data
+        return [{"path": str(entry)} if isinstance(entry, str | Path) else entry for entry in data]
 
-class ExampleRows:
-    """Instruction examples as rows: one pass after the other, each in an order of its own.
+    @model_validator(mode="after")
+    def _patience_needs_holdout(self) -> Self:
+        if self.patience is not None and not self.holdout:
+            raise ValueError("patience: there is nothing to measure without held-out data; set holdout, as 0.05")
+        return self
 
-    The last step of a run is filled from the pass that would follow, so that every example is read at least `epochs`
-    times and no step is smaller than the others.
-    """
+    def attention_kernel(self) -> str:
+        """See TrainingConfig: packed rows are attended to example by example."""
+        return document_attention.NAME if self.one_row else self.attention
 
-    def __init__(self, examples: Examples, seed: int) -> None:
-        self.examples = examples
-        self.seed = seed
-        self.groups: tuple[str, ...] = ("outputs",)
-        self._epoch, self._order = -1, np.empty(0, np.int64)
-
-    def row(self, index: int) -> Row:
-        """Example `index` of the endless sequence of passes."""
-        example = self.examples.items[self._place(index)]
-        labels = np.where(example.supervised, example.ids, IGNORED)
-        return Row(example.ids, labels, np.arange(len(example.ids)), "outputs")
-
-    def describe(self, index: int) -> str:
-        """Which example it is, counted over all files from 0, leaving out what was dropped."""
-        return f"example {self._place(index)}"
-
-    def leave_out(self, indices: Sequence[int]) -> str:
-        """Other data are another run."""
-        return "take the bad ones out of the data and start over with --force"
-
-    def _place(self, index: int) -> int:
-        epoch, place = divmod(index, len(self.examples.items))
-        if epoch != self._epoch:  # kept only because shuffling anew for each row is slow
-            self._epoch, self._order = epoch, epoch_order(len(self.examples.items), self.seed, epoch)
-        return int(self._order[place])
+    @property
+    def one_row(self) -> bool:
+        """Whether the rows of a micro-batch are put end to end."""
+        return self.packing and self.attention == "sdpa"
 
 
 def sft(config: SftConfig, *, force: bool = False) -> Manifest:
@@ -85,14 +125,16 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
     lora a peft adapter's folder.
 
     Raises:
-        BllossomError: an instruction file is not of the documented shape, or no example is left.
+        BllossomError: a record is of no known shape or cannot be used, no example is left, or the format does not fit.
         Stopped: stopped on request; the same command goes on.
     """
     config = resolve_here(config)
-    config = config.model_copy(update={"model": pin(config.model)})
-    inputs: dict[str, Path | str] = {f"data.{index}": path for index, path in enumerate(config.data)}
-    inputs["model"] = config.model
-    accumulation_of(config.examples_per_step, config, rank_count(config), "examples")
+    config = with_window(config.model_copy(update={"model": pin(config.model)}))
+    inputs: dict[str, Path | str] = {**files_of(config.data), "model": config.model}
+    if isinstance(config.template, Path):
+        inputs["template"] = config.template
+    if not config.packing:
+        accumulation_of(config.examples_per_step, config, rank_count(config), "examples")
     check_kernels(config, device_here(config.gpus))
     check_base(config.model, config.lora)
     run_inputs = partial(_run_inputs, config)
@@ -102,15 +144,54 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
 def dry_run(config: SftConfig) -> list[str]:
     """The batch arithmetic; the number of steps follows from the examples once model and data are there."""
     config = resolve_here(config)
-    batch = f"{_arithmetic(config, rank_count(config))}; {config.epochs} epochs of {len(config.data)} files"
+    batch = f"{_arithmetic(config, rank_count(config))}; {config.epochs} epochs of {len(config.data)} sources"
     return [batch, config.computing(device_here(config.gpus))]
 
 
+def with_window(config: SftConfig) -> SftConfig:
+    """The config with its longest example, in tokens.
+
+    Raises:
+        ConfigError: longer than the model's window.
+    """
+    window = window_of(config.model)
+    if config.max_tokens is None:
+        return config.model_copy(update={"max_tokens": min(window or LIMA_TOKENS, LIMA_TOKENS)})
+    if window is not None and config.max_tokens > window:
+        raise ConfigError(f"max_tokens: {config.max_tokens:,} is more than the model's window; at most {window:,}")
+    return config
+
+
+def load_examples(config: SftConfig) -> tuple[ChatFormat, Examples, Examples | None, list[Conversation]]:
+    """The chat format, the examples to train on, those held out, and conversations to answer for samples.md."""
+    chat = chat_format(config.template, load_tokenizer(config.model))
+    found = read_instructions(config.data, on_error=config.on_error)
+    heldout: list[Conversation] = []
+    if config.holdout:
+        found, heldout = hold_out(found, config.holdout, config.seed)
+    make = partial(
+        make_examples,
+        chat=chat,
+        max_tokens=config.max_tokens or LIMA_TOKENS,
+        too_long=config.too_long,
+        on_error=config.on_error,
+    )
+    examples = make(found, train_on=config.train_on)
+    held = make(Instructions(heldout, [], 0)) if heldout else None
+    return chat, examples, held, heldout or found.conversations
+
+
 def _arithmetic(config: SftConfig, world: int) -> str:
+    ranks = f"{world} {'rank' if world == 1 else 'ranks'}"
+    if config.packing:
+        return (
+            f"{config.examples_per_step} examples a step, packed into rows of at most "
+            f"{config.max_tokens or LIMA_TOKENS:,} tokens, {config.micro_batch} rows at a time on each of {ranks}"
+        )
     accumulation = accumulation_of(config.examples_per_step, config, world, "examples")
     return (
-        f"micro-batch {config.micro_batch} examples × {world} {'rank' if world == 1 else 'ranks'} × {accumulation} "
-        f"accumulation = {config.examples_per_step} examples a step"
+        f"micro-batch {config.micro_batch} examples × {ranks} × {accumulation} accumulation = "
+        f"{config.examples_per_step} examples a step"
     )
 
 
@@ -122,49 +203,82 @@ def _run_inputs(config: SftConfig, folder: Path) -> RunInputs:
     origin = read_origin(folder)
     inputs = origin.inputs if origin else {}
     fixed = {
-        "data": ", ".join(inputs[f"data.{index}"][:16] for index, path in enumerate(config.data) if path.is_file()),
+        "data": ", ".join(inputs[name][:16] for name in files_of(config.data)),
         "model": inputs["model"] if is_hub_id(config.model) else inputs["model"][:16],
         "examples_per_step": str(config.examples_per_step),
         "precision": config.precision,
         "order": f"max_tokens {config.max_tokens} {config.too_long} seed {config.seed}",
+        "format": inputs["template"][:16] if isinstance(config.template, Path) else str(config.template),
     }
     return lambda step: fixed
 
 
 def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
-    tokenizer = load_tokenizer(config.model)
-    examples = load_examples(config.data, tokenizer, config.max_tokens, config.too_long)
-    figures = examples.figures()
-    steps = -(-len(examples.items) * config.epochs // config.examples_per_step)
+    chat, examples, heldout, questions = load_examples(config)
+    figures = examples.figures() | ({"heldout_examples": len(heldout.items)} if heldout else {})
+    model = load_model(config.model, config)
+    config = _without_leaks(config, model, ranks)
     if ranks.first:
         computing = config.computing(device_here(config.gpus))
         for line in (_arithmetic(config, ranks.world), computing, ", ".join(f"{k} {v:,}" for k, v in figures.items())):
             say(line)
-        _list_too_long(examples, folder)
-    model = load_model(config.model, config)
+        tell(examples, chat)
+        list_left_out(examples, folder)
     if config.lora is not None:
         add_adapters(model, config.lora, config.seed)
+    stop_at(model, chat)
     trained, parameters = parameter_count(trained_weights(model, "all")), parameter_count(model.parameters())
     check_disk(folder, disk_need(config, strategy_of(config), trained=trained, parameters=parameters, phases=1))
+    per_epoch = len(examples.items) / config.examples_per_step
+    steps = math.ceil(per_epoch * config.epochs)
     state = train_segment(
         Run(config, folder, ranks, _run_inputs(config, folder)),
         model,
-        ExampleRows(examples, config.seed),
+        CausalObjective([OUTPUTS], config.neftune_alpha, one_row=config.one_row),
+        _steps(config, examples.items),
         Segment(steps, config.examples_per_step, config.learning_rate, total=steps),
-        Watch(),
+        _watch(config, heldout, ranks, [math.ceil(per_epoch * epoch) for epoch in range(1, config.epochs + 1)]),
         save_to=folder,
         save_dtype=config.save_dtype,
     )
     if ranks.first:
-        tokenizer.chat_template = CHAT_TEMPLATE
-        tokenizer.save_pretrained(folder)
-        copy_tokenizer(Path(config.model), folder)
+        write_companions(config.model, model, chat, folder)
+        write_samples(folder, config, model, chat, questions[: config.samples])
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return recorded_rows(config.model) | figures | figures_of(state)
+    best = {"best_step": state.best_step} if heldout else {}
+    return recorded_rows(config.model) | figures | figures_of(state, "heldout_loss") | best
 
 
-def _list_too_long(examples: Examples, folder: Path) -> None:
-    """Write what was dropped or cut where a person can read it."""
-    (folder / LOGS).mkdir(exist_ok=True)
-    lines = [json.dumps(vars(entry), ensure_ascii=False) + "\n" for entry in examples.too_long]
-    (folder / LOGS / "too_long.jsonl").write_text("".join(lines), encoding="utf8")
+def _without_leaks(config: SftConfig, model: PreTrainedModel, ranks: Ranks) -> SftConfig:
+    """The config, with packing off where examples of one row could not be kept apart."""
+    why = ""
+    if config.packing and model.config.model_type not in PACKABLE:
+        why = f"the attention of {model.config.model_type} is not known to keep examples of one row apart"
+    elif config.packing and config.deepspeed is not None and offloads_gradients(str(config.deepspeed)):
+        why = "ZeRO 1 and 2 with offload want as many micro-batches in every step"
+    if not why:
+        return config
+    if ranks.first:
+        say(f"{why}: packing is off, one example a row")
+    accumulation_of(config.examples_per_step, config, ranks.world, "examples")
+    return config.model_copy(update={"packing": False})
+
+
+def _steps(config: SftConfig, examples: Sequence[Example]) -> StepSource:
+    rows = ExampleRows(examples, config.seed)
+    if not config.packing:
+        return EvenSteps(rows, config.examples_per_step, config.micro_batch)
+    return PackedSteps(rows, config.examples_per_step, config.max_tokens or LIMA_TOKENS, config.micro_batch)
+
+
+def _watch(config: SftConfig, heldout: Examples | None, ranks: Ranks, epoch_ends: Iterable[int]) -> Watch:
+    """The loss on held-out answers at the end of each epoch, by language; the best epoch's weights are kept."""
+    if heldout is None:
+        return Watch()
+    languages = sorted({example.language for example in heldout.items})
+    rows = {
+        language or OUTPUTS: [packed_row([example]) for example in heldout.items if example.language == language]
+        for language in languages
+    }
+    score = partial(mean_loss, heldout=rows, ranks=ranks, micro_batch=config.micro_batch)
+    return Watch(score, "heldout_loss", evaluate_at=frozenset(epoch_ends), keep_best=True, patience=config.patience)

@@ -1,11 +1,10 @@
 """merge-vocab: a base vocabulary and the pieces of a donor, as one tokenizer, proved before it is published.
 
-The base keeps its ids, pieces, types and scores. The donor's normal pieces that the base lacks follow in the donor's
-order, below all of the base in priority, each with a score of its own: tied scores are resolved by position in
-SentencePiece and by rank in tokenizer.json (google/sentencepiece#964, transformers#24233).
+The base keeps its ids, pieces, types, merges and added tokens. The donor's pieces that the base lacks follow, below all
+of the base in priority, each with a priority of its own: tied scores are resolved by position in SentencePiece and by
+rank in tokenizer.json (google/sentencepiece#964, transformers#24233).
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,32 +16,32 @@ from bllossom.artifacts import Manifest, publish
 from bllossom.config import InputGlob, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.tokenizer.convert import normal_scores, write_tokenizer
-from bllossom.tokenizer.sentencepiece_file import (
-    NORMAL,
-    SPACE,
-    UNIGRAM,
-    ModelProto,
-    check_base,
-    find_model_file,
-    read_model,
-)
-from bllossom.vocab.proof import prove
+from bllossom.tokenizer.scripts import check_scripts, holds_script, main_scripts
+from bllossom.vocab.donor import Donor, DonorText, OneDonor, check_donors, describe, find_donor, read_donor
+from bllossom.vocab.families.bases import Base, ByteLevelBase, open_base
+from bllossom.vocab.families.vocabulary import Vocabulary, count_atoms, count_words
+from bllossom.vocab.learning.from_text import learn_from_text
 from bllossom.vocab.repair.repair import Problem, Repaired, repair_by_adding, repair_by_swapping
-from bllossom.vocab.report import MergedVocabulary, key_figures, measure, write_report
-from bllossom.vocab.samples import count_words, locate_samples, processor, read_samples
-from bllossom.vocab.scripts import check_scripts, holds_script, main_scripts
+from bllossom.vocab.report import MergedVocabulary, key_figures, measure, write_left_out, write_report
+from bllossom.vocab.samples import locate_samples, read_samples
 
-UNUSED_FLOOR = -1e8  # Llama 2 puts its runs of spaces, which are to be joined last, at -1e9
-EXACT_FLOAT32 = 2**24  # SentencePiece keeps scores in float32: above this, neighbouring integers collapse
+CROSSES = "crosses a border of the base's pre-tokenizer"
 
 
 class MergeVocabConfig(StageConfig):
     """What `bllossom merge-vocab` reads."""
 
-    base: Annotated[Source, Field(description="vocabulary that keeps its ids: a folder, a .model file or a hub id")]
+    base: Annotated[
+        Source,
+        Field(description="vocabulary that keeps its ids: a folder, a .model or .json file, or a hub id"),
+    ]
+    revision: Annotated[str | None, Field(description="branch, tag or commit of a base on the hub")] = None
     donor: Annotated[
-        Source, Field(description="vocabulary whose pieces are added: a folder, a .model file or a hub id")
+        OneDonor | list[OneDonor],
+        Field(
+            description="where new pieces come from: a folder, a .model or tokenizer.json file, a hub id, "
+            "{text: files, pieces: number}, or a list of these"
+        ),
     ]
     expected_size: Annotated[
         int | None, Field(gt=0, description="pieces that must come out; another result is refused")
@@ -58,6 +57,10 @@ class MergeVocabConfig(StageConfig):
     pad_to_multiple_of: Annotated[
         int, Field(gt=0, description="model rows are padded to a multiple of this; pieces are not")
     ] = 1
+    use_padding_rows: Annotated[
+        bool,
+        Field(description="new ids begin in the rows that a byte-level base's model has beyond its tokenizer"),
+    ] = False
     example: Annotated[str, Field(description="a sentence that the report shows in both tokenizers")] = (
         "햄버거를 먹는 공룡"
     )
@@ -68,22 +71,25 @@ class MergeVocabConfig(StageConfig):
 
 
 def merge_vocab(config: MergeVocabConfig, *, force: bool = False) -> Manifest:
-    """MergedVocabulary, repair, write, prove, report, publish.
+    """Merge, repair or learn, write, prove, report, publish.
 
     Raises:
-        BllossomError: an input is unusable, the size is not `expected_size`, or tokenizer.json and SentencePiece
-            disagree on some text.
+        BllossomError: an input is unusable, the size is not `expected_size`, or the proof fails on some text.
     """
     _check(config)
-    base_file, donor_file = find_model_file(config.base), find_model_file(config.donor)
+    base = open_base(config.base, config.revision, use_padding_rows=config.use_padding_rows)
+    _check_text(config, base)
+    donors = [read_donor(find_donor(donor)) for donor in _donors(config) if isinstance(donor, str)]
+    text = locate_samples({"donor": text.text}) if (text := _text(config)) is not None else {}
     samples = locate_samples(config.samples)
-    inputs = {"base": base_file, "donor": donor_file}
+    inputs = {"base": base.path} | {f"donor/{i}" if i else "donor": donor.path for i, donor in enumerate(donors)}
+    inputs |= {f"text/{i}": path for i, path in enumerate(text.get("donor", []))}
     inputs |= {f"samples/{name}/{i}": path for name, paths in samples.items() for i, path in enumerate(paths)}
     return publish(
         config,
         stage="merge-vocab",
         inputs=inputs,
-        build=lambda folder: _build(config, base_file, donor_file, samples, folder),
+        build=lambda folder: _build(config, base, donors, text.get("donor", []), samples, folder),
         force=force,
     )
 
@@ -91,12 +97,19 @@ def merge_vocab(config: MergeVocabConfig, *, force: bool = False) -> Manifest:
 def dry_run(config: MergeVocabConfig) -> list[str]:
     """Say what would come out, as far as the inputs are here."""
     _check(config)
-    absent = [f"{name} {source} is not here yet" for name, source in _sources(config) if not Path(source).exists()]
+    named = [("base", config.base), *(("donor", donor) for donor in _donors(config) if isinstance(donor, str))]
+    absent = [f"{name} {source} is not here yet" for name, source in named if not Path(source).exists()]
     if absent:
         return absent
-    base, donor, new = _read(config, find_model_file(config.base), find_model_file(config.donor))
-    size = len(base.pieces) + len(new)
-    lines = [f"{len(base.pieces):,} base pieces + {len(new):,} of the donor's {len(donor.pieces):,} = {size:,}"]
+    base = open_base(config.base, config.revision, use_padding_rows=config.use_padding_rows)
+    _check_text(config, base)
+    if (text := _text(config)) is not None:
+        return [f"{base.first_new_id:,} ids of the base + {describe(text)}"]
+    donors = [read_donor(find_donor(donor)) for donor in _donors(config) if isinstance(donor, str)]
+    new, _ = _select(config, base, donors)
+    size = base.first_new_id + len(new)
+    of = sum(len(donor.likely) for donor in donors)
+    lines = [f"{base.first_new_id:,} base pieces + {len(new):,} of the donor's {of:,} = {size:,}"]
     if config.repair == "add":
         lines.append("repair: add puts the missing intermediate pieces on top")
     if config.repair == "swap":
@@ -106,93 +119,115 @@ def dry_run(config: MergeVocabConfig) -> list[str]:
     return lines
 
 
-def append(base: ModelProto, pieces: Sequence[str], ranks: Mapping[str, int] | None = None) -> ModelProto:
-    """A copy of `base` with `pieces` behind it, below it in priority, in the order of `ranks` (or as listed).
+def _donors(config: MergeVocabConfig) -> list[OneDonor]:
+    return config.donor if isinstance(config.donor, list) else [config.donor]
 
-    Raises:
-        BllossomError: the scores could not be told apart in float32.
-    """
-    used = [score for score in normal_scores(base).values() if score > UNUSED_FLOOR]
-    first = min(-len(base.pieces), int(min(used, default=0)) - 1)
-    if len(pieces) - first >= EXACT_FLOAT32:
-        raise BllossomError(f"the base's scores go down to {min(used):g}: no room for unique ones; name another base")
-    merged = type(base)()
-    merged.CopyFrom(base)
-    merged.trainer_spec.vocab_size = len(base.pieces) + len(pieces)
-    for i, piece in enumerate(pieces):
-        merged.pieces.add(piece=piece, score=first - (i if ranks is None else ranks[piece]), type=NORMAL)
-    return merged
+
+def _text(config: MergeVocabConfig) -> DonorText | None:
+    return next((donor for donor in _donors(config) if isinstance(donor, DonorText)), None)
 
 
 def _check(config: MergeVocabConfig) -> None:
+    check_donors(_donors(config))
     if config.donor_filter != "all":
         check_scripts(config.donor_filter)
     if config.repair == "swap" and not config.samples:
         raise ConfigError("samples: repair: swap gives up the pieces that are rarest on samples; name some text")
+    if config.repair != "none" and _text(config) is not None:
+        raise ConfigError("repair: pieces learned from text need none, each is joined from two; write repair: none")
 
 
-def _sources(config: MergeVocabConfig) -> list[tuple[str, str]]:
-    return [("base", config.base), ("donor", config.donor)]
-
-
-def _read(config: MergeVocabConfig, base_file: Path, donor_file: Path) -> tuple[ModelProto, ModelProto, list[str]]:
-    """The base, the donor, and the donor's pieces that are to be added, in its order."""
-    base, donor = read_model(base_file), read_model(donor_file)
-    check_base(base, base_file)
-    if [piece.piece for piece in base.pieces] == [piece.piece for piece in donor.pieces]:
-        raise ConfigError(f"donor: {donor_file} is the base itself; name another vocabulary")
-    have = {piece.piece for piece in base.pieces}
-    new = [piece.piece for piece in donor.pieces if piece.type == NORMAL and piece.piece not in have]
-    if not new:
-        raise ConfigError(f"donor: every piece of {donor_file} is in the base already; name another vocabulary")
-    if config.donor_filter != "all":
-        new = [piece for piece in new if holds_script(piece, config.donor_filter)]
-        if not new:
-            names = ", ".join(config.donor_filter)
-            raise ConfigError(
-                f"donor_filter: no new piece of {donor_file} holds {names}; change the scripts, or use all"
-            )
-    return base, donor, new
+def _check_text(config: MergeVocabConfig, base: Base) -> None:
+    if _text(config) is not None and not isinstance(base, ByteLevelBase):
+        raise ConfigError(
+            "donor: pieces are learned from text for byte-level bases; for a SentencePiece base train a donor with "
+            "bllossom train-vocab (type: bpe, base: this one), and name its folder"
+        )
 
 
 def _build(
-    config: MergeVocabConfig, base_file: Path, donor_file: Path, samples: Mapping[str, Sequence[Path]], folder: Path
+    config: MergeVocabConfig,
+    base: Base,
+    donors: Sequence[Donor],
+    text: Sequence[Path],
+    samples: Mapping[str, Sequence[Path]],
+    folder: Path,
 ) -> dict[str, Any]:
-    base, donor, new = _read(config, base_file, donor_file)
-    if config.repair == "none":  # nothing is read or written for a size that is wrong
+    vocabulary, curve = base.vocabulary, None
+    new, left_out = _select(config, base, donors) if donors else ([], {})
+    if config.repair == "none" and not text:  # nothing is read or written for a size that is wrong
         _check_size(config, base, len(new))
     documents = read_samples(samples)
-    words = {language: count_words(texts) for language, texts in documents.items()}
-    repaired = _repair(config, base, donor, new, sum(words.values(), Counter()))
+    words = {language: count_words(vocabulary, texts) for language, texts in documents.items()}
+    scripts = None if config.donor_filter == "all" else config.donor_filter
+    if (learned := _text(config)) is not None:
+        wanted = [{piece: donor.likely.get(vocabulary.read(piece), 0.0) for piece in new} for donor in donors]
+        repaired, curve = learn_from_text(base, text, learned.pieces, scripts, wanted)
+    else:
+        repaired = _repair(config, base, donors, new, sum(words.values(), Counter()))
+    for reason, pieces in left_out.items():
+        repaired.left_out[reason] = pieces
+    for reason, pieces in repaired.left_out.items():
+        say(f"merge-vocab: {len(pieces):,} donor pieces left out: {reason} ({', '.join(pieces[:5])} …)")
     _check_size(config, base, len(repaired.pieces))
-    merged = append(base, repaired.pieces, repaired.ranks)
-    write_tokenizer(merged, folder)
-    proof = prove(folder, documents, len(base.pieces))
-    say(f"merge-vocab: {len(merged.pieces):,} pieces; tokenizer.json and SentencePiece agree on {proof.texts:,} texts")
-    report = measure(MergedVocabulary(base, donor, merged, repaired), documents, words, proof, config.example)
-    write_report(folder, report)
+    extended = base.extend(repaired, scripts, folder, documents)
+    merged, proof = extended.vocabulary, extended.proof
+    say(f"merge-vocab: {len(merged.pieces):,} pieces, proved on {proof.texts:,} texts")
+    named = [piece for donor in donors for piece in donor.pieces] or list(map(merged.read, repaired.pieces))
+    merge = MergedVocabulary(vocabulary, named, merged, base.first_new_id, repaired)
+    report = measure(merge, documents, words, proof, config.example)
+    write_report(folder, report | {"certificate": extended.certificate, "curve": curve})
     size = len(merged.pieces)
+    write_left_out(folder, repaired.left_out)
     return {
         "pieces": size,
         "rows": -(-size // config.pad_to_multiple_of) * config.pad_to_multiple_of,
-        "base_pieces": len(base.pieces),
+        "base_pieces": base.first_new_id,
         **key_figures(report),
     }
 
 
-def _check_size(config: MergeVocabConfig, base: ModelProto, new: int) -> None:
-    size = len(base.pieces) + new
+def _select(config: MergeVocabConfig, base: Base, donors: Sequence[Donor]) -> tuple[list[str], dict[str, list[str]]]:
+    """The donors' pieces to add, in their order and as the base writes them; and those left out, by the reason."""
+    vocabulary, names = base.vocabulary, ", ".join(str(donor.path) for donor in donors)
+    have, listed = set(vocabulary.pieces), list(dict.fromkeys(piece for donor in donors for piece in donor.pieces))
+    if any(donor.path == base.path for donor in donors) or set(listed) >= set(map(vocabulary.read, have)):
+        raise ConfigError(f"donor: {names} is the base itself; name another vocabulary")
+    written = {piece: vocabulary.write(piece) for piece in listed}
+    new = [piece for piece in listed if written[piece] not in have]
+    if not new:
+        raise ConfigError(f"donor: every piece of {names} is in the base already; name another vocabulary")
+    if config.donor_filter != "all":
+        new = [piece for piece in new if holds_script(piece, config.donor_filter)]
+        if not new:
+            scripts = ", ".join(config.donor_filter)
+            raise ConfigError(f"donor_filter: no new piece of {names} holds {scripts}; change the scripts, or use all")
+    crossing = [piece for piece in new if written[piece] is None]
+    kept = list(dict.fromkeys(text for piece in new if (text := written[piece]) is not None))
+    if not kept:
+        raise ConfigError(f"donor: every new piece of {names} {CROSSES}; choose a donor made for this base, or text")
+    return kept, {CROSSES: crossing} if crossing else {}
+
+
+def _check_size(config: MergeVocabConfig, base: Base, new: int) -> None:
+    size = base.first_new_id + new
     if config.expected_size not in (None, size) and config.repair != "swap":
         raise BllossomError(
-            f"the merged vocabulary has {size:,} pieces ({len(base.pieces):,} + {new:,} new), not the expected "
+            f"the merged vocabulary has {size:,} pieces ({base.first_new_id:,} + {new:,} new), not the expected "
             f"{config.expected_size:,}; check base, donor, donor_filter and repair, or set expected_size={size}"
         )
 
 
 def _repair(
-    config: MergeVocabConfig, base: ModelProto, donor: ModelProto, new: list[str], words: Counter[str]
+    config: MergeVocabConfig, base: Base, donors: Sequence[Donor], new: list[str], words: Counter[str]
 ) -> Repaired:
-    lone = sorted({character for piece in new for character in piece} - {p.piece for p in base.pieces} - set(new))
+    if config.repair == "none" and isinstance(base, ByteLevelBase):
+        raise ConfigError(
+            "repair: none: nothing would make a list's pieces on a byte-level base, whose merges name pairs; use add "
+            "or swap, or learn pieces with donor: {text: …, pieces: …}"
+        )
+    characters = {character for piece in new for character in piece}
+    lone = sorted(characters - set(base.vocabulary.pieces) - set(new))
     if config.repair == "none":
         if lone:
             raise BllossomError(
@@ -202,21 +237,20 @@ def _repair(
         return Repaired(new, {piece: i for i, piece in enumerate(new)}, [], [])
     scripts = None if config.donor_filter == "all" else config.donor_filter
     if config.repair == "swap" and scripts is None:
-        scripts = main_scripts(new)
-    allowed = (lambda piece: True) if scripts is None else (lambda piece: holds_script(piece, scripts))
-    scores = normal_scores(base)
-    atoms = processor(append(base, [*lone, *(piece for piece in new if len(piece) == 1)]))
+        scripts = main_scripts(list(map(base.vocabulary.read, new)))
+    allowed = base.allowed(scripts)
+    knows: Vocabulary = base.with_letters([*lone, *(piece for piece in new if len(piece) == 1)])
     say(f"merge-vocab: repairing ({config.repair}), counting on {len(words):,} different words")
-    problem = Problem([*new, *lone], scores, words or _donor_words(donor, new), atoms, allowed)
+    atoms = count_atoms(knows, words or _donor_words(base.vocabulary, donors, new))
+    problem = Problem([*new, *lone], base.vocabulary.spell, atoms, allowed, base.vocabulary.is_whole)
     if config.repair == "add":
         return repair_by_adding(problem)
-    places = (config.expected_size or len(base.pieces) + len(new)) - len(base.pieces)
+    places = (config.expected_size or base.first_new_id + len(new)) - base.first_new_id
     return repair_by_swapping(problem, [piece for piece in problem.donor if allowed(piece)], places)
 
 
-def _donor_words(donor: ModelProto, new: Sequence[str]) -> Counter[str]:
-    """Without samples: the donor's pieces as words, as often as its scores say (log probabilities, or ranks)."""
-    scores = {piece.piece: piece.score for piece in donor.pieces}
-    is_unigram = donor.trainer_spec.model_type == UNIGRAM
-    likely = {piece: math.exp(scores[piece]) if is_unigram else 1 / (i + 1) for i, piece in enumerate(new)}
-    return Counter({piece: 1 + round(likely[piece] * 1e6) for piece in new if piece.startswith(SPACE)})
+def _donor_words(vocabulary: Vocabulary, donors: Sequence[Donor], new: Sequence[str]) -> Counter[str]:
+    """Without samples: the donors' pieces as words, as often as they are likely."""
+    likely = {piece: chance for donor in reversed(donors) for piece, chance in donor.likely.items()}
+    texts = {piece: vocabulary.read(piece) for piece in new}
+    return Counter({piece: 1 + round(likely[text] * 1e6) for piece, text in texts.items() if text.startswith("▁")})

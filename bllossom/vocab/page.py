@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from bllossom.vocab.proof.certificate import summary
+
 COLOURS = ("#3b6ea5", "#d1495b", "#edae49", "#66a182", "#8d6a9f", "#2e4057", "#b5651d", "#5fa8d3", "#9aa0a6")
 SHOWN_SCRIPTS = 8  # each with a colour of its own; the rest share the last one
+CURVE_HEIGHT = 220  # pixels
 BAR_WIDTH, BAR_HEIGHT, BAR_STEP, LABEL_WIDTH = 640, 34, 56, 90  # pixels
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2129}
@@ -34,13 +37,13 @@ def render(report: Mapping[str, Any]) -> str:
     title = f"{pieces['merged']:,} pieces: {pieces['base']:,} of the base and {pieces['new']:,} new"
     body = [
         f"<h1>{title}</h1>",
-        f"<p>tokenizer.json and SentencePiece gave the same ids on {report['proof']['documents']:,} documents and "
-        f"{report['proof']['generated_strings']:,} generated strings.</p>",
+        _proof(report),
         "<h2>One sentence</h2>",
         _example(report["example"]),
         *_languages(report["languages"]),
         "<h2>The new pieces</h2>",
         _piece_table(pieces),
+        *_curve(report.get("curve")),
         "<h2>The vocabularies over the scripts</h2>",
         _spread(report["scripts"]),
     ]
@@ -48,6 +51,51 @@ def render(report: Mapping[str, Any]) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
+
+
+def _proof(report: Mapping[str, Any]) -> str:
+    if report.get("certificate"):
+        return f"<p>{escape(' '.join(summary(report['certificate'])))}</p>"
+    proof = report["proof"]
+    return (
+        f"<p>tokenizer.json and SentencePiece gave the same ids on {proof['documents']:,} documents and "
+        f"{proof['generated_strings']:,} generated strings.</p>"
+    )
+
+
+def _curve(points: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """Tokens per word against the number of new pieces, as a plot and a table."""
+    if not points:
+        return []
+    most, highest = points[-1]["pieces"], max(point["tokens_per_word"] for point in points)
+    places = [
+        (
+            LABEL_WIDTH + BAR_WIDTH * point["pieces"] / most,
+            20 + CURVE_HEIGHT * (1 - point["tokens_per_word"] / highest),
+            point,
+        )
+        for point in points
+    ]
+    dots = "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS[0]}"><title>{point["pieces"]:,} pieces: '
+        f"{point['tokens_per_word']}</title></circle>"
+        for x, y, point in places
+    )
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
+    rows = "".join(
+        f"<tr><td>{point['pieces']:,}</td><td>{point['tokens_per_word']:.3f}</td><td>{point['rare']:,}</td></tr>"
+        for point in points
+    )
+    return [
+        "<h2>How many pieces</h2>",
+        f'<svg role="img" aria-label="tokens per word by number of new pieces" width="{LABEL_WIDTH + BAR_WIDTH + 40}" '
+        f'height="{CURVE_HEIGHT + 50}"><polyline points="{line}" fill="none" stroke="{COLOURS[0]}"/>{dots}'
+        f'<text x="0" y="24">{highest:.2f}</text><text x="0" y="{CURVE_HEIGHT + 24}">0 tokens/word</text>'
+        f'<text x="{LABEL_WIDTH}" y="{CURVE_HEIGHT + 44}">0</text>'
+        f'<text x="{LABEL_WIDTH + BAR_WIDTH - 40}" y="{CURVE_HEIGHT + 44}">{most:,} pieces</text></svg>',
+        "<table><tr><th>new pieces</th><th>tokens per word, learning text</th><th>below 100 occurrences</th></tr>"
+        f"{rows}</table>",
+    ]
 
 
 def _chips(pieces: Sequence[str]) -> str:

@@ -4,30 +4,28 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sentencepiece
 
-from bllossom.tokenizer.sentencepiece_file import BYTE, NORMAL, SPACE, ModelProto
+from bllossom.tokenizer.scripts import script_of
+from bllossom.vocab.families.vocabulary import Vocabulary
 from bllossom.vocab.page import render
-from bllossom.vocab.proof import Proof
+from bllossom.vocab.proof.counts import Proof
 from bllossom.vocab.repair.repair import Repaired
-from bllossom.vocab.samples import count_tokens, encode_words, processor, shortest_model
-from bllossom.vocab.scripts import script_of
 
 EXAMPLES = 40
 
 
 @dataclass(frozen=True)
 class MergedVocabulary:
-    """The three vocabularies, and how the third came about."""
+    """The base, the donors' pieces as text, the result, and how it came about."""
 
-    base: ModelProto
-    donor: ModelProto
-    merged: ModelProto
+    base: Vocabulary
+    donor: Sequence[str]
+    merged: Vocabulary
+    first_new_id: int
     repaired: Repaired
 
 
@@ -39,34 +37,41 @@ def measure(
     example: str,
 ) -> dict[str, Any]:
     """All that report.json holds; the same for the same inputs."""
-    encoders = {"base": processor(merge.base), "merged": processor(merge.merged)}
-    new = [piece.piece for piece in islice(merge.merged.pieces, len(merge.base.pieces), None)]
-    unmade = find_unmade(encoders["merged"], new)
+    first = merge.first_new_id
+    new = list(merge.merged.pieces[first:])
+    unmade = merge.merged.unmade(new)
     uses = sum((counts.ids for counts in proof.languages.values()), np.zeros(len(merge.merged.pieces), np.int64))
-    new_uses = Counter({piece: int(uses[len(merge.base.pieces) + i]) for i, piece in enumerate(new)})
-    unused = [piece for piece in new if not new_uses[piece] and piece not in set(unmade)]
+    new_uses = Counter({piece: int(uses[first + i]) for i, piece in enumerate(new)})
+    never = set(unmade)
+    unused = [piece for piece in new if not new_uses[piece] and piece not in never]
+
+    def listed(pieces: Sequence[str]) -> dict[str, Any]:
+        return {"count": len(pieces), "examples": [merge.merged.read(piece) for piece in pieces[:EXAMPLES]]}
+
     return {
         "pieces": {
-            "base": len(merge.base.pieces),
+            "base": first,
             "new": len(new),
             "merged": len(merge.merged.pieces),
-            "intermediates": _list(merge.repaired.intermediates),
-            "given_up": _list(merge.repaired.given_up),
+            "intermediates": listed(merge.repaired.intermediates),
+            "given_up": listed(merge.repaired.given_up),
+            "left_out": {reason: listed(pieces) for reason, pieces in merge.repaired.left_out.items()},
             "reachable": {"count": len(new) - len(unmade)},
-            "unreachable": _list(unmade),
-            "used": _list([piece for piece, count in new_uses.most_common() if count]),
-            "unused": _list(unused),
+            "unreachable": listed(unmade),
+            "used": listed([piece for piece, count in new_uses.most_common() if count]),
+            "unused": listed(unused),
         },
         "languages": {
-            language: _measure_language(merge, encoders, texts, words[language], proof.languages[language].ids)
+            language: _measure_language(merge, texts, words[language], proof.languages[language].ids)
             | {"changed_documents": proof.languages[language].changed_documents}
             for language, texts in documents.items()
         },
         "scripts": {
-            name: _count_scripts(model)
-            for name, model in (("base", merge.base), ("donor", merge.donor), ("merged", merge.merged))
+            "base": _count_scripts(merge.base),
+            "donor": dict(Counter(map(script_of, merge.donor)).most_common()),
+            "merged": _count_scripts(merge.merged),
         },
-        "example": {"text": example} | {name: e.encode(example, out_type=str) for name, e in encoders.items()},
+        "example": {"text": example} | {side: _cut(getattr(merge, side), example) for side in ("base", "merged")},
         "proof": {
             "generated_strings": proof.generated,
             "documents": sum(counts.documents for counts in proof.languages.values()),
@@ -82,6 +87,13 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> None:
     (folder / "report.html").write_text(render(report), encoding="utf8")
 
 
+def write_left_out(folder: Path, left_out: Mapping[str, Sequence[str]]) -> None:
+    """Write left_out.json: every donor piece that could not be added, by the reason. Nothing where there is none."""
+    if left_out:
+        text = json.dumps(left_out, ensure_ascii=False, indent=1)
+        (folder / "left_out.json").write_text(text + "\n", encoding="utf8")
+
+
 def key_figures(report: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers that the manifest repeats."""
     pieces, languages = report["pieces"], report["languages"]
@@ -90,6 +102,7 @@ def key_figures(report: Mapping[str, Any]) -> dict[str, Any]:
         "unreachable_pieces": pieces["unreachable"]["count"],
         "intermediates": pieces["intermediates"]["count"],
         "given_up": pieces["given_up"]["count"],
+        "left_out": sum(listed["count"] for listed in pieces["left_out"].values()),
         "tokens_per_word": {
             name: {side: figures[side]["tokens_per_word"] for side in ("base", "merged", "shortest")}
             for name, figures in languages.items()
@@ -101,28 +114,8 @@ def key_figures(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def find_unmade(encoder: sentencepiece.SentencePieceProcessor, pieces: Sequence[str]) -> list[str]:
-    """The pieces that can never be produced.
-
-    A piece that starts with ▁ is what encoding the rest of it gives; any other is the last one of a newline followed by
-    it (fast.py says why one text decides for all).
-    """
-    texts = [piece[1:] if piece.startswith(SPACE) else "\n" + piece for piece in pieces]
-    encoded = encoder.encode(texts, out_type=str)
-    return [
-        piece
-        for piece, symbols in zip(pieces, encoded, strict=True)
-        if (symbols != [piece] if piece.startswith(SPACE) else symbols[-1:] != [piece])
-    ]
-
-
-def _list(pieces: Sequence[str]) -> dict[str, Any]:
-    return {"count": len(pieces), "examples": list(pieces[:EXAMPLES])}
-
-
 def _measure_language(
     merge: MergedVocabulary,
-    encoders: Mapping[str, sentencepiece.SentencePieceProcessor],
     texts: Sequence[str],
     words: Counter[str],
     merged_uses: np.ndarray,
@@ -133,22 +126,27 @@ def _measure_language(
         "characters": sum(map(len, texts)),
         "bytes": sum(len(text.encode()) for text in texts),
     }
-    uses = {"base": _count_ids(encoders["base"], words), "merged": merged_uses}
+    uses = {"base": _count_ids(merge.base, words), "merged": merged_uses}
     figures: dict[str, Any] = dict(total)
     for side, counts in uses.items():
-        is_byte = np.array([piece.type == BYTE for piece in getattr(merge, side).pieces])
+        is_byte = np.isin(np.arange(len(counts)), sorted(getattr(merge, side).byte_ids))
         tokens = int(counts.sum())
         figures[side] = _rates(tokens, total) | {"byte_fallback_share": round(float(counts[is_byte].sum()) / tokens, 5)}
-    figures["shortest"] = _rates(count_tokens(processor(shortest_model(merge.merged)), words), total)
+    figures["shortest"] = _rates(merge.merged.shortest(words), total)
     return figures
 
 
-def _count_ids(encoder: sentencepiece.SentencePieceProcessor, words: Mapping[str, int]) -> np.ndarray:
+def _count_ids(vocabulary: Vocabulary, words: Mapping[str, int]) -> np.ndarray:
     keys = list(words)
-    encoded = encode_words(encoder, keys)
+    encoded = vocabulary.encode(keys)
     repeats = np.repeat([words[word] for word in keys], [len(ids) for ids in encoded])
     flat = np.fromiter((i for ids in encoded for i in ids), np.int64, len(repeats))
-    return np.bincount(flat, repeats, encoder.get_piece_size()).astype(np.int64)
+    return np.bincount(flat, repeats, len(vocabulary.pieces)).astype(np.int64)
+
+
+def _cut(vocabulary: Vocabulary, text: str) -> list[str]:
+    """The pieces of a text, for people."""
+    return [vocabulary.read(piece) for atoms in vocabulary.cut(vocabulary.split(text)) for piece in atoms]
 
 
 def _rates(tokens: int, total: Mapping[str, int]) -> dict[str, Any]:
@@ -160,8 +158,9 @@ def _rates(tokens: int, total: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _count_scripts(model: ModelProto) -> dict[str, int]:
-    counts = Counter(
-        script_of(piece.piece) if piece.type == NORMAL else "bytes and special tokens" for piece in model.pieces
-    )
+def _count_scripts(vocabulary: Vocabulary) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for number, piece in enumerate(vocabulary.pieces):
+        ordinary = number not in vocabulary.specials and number not in vocabulary.byte_ids
+        counts[script_of(vocabulary.read(piece)) if ordinary else "bytes and special tokens"] += 1
     return dict(counts.most_common())

@@ -57,12 +57,16 @@ def read_samples(files: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
     return documents
 
 
+def split_words(text: str) -> list[str]:
+    """The words of a text, each beginning with at least one `▁`."""
+    return WORD.findall(SPACE + text.replace(" ", SPACE)) if text else []
+
+
 def count_words(documents: Iterable[str]) -> Counter[str]:
     """The words of the documents, each beginning with at least one `▁`."""
     words: Counter[str] = Counter()
     for document in documents:
-        if document:
-            words.update(WORD.findall(SPACE + document.replace(" ", SPACE)))
+        words.update(split_words(document))
     return words
 
 

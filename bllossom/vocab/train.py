@@ -1,4 +1,4 @@
-"""train-vocab: a SentencePiece vocabulary from text, to be a base or a donor.
+"""train-vocab: a SentencePiece vocabulary from text, to be a base or a donor; or a byte-level base with more pieces.
 
 `bpe` is Llama 2's way: the identity normaliser, bytes for what has no piece, every digit a piece of its own, `<unk>`,
 `<s>`, `</s>` as 0, 1, 2. `unigram` is KoBERT's: NFKC, no bytes; it can only be a donor.
@@ -15,9 +15,10 @@ from pydantic import Field
 from bllossom.artifacts import Manifest, publish
 from bllossom.config import InputGlob, Source, StageConfig
 from bllossom.console import say
-from bllossom.errors import BllossomError
+from bllossom.errors import BllossomError, ConfigError
 from bllossom.text.sources import locate, read_documents
 from bllossom.tokenizer.convert import last_joins, normal_scores, write_tokenizer
+from bllossom.tokenizer.scripts import check_scripts
 from bllossom.tokenizer.sentencepiece_file import (
     NORMAL,
     ModelProto,
@@ -26,7 +27,9 @@ from bllossom.tokenizer.sentencepiece_file import (
     read_model,
     read_model_bytes,
 )
-from bllossom.vocab.merge import append
+from bllossom.vocab.families.bases import Base, find_byte_level, open_base
+from bllossom.vocab.families.sentencepiece import append
+from bllossom.vocab.learning.from_text import learn_from_text
 
 TRAINER_THREADS = 2  # fixed: Unigram's sums, and so its pieces, depend on how the text is split over threads
 WAYS: dict[str, dict[str, Any]] = {
@@ -54,6 +57,12 @@ class TrainVocabConfig(StageConfig):
         Source | None,
         Field(description="the vocabulary this one will be merged with: pieces that cannot be made there are left out"),
     ] = None
+    scripts: Annotated[
+        list[str] | None,
+        Field(
+            description="Unicode scripts that get pieces, where the base is byte-level: new merges go behind its own"
+        ),
+    ] = None
     character_coverage: Annotated[
         float, Field(gt=0.9, le=1, description="share of the text's characters that get a piece of their own")
     ] = 0.9995
@@ -67,21 +76,48 @@ def train_vocab(config: TrainVocabConfig, *, force: bool = False) -> Manifest:
     """
     files = [path for source in config.text for path in locate(source)]
     inputs = {f"text/{i}": path for i, path in enumerate(files)}
-    base_file = None if config.base is None else find_model_file(config.base)
-    if base_file is not None:
-        inputs["base"] = base_file
-    return publish(
-        config,
-        stage="train-vocab",
-        inputs=inputs,
-        build=lambda folder: _build(config, files, base_file, folder),
-        force=force,
-    )
+    _check(config)
+    if config.base is not None and (path := find_byte_level(config.base)) is not None:
+        byte_level = open_base(config.base)
+        inputs["base"] = path
+
+        def build(folder: Path) -> dict[str, Any]:
+            return _go_on(config, files, byte_level, folder)
+    else:
+        base_file = None if config.base is None else find_model_file(config.base)
+        if base_file is not None:
+            inputs["base"] = base_file
+
+        def build(folder: Path) -> dict[str, Any]:
+            return _build(config, files, base_file, folder)
+
+    return publish(config, stage="train-vocab", inputs=inputs, build=build, force=force)
 
 
 def dry_run(config: TrainVocabConfig) -> list[str]:
     """Say what would be trained on what."""
     return [f"a {config.type} vocabulary of {config.vocab_size:,} pieces from " + ", ".join(config.text)]
+
+
+def _check(config: TrainVocabConfig) -> None:
+    byte_level = config.base is not None and find_byte_level(config.base) is not None
+    if byte_level and (config.scripts is None or config.type != "bpe"):
+        raise ConfigError(
+            "scripts: a byte-level base needs type: bpe and the scripts that get pieces, such as [Hangul]"
+        )
+    if config.scripts is not None and not byte_level:
+        raise ConfigError("scripts: only a byte-level base needs them; take them out, or name such a base")
+    check_scripts(config.scripts or [])
+
+
+def _go_on(config: TrainVocabConfig, files: Sequence[Path], base: Base, folder: Path) -> dict[str, Any]:
+    """Learn with the base's own BPE, and write the whole tokenizer."""
+    new = config.vocab_size - base.first_new_id
+    if new < 1:
+        raise BllossomError(f"vocab_size: the base has {base.first_new_id:,} ids already; set a larger one")
+    learned, _ = learn_from_text(base, files, new, config.scripts)
+    base.extend(learned, config.scripts, folder, {})
+    return {"pieces": config.vocab_size, "base_pieces": base.first_new_id, "intermediates": len(learned.intermediates)}
 
 
 def _build(config: TrainVocabConfig, files: Sequence[Path], base_file: Path | None, folder: Path) -> dict[str, Any]:

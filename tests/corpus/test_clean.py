@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bllossom.corpus.clean import CleaningConfig, make_cleaner, remove_controls, script_ratio, script_table
+from bllossom.corpus.clean import CleaningConfig, make_cleaner, script_ratio, script_table
 from bllossom.errors import ConfigError
+from bllossom.text.normalise import remove_controls
 
 
 @given(st.text())

@@ -1,117 +1,100 @@
-"""Reading instruction files, and what is kept of them."""
+"""Conversations to examples: what is too long, what cannot be used, what carries loss."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
-from bllossom.instructions.dataset import epoch_order, load_examples
+from bllossom.instructions.dataset import Examples, epoch_order, make_examples, tell
+from bllossom.instructions.formats.choose import chat_format
+from bllossom.instructions.formats.format import ChatFormat
+from bllossom.instructions.messages import Conversation, conversation
+from bllossom.instructions.reading import Instructions
 
-RECORDS: list[dict[str, Any]] = [
-    {"instruction": "한국의 수도는?", "input": "", "output": "서울입니다.", "history": []},
-    {"instruction": "And of", "input": "Italy?", "output": "Rome.", "history": [["Capital of France?", "Paris."]]},
-]
-
-
-def write(path: Path, records: list[dict[str, Any]]) -> Path:
-    if path.suffix == ".json":
-        path.write_text(json.dumps(records, ensure_ascii=False), encoding="utf8")
-    else:
-        path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf8")
-    return path
+SHORT = conversation([("user", "수도는?"), ("assistant", "서울")], source="a:1")
+LONG_ANSWER = conversation([("user", "Count."), ("assistant", "one two three " * 20)], source="a:2")
+LONG_QUESTION = conversation([("user", "Count: " + "one two three " * 20), ("assistant", "No.")], source="a:3")
+TURNS = [("system", "Be brief."), *[("user", "Count the cows."), ("assistant", "one two three")] * 5]
+MANY_TURNS = conversation(TURNS, source="a:4")
 
 
-@pytest.mark.real_data
-def test_array_and_lines_give_the_same_examples(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    records = [*RECORDS, {"instruction": "separator\u2028inside", "output": "yes"}]
-    array = load_examples([write(tmp_path / "a.json", records)], tokenizer, 512, "drop")
-    lines = load_examples([write(tmp_path / "a.jsonl", records)], tokenizer, 512, "drop")
-    assert len(array.items) == 3
-    for one, other in zip(array.items, lines.items, strict=True):
-        assert one.ids.tolist() == other.ids.tolist()
-        assert one.supervised.tolist() == other.supervised.tolist()
-    assert array.items[0].ids.dtype == np.int64
-    assert array.items[0].supervised.dtype == np.bool_
-    # "input" goes below the instruction, and the answer in the history carries loss as the last one does.
-    two_turns = array.items[1]
-    assert "And of\nItaly?" in tokenizer.decode(two_turns.ids)
-    assert tokenizer.decode(two_turns.ids[two_turns.supervised]) == "Paris.</s> Rome.</s>"
+@pytest.fixture
+def chat(byte_level: PreTrainedTokenizerFast) -> ChatFormat:
+    return chat_format("llama3", byte_level)
 
 
-@pytest.mark.real_data
-def test_too_long_examples_are_dropped_or_cut_as_asked_and_listed(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
-    long_answer = {"instruction": "Count.", "output": "one two three " * 20}
-    long_question = {"instruction": "Count these: " + "one two three " * 20, "output": "No."}
-    path = write(tmp_path / "x.json", [RECORDS[0], long_answer, long_question])
+def make(chat: ChatFormat, conversations: list[Conversation], max_tokens: int = 512, **more: str) -> Examples:
+    return make_examples(Instructions(conversations, [], 0), chat, max_tokens, **more)  # type: ignore[arg-type]
 
-    dropped = load_examples([path], tokenizer, 40, "drop")
-    assert dropped.figures()["examples"] == 1
+
+def test_too_long_examples_are_dropped_cut_or_refused_as_asked_and_listed(chat: ChatFormat) -> None:
+    found = [SHORT, LONG_ANSWER, LONG_QUESTION]
+    dropped = make(chat, found, 60, too_long="drop")
+    assert [example.source for example in dropped.items] == ["a:1"]
     assert dropped.figures()["dropped"] == 2
-    assert [(entry.file, entry.index, entry.action) for entry in dropped.too_long] == [
-        ("x.json", 1, "dropped"),
-        ("x.json", 2, "dropped"),
-    ]
+    assert [(entry.source, entry.action) for entry in dropped.too_long] == [("a:2", "dropped"), ("a:3", "dropped")]
 
-    cut = load_examples([path], tokenizer, 40, "cut")
-    assert [entry.action for entry in cut.too_long] == ["cut", "dropped"]  # the question alone fills 40 tokens
-    assert [len(example.ids) for example in cut.items] == [len(dropped.items[0].ids), 40]
-    assert tokenizer.eos_token_id not in cut.items[1].ids
+    cut = make(chat, found, 60, too_long="cut")
+    assert [entry.action for entry in cut.too_long] == ["cut", "dropped"]  # the question alone fills 60 tokens
+    assert [len(example.ids) for example in cut.items] == [len(dropped.items[0].ids), 60]
+    assert chat.end_ids[0] not in cut.items[1].ids[cut.items[1].supervised]
     figures = cut.figures()
     assert figures["tokens"] == sum(len(example.ids) for example in cut.items)
     assert figures["supervised_tokens"] == sum(example.supervised.sum() for example in cut.items)
 
-    with pytest.raises(BllossomError, match="no example is left"):
-        load_examples([path], tokenizer, 4, "cut")
+    with pytest.raises(BllossomError, match=r"a:2: .* tokens, more than max_tokens, 60; raise it"):
+        make(chat, found, 60, too_long="refuse")
+    with pytest.raises(BllossomError, match="no example is left: 3 have more than 4 tokens"):
+        make(chat, found, 4, too_long="cut")
 
 
-@pytest.mark.real_data
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ('[{"instruction": "a", "output": "b", "sytem": "c"}]', "record 0: sytem"),
-        ('{"instruction": "a", "output": "b"}\n{"instruction": "a"}\n', "record 1: output"),
-        ('[{"instruction": "a", "output": " "}]', "record 0: an answer is empty"),
-        ('[{"instruction": "a", "output": "b", "history": [["q", ""]]}]', "record 0: an answer is empty"),
-        ("hello", "neither a JSON array nor JSONL"),
-    ],
-)
-def test_bad_files_are_named_with_the_record(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, text: str, told: str
+def test_splitting_loses_no_answer_and_keeps_the_system_message(chat: ChatFormat) -> None:
+    whole = make(chat, [MANY_TURNS]).items[0]
+    limit = len(whole.ids) * 3 // 4
+    split = make(chat, [MANY_TURNS], limit, too_long="split")
+    assert [entry.action for entry in split.too_long] == ["split"]
+    assert len(split.items) == 2
+    assert all(len(example.ids) <= limit for example in split.items)
+    learned = [example.ids[example.supervised].tolist() for example in (*split.items, whole)]
+    assert learned[0] + learned[1] == learned[2]
+    begun = [example.ids[:12].tolist() for example in split.items]
+    assert begun[0] == begun[1] == whole.ids[:12].tolist()
+    # A turn that does not fit alone is left out; the others are kept.
+    mixed = conversation([("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d " * 300)], source="a:5")
+    assert [len(example.ids) < 40 for example in make(chat, [mixed], 100, too_long="split").items] == [True]
+    assert make(chat, [SHORT, LONG_ANSWER], 40, too_long="split").figures()["dropped"] == 1
+
+
+def test_loss_on_outputs_or_on_all(chat: ChatFormat) -> None:
+    [outputs], [everything] = make(chat, [SHORT]).items, make(chat, [SHORT], train_on="all").items
+    assert everything.supervised.all()
+    assert 0 < outputs.supervised.sum() < len(outputs.ids)
+    assert outputs.ids.tolist() == everything.ids.tolist()
+
+
+def test_a_conversation_that_the_template_refuses_is_named_or_skipped(
+    byte_level: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    path = tmp_path / "bad.json"
-    path.write_text(text, encoding="utf8")
-    with pytest.raises(BllossomError, match=told):
-        load_examples([path], tokenizer, 512, "drop")
+    path = tmp_path / "no-system.jinja"
+    path.write_text(
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' }}{% endfor %}"
+    )
+    chat = chat_format(path, byte_level)
+    with pytest.raises(BllossomError, match=r"a:4: template .* refuses it \(no system\).*; or set on_error: skip"):
+        make(chat, [SHORT, MANY_TURNS])
+    found = make(chat, [SHORT, MANY_TURNS], on_error="skip")
+    assert [skipped.source for skipped in found.skipped] == ["a:4"]
+    assert found.figures()["skipped"] == 1
 
 
-@pytest.mark.real_data
-def test_every_answer_of_lima_is_supervised(
-    tokenizer: PreTrainedTokenizerFast, shared: Callable[[str], Path], tmp_path: Path
-) -> None:
-    records = json.loads(shared("instructions/lima_en_train.json").read_text(encoding="utf8"))
-    several_turns = [record for record in records if record["history"]]
-    assert len(several_turns) == 29
-    chosen = several_turns + records[:100]
-    examples = load_examples([write(tmp_path / "lima.json", chosen)], tokenizer, 100_000, "drop")
-    assert not examples.too_long
-    for record, example in zip(chosen, examples.items, strict=True):
-        answers = [answer for _, answer in record["history"]] + [record["output"]]
-        supervised = example.ids[example.supervised].tolist()
-        ends = [i for i, id_ in enumerate(supervised) if id_ == tokenizer.eos_token_id]
-        starts = [0, *(end + 1 for end in ends)]
-        decoder = tokenizer.backend_tokenizer.decoder
-        spelled = [
-            decoder.decode(tokenizer.convert_ids_to_tokens(supervised[start:end]))
-            for start, end in zip(starts, ends, strict=False)
-        ]
-        assert spelled == answers
+def test_what_is_trimmed_is_said(chat: ChatFormat, capsys: pytest.CaptureFixture[str]) -> None:
+    examples = make(chat, [SHORT, LONG_ANSWER])
+    tell(examples, chat)
+    assert "1 examples had white space at a message's edges, which format llama3 trims" in capsys.readouterr().err
+    assert examples.figures()["trimmed"] == 1
 
 
 def test_the_order_is_a_permutation_that_seed_and_epoch_decide() -> None:
@@ -120,3 +103,9 @@ def test_the_order_is_a_permutation_that_seed_and_epoch_decide() -> None:
     assert first.tolist() == epoch_order(100, seed=1, epoch=0).tolist()
     others = [epoch_order(100, seed=1, epoch=1), epoch_order(100, seed=2, epoch=0), epoch_order(100, seed=0, epoch=1)]
     assert len({tuple(order.tolist()) for order in [first, *others]}) == 4
+
+
+def test_arrays_are_what_training_takes(chat: ChatFormat) -> None:
+    [example] = make(chat, [SHORT]).items
+    assert example.ids.dtype == np.int64
+    assert example.supervised.dtype == np.bool_

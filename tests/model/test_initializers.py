@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,14 @@ def test_the_seed_decides_and_the_two_sides_differ(old: OldMatrix, method: str) 
     assert torch.equal(first, rows_of(method, old, SPELLINGS, seed=3))
     assert not torch.equal(first, rows_of(method, old, SPELLINGS, seed=4))
     assert not torch.equal(first, rows_of(method, old, SPELLINGS, seed=3, side="output"))
+
+
+def test_subword_weighted_weighs_the_output_by_bytes_and_scales_the_input(tmp_path: Path) -> None:
+    values = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.0, 4.0]])
+    plain = matrix_of(tmp_path, values)
+    old = replace(plain, byte_lengths=[1, 3, 1, 1], alike=[2, 3])
+    output = torch.cat(list(initialize("subword-weighted", old, [[0, 1], [2]], seed=0, side="output")))
+    assert torch.allclose(output, torch.tensor([[0.25, 1.5], [3.0, 0.0]]))
+    inputs = torch.cat(list(initialize("subword-weighted", old, [[0, 1], [2]], seed=0, side="input")))
+    assert torch.allclose(inputs.norm(dim=1), torch.tensor([3.5, 3.5]))  # the mean norm of rows 2 and 3
+    assert torch.allclose(inputs[0] / inputs[0].norm(), torch.tensor([1.0, 2.0]) / 5**0.5)

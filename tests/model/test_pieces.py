@@ -1,6 +1,8 @@
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from bllossom.model.initializers import commonest_first
 from bllossom.model.pieces import compare_tokenizers
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
+from tests.fixtures.vocabularies import train_byte_level
 
 
 def spelled_as_text(model: Path, spelling: list[int]) -> str:
@@ -81,3 +84,38 @@ def test_llama_2_spells_the_korean_pieces(real_vocabularies: tuple[Path, Path]) 
         bags.setdefault(tuple(sorted(spelling)), []).append(spelling)
     shared_rows = sum(len(group) for group in bags.values() if len(group) > 1)
     assert 0.02 < shared_rows / 7_478 < 0.05
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bytes")
+    (folder / "en.txt").write_text("the old stones of a quiet village where people kept their garden walls low " * 40)
+    return train_byte_level(folder / "base", folder / "en.txt", size=300)
+
+
+def with_tokens(base: Path, folder: Path, change: Callable[[Any], None]) -> Path:
+    tokenizer = load_tokenizer(base)
+    change(tokenizer)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_an_added_token_is_spelled_as_text_and_a_base_without_unk_serves(byte_level: Path, tmp_path: Path) -> None:
+    added = ["안녕하세요", "New York", "Привет"]
+    grown = with_tokens(byte_level, tmp_path / "grown", lambda t: t.add_tokens(added))
+    base = load_tokenizer(byte_level)
+    assert base.unk_token is None
+    pieces = compare_tokenizers(byte_level, grown)
+    assert [base.decode(spelling) for spelling in pieces.spellings] == added
+    assert pieces.base == 302
+
+
+def test_ids_that_begin_behind_padding_rows(byte_level: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(byte_level, tmp_path / "other")
+    content = json.loads((other / "tokenizer.json").read_text())
+    content["model"]["vocab"] |= {"<|begin|>": 300, "<|end|>": 301, "íķ": 320}
+    content["model"]["merges"].append(["í", "ķ"])
+    (other / "tokenizer.json").write_text(json.dumps(content))
+    pieces = compare_tokenizers(byte_level, other)
+    assert (pieces.base, pieces.new, pieces.rows) == (320, 1, 321)
+    assert load_tokenizer(byte_level).convert_ids_to_tokens(list(pieces.spellings[0])) == ["í", "ķ"]

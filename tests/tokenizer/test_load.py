@@ -1,5 +1,7 @@
 """Loading a tokenizer and encoding outside text."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,8 +9,11 @@ import sentencepiece
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
+from bllossom.model.pieces import compare_tokenizers
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
+from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
 
 TEXTS = ["", " leading", "trailing ", "two  spaces", "<s>literal</s> <unk>", "[INST] x [/INST]\n\n\ty", "공룡 🦕 é"]
 
@@ -60,3 +65,50 @@ def test_what_cannot_be_loaded(small_donor: Path, small_base: Path, tmp_path: Pa
         load_tokenizer(tmp_path)
     with pytest.raises(BllossomError, match="not in the hub's cache"):
         load_tokenizer("nobody/no-such-model")
+
+
+def chat_base(small_base: Path, folder: Path, *, with_json: bool) -> Path:
+    """A tune whose two tokens stand behind the pieces, as Vicuna's and ChatML's descendants are published."""
+    folder.mkdir()
+    for name in ("tokenizer.model", "tokenizer.json") if with_json else ("tokenizer.model",):
+        shutil.copyfile(small_base / name, folder / name)
+    tokens = {"<|im_start|>": 700, "<|im_end|>": 701}
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    decoder = {str(number): {"content": token, "special": True} | flags for token, number in tokens.items()}
+    config = {"added_tokens_decoder": decoder, "eos_token": "<|im_end|>", "pad_token": "<unk>", "bos_token": "<s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": "{{ messages[0].content }}"}))
+    (folder / "added_tokens.json").write_text(json.dumps(tokens))
+    return folder
+
+
+@pytest.mark.parametrize("with_json", [False, True])
+def test_trained_added_tokens_keep_ids_flags_and_roles(
+    small_base: Path, small_donor: Path, tmp_path: Path, with_json: bool
+) -> None:
+    base = chat_base(small_base, tmp_path / "base", with_json=with_json)
+    merge_vocab(MergeVocabConfig(base=str(base), donor=str(small_donor), output=tmp_path / "merged"))
+    before, merged = load_tokenizer(base), load_tokenizer(tmp_path / "merged")
+    for tokenizer in (before, merged):
+        assert tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"]) == [700, 701]
+        assert tokenizer("a<|im_end|>", add_special_tokens=False)["input_ids"][-1] == 701
+        assert tokenizer.eos_token_id == 701
+        assert tokenizer.chat_template == "{{ messages[0].content }}"
+    pieces = compare_tokenizers(base, tmp_path / "merged")
+    assert pieces.base == 702
+    assert pieces.new > 0
+
+
+def test_files_that_disagree_are_refused(small_base: Path, tmp_path: Path) -> None:
+    base = chat_base(small_base, tmp_path / "base", with_json=False)
+    (base / "added_tokens.json").write_text(json.dumps({"<|im_start|>": 701, "<|im_end|>": 700}))
+    with pytest.raises(BllossomError, match="the base's files disagree: take them all from one place"):
+        load_tokenizer(base)
+
+
+def test_pieces_with_equal_scores_are_refused_by_the_loader(small_base: Path, tmp_path: Path) -> None:
+    model = read_model(small_base / "tokenizer.model")
+    for piece in ("강물", "물강", "강물은"):
+        model.pieces.add(piece=piece, score=0.0, type=NORMAL)
+    (tmp_path / "tokenizer.model").write_bytes(model.SerializeToString())
+    with pytest.raises(BllossomError, match=r"[34] of its pieces share a score with another"):
+        load_tokenizer(tmp_path)

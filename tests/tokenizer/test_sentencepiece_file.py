@@ -33,16 +33,16 @@ def test_a_cut_off_model_is_no_model(small_base: Path, tmp_path: Path) -> None:
 def test_llama_3s_tiktoken_file_is_named_for_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.model"
     path.write_bytes(b"".join(base64.b64encode(bytes([i])) + b" %d\n" % i for i in range(256)))
-    with pytest.raises(BllossomError, match=r"byte-level BPE .* not supported yet; name a SentencePiece model"):
+    with pytest.raises(BllossomError, match=r"byte-level BPE .* without the tokenizer.json .*; name the folder"):
         read_model(path)
 
 
 def test_a_folder_with_a_byte_level_tokenizer_json_only(tmp_path: Path) -> None:
     spec = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}]}, "model": {"type": "BPE"}}
     (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
-    with pytest.raises(BllossomError, match=r"byte-level BPE .* not supported yet"):
+    with pytest.raises(BllossomError, match=r"byte-level BPE .* without the tokenizer.json"):
         find_model_file(tmp_path)
-    with pytest.raises(BllossomError, match=r"byte-level BPE .* not supported yet"):
+    with pytest.raises(BllossomError, match=r"byte-level BPE .* without the tokenizer.json"):
         read_model(tmp_path / "tokenizer.json")
 
 

@@ -13,11 +13,10 @@ from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.convert import normal_scores
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokenizer.scripts import holds_script
 from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
-from bllossom.vocab.merge import MergeVocabConfig, append, dry_run, merge_vocab
-from bllossom.vocab.report import find_unmade
-from bllossom.vocab.samples import processor
-from bllossom.vocab.scripts import holds_script
+from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
+from bllossom.vocab.merge import MergeVocabConfig, dry_run, merge_vocab
 
 
 def configure(base: Path, donor: Path, output: Path, **settings: Any) -> MergeVocabConfig:
@@ -50,7 +49,7 @@ def test_the_base_keeps_its_ids_and_the_donors_pieces_follow(
     if repair == "swap":
         assert len(new) == len(wanted)
     if repair != "none":
-        assert find_unmade(processor(merged), new) == []
+        assert SentencePieceVocabulary(merged).unmade(new) == []
     scores = [piece.score for piece in merged.pieces[count:]]
     assert len(set(scores)) == len(scores)
     assert max(scores) < min(score for score in normal_scores(base).values() if score > -1e8)

@@ -20,7 +20,7 @@ from torch import distributed
 from transformers import PreTrainedModel
 
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.training.engines.loss import GroupLoss
+from bllossom.training.engines.objective import Objective
 from bllossom.training.engines.optimization import Trainable, parameter_groups
 from bllossom.training.ranks.device import DeviceType, device_here
 from bllossom.training.ranks.ranks import Ranks
@@ -70,6 +70,12 @@ def stage_of(settings: dict[str, Any]) -> int:
     return int(settings.get("zero_optimization", {}).get("stage", 0))
 
 
+def offloads_gradients(choice: str) -> bool:
+    """Whether gradients of ZeRO 1 or 2 go to the CPU, whose norms count on as many micro-batches in every step."""
+    settings = read_settings(choice)
+    return stage_of(settings) in (1, 2) and "offload_optimizer" in settings["zero_optimization"]
+
+
 class DeepSpeedEngine:
     """See engine.Engine. With `precision: bf16` the weights are bf16 beside fp32 masters that the ranks share."""
 
@@ -79,6 +85,7 @@ class DeepSpeedEngine:
         config: TrainingConfig,
         ranks: Ranks,
         trainable: Trainable,
+        objective: Objective,
         *,
         accumulation: int,
         universal: bool = False,
@@ -89,7 +96,7 @@ class DeepSpeedEngine:
         self.name = str(config.deepspeed)
         self.model = model
         self.ranks = ranks
-        loss = GroupLoss(model, loss_chunk=config.loss_chunk, autocast=False)
+        loss = objective.module(model, config, autocast=False)
         if stage_of(settings) == 3:
             # The loss reads the head's weight outside the head's own forward: tell ZeRO-3 to gather it there.
             deepspeed.zero.register_external_parameter(loss, model.get_output_embeddings().weight)
@@ -111,12 +118,16 @@ class DeepSpeedEngine:
             },
         )
 
-    def nats(self, inputs: tuple[Any, ...]) -> torch.Tensor:
+    def sums(self, inputs: tuple[Any, ...]) -> torch.Tensor:
         """See Engine."""
         return self.engine(*inputs)
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
-        """See Engine. DeepSpeed averages over the ranks: their number makes it the sum again."""
+        """See Engine. DeepSpeed averages over the ranks: their number makes it the sum again.
+
+        Where a step ends is said, since steps of packed rows do not all have as many micro-batches.
+        """
+        self.engine.set_gradient_accumulation_boundary(last)
         self.engine.backward(loss * self.ranks.world, scale_wrt_gas=False)
         if not last:
             self.engine.step()

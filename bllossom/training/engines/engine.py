@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import distributed
 from transformers import PreTrainedModel
 
-from bllossom.training.engines.loss import GroupLoss
+from bllossom.training.engines.objective import Objective
 from bllossom.training.engines.optimization import Trainable, make_optimizer
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.settings import TrainingConfig
@@ -24,8 +24,8 @@ class Engine(Protocol):
 
     name: str
 
-    def nats(self, inputs: tuple[Any, ...]) -> torch.Tensor:
-        """GroupLoss of a micro-batch, [groups], with its graph unless gradients are off."""
+    def sums(self, inputs: tuple[Any, ...]) -> torch.Tensor:
+        """The objective's sums of a micro-batch, [sums], with their graph unless gradients are off."""
         ...
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
@@ -58,15 +58,17 @@ class PlainEngine:
 
     name = "plain"
 
-    def __init__(self, model: PreTrainedModel, config: TrainingConfig, ranks: Ranks, trainable: Trainable) -> None:
+    def __init__(
+        self, model: PreTrainedModel, config: TrainingConfig, ranks: Ranks, trainable: Trainable, objective: Objective
+    ) -> None:
         self.model = torch.nn.Module.to(model, ranks.device)
         self.ranks = ranks
         self.clip = config.optimizer.gradient_clip
         self.optimizer = make_optimizer(model, config.optimizer, trainable)
-        self.loss = GroupLoss(model, loss_chunk=config.loss_chunk, autocast=config.bf16)
+        self.loss = objective.module(model, config, autocast=config.bf16)
         self.trained = [weight for weight in model.parameters() if weight.requires_grad]
 
-    def nats(self, inputs: tuple[Any, ...]) -> torch.Tensor:
+    def sums(self, inputs: tuple[Any, ...]) -> torch.Tensor:
         """See Engine."""
         return self.loss(*inputs)
 

@@ -24,7 +24,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.hub import name_and_revision
+from bllossom.hub import name_and_revision, pretrained
 from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
 from bllossom.model.folder import check_headers
 from bllossom.training.engines.deepspeed_engine import gathered
@@ -49,11 +49,9 @@ def check_base(source: str, lora: Lora | None) -> None:
     _import_peft()
     if lora.target_modules is None:
         return
-    name, revision = name_and_revision(source)
     try:
         with torch.device("meta"):
-            shape = AutoConfig.from_pretrained(name, revision=revision or "main")
-            model = AutoModelForCausalLM.from_config(shape)
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(**pretrained(source)))
     except (OSError, ValueError):
         return  # it does not load: the one who loads it says so
     _target_modules(model, lora)
@@ -118,10 +116,11 @@ def published_name(name: str) -> str:
 
 
 def _settings(model: PreTrainedModel, lora: Lora) -> dict[str, Any]:
-    base, revision = name_and_revision(model.name_or_path or "")
+    name, revision = name_and_revision(model.name_or_path or "")
     return {
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
+        # A path that is found from other places, too: peft looks for it from wherever it is loaded.
+        "base_model_name_or_path": str(Path(name).resolve()) if name and Path(name).is_dir() else name,
         "revision": revision,
         "r": lora.rank,
         "lora_alpha": lora.alpha,

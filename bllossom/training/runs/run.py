@@ -1,16 +1,16 @@
 """A training run as one rank sees it, and the part of it that is trained in one go."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from bllossom.errors import ConfigError
+from bllossom.training.engines.engine import Engine
 from bllossom.training.engines.optimization import Trainable
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checkpoints import RunInputs, State
-from bllossom.training.runs.validation import HeldOutRows
 from bllossom.training.settings import LearningRate, TrainingConfig
 
 Config = TypeVar("Config", bound=TrainingConfig, covariant=True)
@@ -44,15 +44,32 @@ class Segment:
         return self.first + self.steps
 
 
+Score = Callable[[Engine, Callable[[], bool]], dict[str, float] | None]
+"""Scores held-out data, by language; less is better. None where the second argument says that a stop was asked for."""
+
+
 @dataclass(frozen=True)
 class Watch:
     """What is looked at along the way, beside the loss."""
 
-    heldout: Mapping[str, HeldOutRows] = field(default_factory=dict)
-    evaluate_every: int | None = None
+    score: Score | None = None
+    score_name: str = "validation_loss_bits"
+    evaluate_every: int | None = None  # steps; the last one is always scored
+    evaluate_at: frozenset[int] = frozenset()  # steps that are scored, too
+    keep_best: bool = False  # end with the weights that scored best, not with the last
+    patience: int | None = None  # end after so many scores in a row that are no better than the best
     row_tokens: int = 0  # where every row has as many: for the share of the machine's speed that is used
     flops_per_token: float = 0.0
     matmul_limit: float = math.inf  # floating-point operations a second that all ranks together could do
+
+    def due(self, done: int, end: int) -> bool:
+        """Whether held-out data are scored after `done` steps of `end`."""
+        every = self.evaluate_every is not None and done % self.evaluate_every == 0
+        return self.score is not None and (done == end or every or done in self.evaluate_at)
+
+    def ends_early(self, state: State) -> bool:
+        """Whether the score has not got better for long enough."""
+        return self.patience is not None and state.scores_since_best >= self.patience
 
 
 def accumulation_of(rows_per_step: int, config: TrainingConfig, world: int, unit: str, size: int = 1) -> int:
@@ -74,13 +91,13 @@ def accumulation_of(rows_per_step: int, config: TrainingConfig, world: int, unit
     )
 
 
-def figures_of(state: State) -> dict[str, Any]:
+def figures_of(state: State, score_name: str = "validation_loss_bits") -> dict[str, Any]:
     """What a manifest tells of the training."""
     figures: dict[str, Any] = {
         "steps": state.step,
         "supervised_tokens": state.tokens,
-        "last_loss": {group: round(loss, 6) for group, loss in state.losses.items()},
+        "last_loss": {name.removeprefix("loss/"): round(loss, 6) for name, loss in state.losses.items()},
     }
     if state.heldout:
-        figures["bits_per_byte"] = {language: round(bits, 6) for language, bits in state.heldout.items()}
+        figures[score_name] = {language: round(bits, 6) for language, bits in state.heldout.items()}
     return figures

@@ -11,11 +11,12 @@ from bllossom.model.folder import save_model
 from bllossom.training.engines.deepspeed_engine import DeepSpeedEngine
 from bllossom.training.engines.engine import Engine, PlainEngine
 from bllossom.training.engines.lora import save_adapter
-from bllossom.training.engines.rows import RowSource
+from bllossom.training.engines.objective import Objective
 from bllossom.training.models import prepare_for_training
 from bllossom.training.runs.checkpoints import CHECKPOINTS, State, is_universal, newest
 from bllossom.training.runs.log import flops_per_token, matmul_limit
 from bllossom.training.runs.run import Run, Segment, Watch
+from bllossom.training.runs.steps import StepSource
 from bllossom.training.runs.trainer import train
 from bllossom.training.settings import TrainingConfig
 
@@ -23,7 +24,8 @@ from bllossom.training.settings import TrainingConfig
 def train_segment(
     run: Run[TrainingConfig],
     model: PreTrainedModel,
-    source: RowSource,
+    objective: Objective,
+    source: StepSource,
     segment: Segment,
     watch: Watch,
     *,
@@ -43,8 +45,8 @@ def train_segment(
         flops = every - 2.0 * frozen_in_products(model)
         watch = replace(watch, flops_per_token=flops, matmul_limit=limit)
     prepare_for_training(model, config)
-    engine = make_engine(model, run, segment)
-    state = train(run, engine, source, segment, watch, start or State())
+    engine = make_engine(model, run, segment, objective)
+    state = train(run, engine, objective, source, segment, watch, start or State())
     if config.lora is None:
         save_model(model, engine.weights(), save_to, save_dtype, writes=ranks.first)
     else:
@@ -68,12 +70,14 @@ def frozen_in_products(model: PreTrainedModel) -> int:
     return parameter_count(frozen)
 
 
-def make_engine(model: PreTrainedModel, run: Run[TrainingConfig], segment: Segment) -> Engine:
+def make_engine(model: PreTrainedModel, run: Run[TrainingConfig], segment: Segment, objective: Objective) -> Engine:
     """The engine that the config names."""
     config, ranks = run.config, run.ranks
     if config.deepspeed is None:
-        return PlainEngine(model, config, ranks, segment.trainable)
-    accumulation = segment.rows_per_step // (config.micro_batch * ranks.world)
+        return PlainEngine(model, config, ranks, segment.trainable, objective)
+    accumulation = max(1, segment.rows_per_step // (config.micro_batch * ranks.world))
     checkpoint = newest(run.folder / CHECKPOINTS)
     universal = checkpoint is not None and is_universal(checkpoint)
-    return DeepSpeedEngine(model, config, ranks, segment.trainable, accumulation=accumulation, universal=universal)
+    return DeepSpeedEngine(
+        model, config, ranks, segment.trainable, objective, accumulation=accumulation, universal=universal
+    )

@@ -11,7 +11,8 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 
-from bllossom.vocab.repair.segments import Atoms, parts, shortest
+from bllossom.vocab.families.vocabulary import Atoms
+from bllossom.vocab.repair.segments import parts, shortest
 
 IMPOSSIBLE = 1_000
 

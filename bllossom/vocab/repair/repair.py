@@ -9,17 +9,19 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import sentencepiece
-
+from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.tokenizer.convert import encode_alone
+from bllossom.vocab.families.vocabulary import Atoms
 from bllossom.vocab.repair.intermediates import count_savings, cover, find_candidates, missing
+from bllossom.vocab.repair.letters import Letters
+from bllossom.vocab.repair.parts import MANY, learn_parts
 from bllossom.vocab.repair.priorities import Priorities, join
-from bllossom.vocab.repair.segments import Atoms, count_segments
+from bllossom.vocab.repair.segments import count_segments, count_uses
 
 ATTEMPTS = 5
+CHANGES_OTHERS = "cannot be made without changing text of other scripts"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Repaired:
     ranks: dict[str, int]  # priority of each piece, 0 first
     intermediates: list[str]
     given_up: list[str]  # in the donor's order
+    left_out: dict[str, list[str]] = field(default_factory=dict)  # the donor's that could not be added, by the reason
 
 
 class Problem:
@@ -38,19 +41,25 @@ class Problem:
     def __init__(
         self,
         donor: Sequence[str],
-        base_scores: Mapping[str, float],
-        words: Mapping[str, int],
-        encoder: sentencepiece.SentencePieceProcessor,
+        spell: Callable[[str], Atoms],
+        words: Mapping[Atoms, int],
         allowed: Callable[[str], bool],
+        is_whole: Callable[[str], bool] = bool,
     ) -> None:
-        """`words` with their counts; `encoder` gives their atoms; `allowed` says which strings may be added."""
-        self.donor = donor
+        """`spell` gives a piece's atoms, `words` are the text's, as their atoms, with their counts; `allowed` says
+        which strings may be added, `is_whole` which begin and end where characters do."""
+        self.letters = Letters(donor, spell, is_whole, allowed)
         self.allowed = allowed
-        self.atoms_of: Callable[[str], Atoms] = functools.cache(lambda text: tuple(encode_alone(text, base_scores)[-1]))
-        atoms = self.multi(donor)
+        self.atoms_of: Callable[[str], Atoms] = functools.cache(self.letters.of)
+        self.donor = [piece for piece in donor if self.letters.impossible.isdisjoint(self.atoms_of(piece))]
+        self.impossible = [piece for piece in donor if not self.letters.impossible.isdisjoint(self.atoms_of(piece))]
+        atoms = self.multi(self.donor)
         self.candidates = find_candidates(atoms, allowed)
         longest = max(map(len, atoms.values()), default=1)
-        self.segments = count_segments(words, encoder, atoms.keys() | self.candidates, longest)
+        joined: Counter[Atoms] = Counter()
+        for word, count in words.items():
+            joined[self.letters.joined(word)] += count
+        self.segments = count_segments(joined, atoms.keys() | self.candidates, longest)
 
     def multi(self, pieces: Iterable[str]) -> dict[str, Atoms]:
         """The atoms of those pieces that are to be joined at all."""
@@ -59,9 +68,13 @@ class Problem:
 
 def repair_by_adding(problem: Problem) -> Repaired:
     """Keep every donor piece, and add the fewest that mend all."""
-    wanted = problem.multi(problem.donor)
-    added = cover(wanted, count_savings(problem.candidates, problem.segments, wanted))
-    priorities = Priorities(problem.multi([*problem.donor, *added]), problem.segments)
+    wanted, first_order = problem.multi(problem.donor), None
+    if len(problem.candidates) > MANY:
+        say(f"repair: {len(problem.candidates):,} possible intermediates are too many to search: learning them instead")
+        added, first_order = learn_parts(wanted, count_uses(wanted, problem.segments), problem.allowed)
+    else:
+        added = cover(wanted, count_savings(problem.candidates, problem.segments, wanted))
+    priorities = Priorities(problem.multi([*problem.donor, *added]), problem.segments, first_order)
     priorities.improve()
     while unmade := priorities.unmade():
         # Some pieces exclude each other in every order that was tried. Joining two of what is left of them, after all
@@ -73,6 +86,7 @@ def repair_by_adding(problem: Problem) -> Repaired:
         order = [*priorities.ordered(), pair]
         priorities = Priorities(problem.multi([*problem.donor, *added]), problem.segments, order)
         priorities.improve()
+    added |= problem.letters.needed_by(problem.donor).difference(problem.donor)
     return _result(problem, problem.donor, added, priorities)
 
 
@@ -90,7 +104,7 @@ def repair_by_swapping(problem: Problem, keep: Collection[str], places: int) -> 
         priorities.improve()
         unmade = priorities.unmade()
         if not unmade:
-            return _result(problem, kept, chosen - set(kept), priorities)
+            return _result(problem, kept, chosen.difference(kept), priorities)
         barred |= set(unmade)
     raise BllossomError(f"repair: no order of joins makes {unmade[0]!r}; choose a donor_filter that leaves it out")
 
@@ -106,7 +120,8 @@ def _choose(problem: Problem, keep: Sequence[str], places: int) -> set[str]:
 
     def mend(count: int) -> set[str]:
         taken = {piece: multi[piece] for piece in best_first[:count]}
-        return cover(taken, {text: saved[text] for text in problem.candidates.union(best_first[count:])})
+        added = cover(taken, {text: saved[text] for text in problem.candidates.union(best_first[count:])})
+        return added | (problem.letters.needed_by([*single, *taken]) - set(single))
 
     low, high = 0, len(best_first)
     while low < high:
@@ -128,7 +143,8 @@ def _choose(problem: Problem, keep: Sequence[str], places: int) -> set[str]:
 def _result(problem: Problem, kept: Sequence[str], added: Collection[str], priorities: Priorities) -> Repaired:
     intermediates = sorted(added)
     pieces = [*kept, *intermediates]
-    ordered = priorities.ordered()
+    chosen = set(pieces)
+    ordered = [piece for piece in problem.letters.order if piece in chosen] + priorities.ordered()
     known, keeping = set(ordered), set(kept)
     ordered += [piece for piece in pieces if piece not in known]  # single characters: nothing to join
     return Repaired(
@@ -136,4 +152,5 @@ def _result(problem: Problem, kept: Sequence[str], added: Collection[str], prior
         ranks={piece: i for i, piece in enumerate(ordered)},
         intermediates=intermediates,
         given_up=[piece for piece in problem.donor if piece not in keeping],
+        left_out={CHANGES_OTHERS: problem.impossible} if problem.impossible else {},
     )

@@ -7,30 +7,21 @@ for tens of megabytes).
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-import sentencepiece
-
-from bllossom.tokenizer.sentencepiece_file import SPACE
-from bllossom.vocab.samples import THREADS
-
-Atoms = tuple[str, ...]
+from bllossom.vocab.families.vocabulary import Atoms
 
 
-def count_segments(
-    words: Mapping[str, int], encoder: sentencepiece.SentencePieceProcessor, pieces: Collection[str], longest: int
-) -> Counter[Atoms]:
-    """Cut words into segments; `encoder` knows the base's merges only, `longest` is the most atoms of a piece."""
+def count_segments(words: Mapping[Atoms, int], pieces: Collection[str], longest: int) -> Counter[Atoms]:
+    """Cut words, given as their atoms, into segments; `longest` is the most atoms of a piece."""
     segments: Counter[Atoms] = Counter()
-    keys = [word for word in words if word != SPACE]
-    cut = encoder.encode([word[1:] for word in keys], out_type=str, num_threads=THREADS)
-    for word, atoms in zip(keys, cut, strict=True):
+    for atoms, count in words.items():
         for segment in _cut(atoms, pieces, longest):
-            segments[segment] += words[word]
+            segments[segment] += count
     return segments
 
 
-def _cut(atoms: list[str], pieces: Collection[str], longest: int) -> Iterator[Atoms]:
+def _cut(atoms: Sequence[str], pieces: Collection[str], longest: int) -> Iterator[Atoms]:
     start = end = 0
     for i in range(len(atoms)):
         if i >= end:
@@ -53,6 +44,16 @@ def parts(atoms: Atoms) -> Iterator[str]:
         for j in range(i + 1, len(atoms)):
             text += atoms[j]
             yield text
+
+
+def count_uses(pieces: Collection[str], segments: Mapping[Atoms, int]) -> Counter[str]:
+    """How often each piece stands somewhere in the segments."""
+    uses: Counter[str] = Counter()
+    for segment, count in segments.items():
+        for part in parts(segment):
+            if part in pieces:
+                uses[part] += count
+    return uses
 
 
 def shortest(atoms: Atoms, pieces: Collection[str]) -> list[Atoms]:

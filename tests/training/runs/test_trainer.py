@@ -28,7 +28,7 @@ from bllossom.training.block_rows import as_row, block_number
 from bllossom.training.engines.loss import GroupLoss, loss_inputs
 from bllossom.training.engines.rows import IGNORED, Row, collate
 from bllossom.training.models import LlamaShape, init_model
-from bllossom.training.pretrain import PretrainConfig, _open_mixture, pretrain
+from bllossom.training.pretrain import PretrainConfig, open_mixture, pretrain
 from bllossom.training.ranks import ranks
 from bllossom.training.runs import checkpoints
 from tests.fixtures.command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
@@ -185,7 +185,7 @@ def test_nan_stops_the_run_with_its_blocks_and_skipping_them_lets_it_go_on(setti
     pretrain(PretrainConfig(**settings(model, steps=1)))
     changes = {"tokens": str(tokens), "model": str(model), "checkpoint_every": 10}
     bad = 8 * 6 + 5
-    block = _open_mixture(PretrainConfig(**settings(output, **changes))).block(bad)
+    block = open_mixture(PretrainConfig(**settings(output, **changes))).block(bad)
     document = poison(tokens, model, block)
     with pytest.raises(BllossomError) as stopped:
         pretrain(PretrainConfig(**settings(output, **changes)))
@@ -300,6 +300,6 @@ def test_log_says_everything(settings: Settings, tmp_path: Path) -> None:
         # Both languages' losses weigh as many tokens as they have: their mean lies between them.
         assert min(line["loss/en"], line["loss/ko"]) <= line["loss"] <= max(line["loss/en"], line["loss/ko"])
         assert 0 < line["matmul_share"] < 1
-    assert [line["step"] for line in lines if "bits_per_byte/en" in line] == [10, 20]
+    assert [line["step"] for line in lines if "validation_loss_bits/en" in line] == [10, 20]
     # 300 pieces drawn blindly at 1/3 token a byte would need log2(300) / 3 = 2.74 bits a byte.
-    assert lines[-1]["bits_per_byte/ko"] < lines[9]["bits_per_byte/ko"] < math.log2(300) / 3
+    assert lines[-1]["validation_loss_bits/ko"] < lines[9]["validation_loss_bits/ko"] < math.log2(300) / 3

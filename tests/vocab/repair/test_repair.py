@@ -1,5 +1,6 @@
 """Repair on small vocabularies made for it, and on the real ones."""
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from bllossom.tokenizer.convert import last_joins, normal_scores
+from bllossom.tokenizer.scripts import holds_script
 from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
-from bllossom.vocab.merge import append
+from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
+from bllossom.vocab.families.vocabulary import count_atoms
 from bllossom.vocab.repair.repair import Problem, repair_by_adding, repair_by_swapping
 from bllossom.vocab.samples import count_tokens, count_words, processor, read_samples, shortest_model
-from bllossom.vocab.scripts import holds_script
 
 DONOR = [*"대통령시스템밝혔다", "▁대통령", "▁시", "▁시스템", "▁밝혔다", "통령", "밝혔다"]
 TEXT = "대통령 시스템 밝혔다 " * 5 + "시 대통령"
@@ -19,8 +21,9 @@ TEXT = "대통령 시스템 밝혔다 " * 5 + "시 대통령"
 
 def state(base: Path, donor: list[str], text: list[str]) -> Problem:
     model = read_model(base / "tokenizer.model" if base.is_dir() else base)
-    encoder = processor(append(model, [piece for piece in donor if len(piece) == 1]))
-    return Problem(donor, normal_scores(model), count_words(text), encoder, lambda piece: True)
+    knows = SentencePieceVocabulary(append(model, [piece for piece in donor if len(piece) == 1]))
+    words = count_atoms(knows, count_words(text))
+    return Problem(donor, SentencePieceVocabulary(model).spell, words, lambda piece: True)
 
 
 def test_adding_mends_every_piece_with_as_few_as_can_be(small_base: Path) -> None:
@@ -96,3 +99,23 @@ def test_better_than_the_plain_search_in_both(
     assert tokens <= 1.006 * shortest
     joins = last_joins(normal_scores(merged))
     assert [piece for piece in repaired.pieces if len(piece) > 1 and joins[piece] is None] == []
+
+
+GREEK = "αβγδεζηθικλμνξοπρστυφχψω"
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_an_alphabet_whose_syllables_the_base_lacks(
+    small_base: Path, many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Unigram donor of whole words: hundreds of stretches for each, of which none is a piece."""
+    monkeypatch.setattr("bllossom.vocab.repair.repair.MANY", 0 if many else 10**9)
+    generator = random.Random(0)
+    syllables = ["".join(generator.choices(GREEK, k=2)) for _ in range(40)]
+    words = sorted({"▁" + "".join(generator.choices(syllables, k=generator.randrange(2, 5))) for _ in range(120)})
+    donor = [*GREEK, *words]
+    text = [" ".join(word[1:] for word in generator.choices(words, k=2000))]
+    repaired = repair_by_adding(state(small_base, donor, text))
+    merged = append(read_model(small_base / "tokenizer.model"), repaired.pieces, repaired.ranks)
+    assert SentencePieceVocabulary(merged).unmade(repaired.pieces) == []
+    assert 0 < len(repaired.intermediates) < 2 * len(words)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bllossom.tokenizer.sentencepiece_file import read_model
-from bllossom.vocab.merge import append
+from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
+from bllossom.vocab.families.vocabulary import count_atoms
 from bllossom.vocab.repair.segments import count_segments, parts, shortest
 from bllossom.vocab.samples import count_tokens, count_words, processor
 
@@ -38,7 +39,7 @@ def test_segments_keep_what_new_pieces_can_reach_and_no_more(small_base: Path) -
     encoder = processor(append(base, singles))
     words = count_words(["정부는 the river 시스템을 정부는"])
     pieces = {"▁정부", "부는", "시스템"}
-    segments = count_segments(words, encoder, pieces, longest=3)
+    segments = count_segments(count_atoms(SentencePieceVocabulary(append(base, singles)), words), pieces, longest=3)
     assert segments == Counter({("▁", "정", "부", "는"): 2, ("시", "스", "템"): 1})
     # What the segments save is what the text saves.
     both = processor(append(base, [*singles, "▁정", "정부", "부는", "▁정부"]))

@@ -1,0 +1,232 @@
+"""Answers of a causal language model, many at a time: greedy or sampled, on CPU or GPU, with or without an adapter.
+
+Prompts are batched by length and padded on the left, and share one key-value cache a batch; a row that has ended leaves
+it. The answer to a prompt is a function of its ids, its seed and `Decoding`, whatever else is in the batch, but for
+floating point: matrix products of another shape round otherwise (about 1e-6 of a logit in fp32, 1e-2 in bf16), so a
+token that is all but tied with another, or a draw that falls on the border of two, can come out differently. Where that
+must not be, take `batch_size` 1.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Literal
+
+import torch
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from bllossom.errors import BllossomError
+
+Finish = Literal["stop", "length"]
+STOP_TAIL_TOKENS = 4  # decoded besides as many tokens as a stop string has bytes: it begins within these
+TOP_PIECES = 1024  # looked through for top_p before all are sorted
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is continued: token ids, and the seed of this prompt's own random numbers."""
+
+    ids: Sequence[int]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen, and where an answer ends."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    """0 takes the likeliest token each time."""
+    top_p: float = 1.0
+    """Draw from the likeliest tokens that hold this share of the probability."""
+    stop_ids: frozenset[int] = frozenset()
+    stop_strings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One answer. `ids` are without the stop id; `text` is without the stop string and what follows it."""
+
+    index: int  # of its prompt
+    ids: list[int]
+    text: str
+    finish: Finish
+    seconds: float  # from the start of its batch to its last token
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The ids that end an answer: the tokenizer's EOS and all that generation_config.json names."""
+    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
+    named = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in [*named, tokenizer.eos_token_id] if token is not None)
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    decoding: Decoding,
+    *,
+    batch_size: int,
+    on_token: Callable[[int, int], None] | None = None,
+) -> Iterator[Generated]:
+    """Yield the answer of each prompt as soon as it has ended, in no order of its own.
+
+    An answer ends at a stop id, at a stop string, after `max_tokens` tokens, or where the model's window is full.
+    `on_token(index, id)` is called for each token of each answer as it comes, stop ids left out.
+
+    Raises:
+        BllossomError: a prompt has no token, or leaves no room in the window.
+    """
+    window = int(model.config.max_position_embeddings)
+    for number, prompt in enumerate(prompts):
+        if not 0 < len(prompt.ids) < window:
+            raise BllossomError(
+                f"prompt {number} has {len(prompt.ids):,} tokens; the model's window of {window:,} takes 1 to "
+                f"{window - 1:,} and an answer behind them: change that prompt"
+            )
+    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index].ids), index))
+    for start in range(0, len(order), batch_size):
+        rows = [
+            _Row(
+                index,
+                prompts[index],
+                min(decoding.max_tokens, window - len(prompts[index].ids)),
+                torch.Generator(model.device).manual_seed(prompts[index].seed),
+            )
+            for index in order[start : start + batch_size]
+        ]
+        batch = _Batch(model, tokenizer, decoding, rows, on_token)
+        while batch.rows:
+            yield from batch.step()
+
+
+@dataclass
+class _Row:
+    """One answer that is being made."""
+
+    index: int
+    prompt: Prompt
+    limit: int  # tokens
+    random: torch.Generator
+    ids: list[int] = field(default_factory=list)
+
+
+class _Batch:
+    """Rows that are continued together, one token a step. `mask` is bool [rows, tokens so far], False at padding."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        decoding: Decoding,
+        rows: list[_Row],
+        on_token: Callable[[int, int], None] | None,
+    ) -> None:
+        self.model, self.tokenizer, self.decoding, self.rows, self.on_token = model, tokenizer, decoding, rows, on_token
+        self.cache = DynamicCache(config=model.config)
+        self.started = perf_counter()
+        longest = max(len(row.prompt.ids) for row in rows)
+        pads = [longest - len(row.prompt.ids) for row in rows]
+        ids = [[0] * pad + list(row.prompt.ids) for pad, row in zip(pads, rows, strict=True)]
+        self.input_ids = torch.tensor(ids, device=model.device)
+        self.mask = torch.arange(longest)[None] >= torch.tensor(pads)[:, None]
+        self.mask = self.mask.to(model.device)
+        self.positions = (self.mask.cumsum(1) - 1).clamp(min=0)
+
+    def step(self) -> list[Generated]:
+        """Give every row its next token; the rows that end with it leave the batch."""
+        chosen = self._next_tokens()
+        ended, kept = [], []
+        for place, (row, token) in enumerate(zip(self.rows, chosen, strict=True)):
+            finished = self._append(row, token)
+            if finished is None:
+                kept.append(place)
+            else:
+                ended.append(finished)
+        self._keep(kept, chosen)
+        return ended
+
+    @torch.inference_mode()
+    def _next_tokens(self) -> list[int]:
+        padded = not bool(self.mask[:, 0].all())
+        logits = self.model(
+            input_ids=self.input_ids,
+            attention_mask=self.mask.long() if padded else None,
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        if self.decoding.temperature == 0:
+            return logits.argmax(-1).tolist()
+        noise = torch.empty(logits.shape, device=logits.device)
+        for values, row in zip(noise, self.rows, strict=True):
+            values.exponential_(generator=row.random)
+        return draw(logits, noise, self.decoding.temperature, self.decoding.top_p).tolist()
+
+    def _append(self, row: _Row, token: int) -> Generated | None:
+        """Add a token to an answer; the answer, if it ends here."""
+        if token in self.decoding.stop_ids:
+            return self._ended(row, self._decode(row.ids), "stop")
+        row.ids.append(token)
+        if self.on_token is not None:
+            self.on_token(row.index, token)
+        before = self._before_stop(row.ids)
+        if before is not None:
+            return self._ended(row, before, "stop")
+        return self._ended(row, self._decode(row.ids), "length") if len(row.ids) == row.limit else None
+
+    def _ended(self, row: _Row, text: str, finish: Finish) -> Generated:
+        return Generated(row.index, row.ids, text, finish, perf_counter() - self.started)
+
+    def _before_stop(self, ids: list[int]) -> str | None:
+        """The text before the first stop string, if there is one. Only the end is decoded for a first look."""
+        if not self.decoding.stop_strings:
+            return None
+        longest = max(len(stop.encode()) for stop in self.decoding.stop_strings)
+        tail = self._decode(ids[-longest - STOP_TAIL_TOKENS :])
+        if not any(stop in tail for stop in self.decoding.stop_strings):
+            return None
+        text = self._decode(ids)
+        places = [place for stop in self.decoding.stop_strings if (place := text.find(stop)) >= 0]
+        return text[: min(places)] if places else None
+
+    def _decode(self, ids: list[int]) -> str:
+        text: Any = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    @torch.inference_mode()
+    def _keep(self, kept: list[int], chosen: list[int]) -> None:
+        """Go on with the rows at these places, each with the token that was chosen for it."""
+        if len(kept) < len(self.rows) and kept:
+            places = torch.tensor(kept, device=self.mask.device)
+            self.cache.batch_select_indices(places)
+            self.mask, self.positions = self.mask[places], self.positions[places]
+        self.rows = [self.rows[place] for place in kept]
+        if kept:
+            self.input_ids = torch.tensor([[chosen[place]] for place in kept], device=self.mask.device)
+            self.positions = self.positions[:, -1:] + 1
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(kept), 1)], 1)
+
+
+def draw(logits: torch.Tensor, noise: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """Choose a token a row: int64 [rows], from logits [rows, pieces] and exponential noise float32 of the same shape.
+
+    The piece with the largest p / noise is a draw from p (an exponential race). Rounding changes the winner only where
+    two are all but equal; a draw through the sums of p would shift wherever a piece enters or leaves the top_p.
+    """
+    probabilities = torch.softmax(logits.float() / temperature, -1)
+    if top_p < 1:
+        probabilities = probabilities.masked_fill(probabilities < _smallest_kept(probabilities, top_p), 0.0)
+    return (probabilities / noise.clamp(min=torch.finfo(noise.dtype).tiny)).argmax(-1)
+
+
+def _smallest_kept(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Of each row, the probability of the last piece that is needed to reach top_p: float32 [rows, 1]."""
+    pieces = probabilities.shape[-1]
+    ranked = probabilities.topk(min(TOP_PIECES, pieces)).values
+    if bool((ranked.sum(-1) < top_p).any()):
+        ranked = probabilities.sort(descending=True).values
+    needed = (ranked.cumsum(-1) - ranked < top_p).sum(-1, keepdim=True)
+    return ranked.gather(-1, needed - 1)

@@ -1,0 +1,77 @@
+"""Bars of win, tie, inconsistent and lose of one model against each of its opponents, as SVG, for light and dark."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from bllossom.evaluation.judge.verdicts import Outcome
+
+SHOWN: tuple[Outcome, ...] = ("win", "tie", "inconsistent", "lose")
+ROW, BAR, WIDTH, PADDING = 46, 26, 560, 16  # pixels
+CHARACTER = 7.6  # pixels of an average one at 13 px, to make room for names
+SMALLEST_LABEL = 26  # pixels that a number needs within its part
+STYLE = """
+.bars text{font:13px system-ui,sans-serif;fill:#1d2129}
+.bars .title{font-size:15px;font-weight:600}.bars .in{fill:#fff;text-anchor:middle}.bars .inconsistent-in{fill:#1d2129}
+.bars .page{fill:#fff}.bars .win{fill:#2f6db0}.bars .tie{fill:#757d87}.bars .inconsistent{fill:#c9ced4}
+.bars .lose{fill:#b4473a}
+@media (prefers-color-scheme:dark){.bars text{fill:#e6e8eb}.bars .page{fill:#16191d}.bars .win{fill:#3f7fc4}
+.bars .tie{fill:#6d757f}.bars .inconsistent{fill:#454b53}.bars .inconsistent-in{fill:#e6e8eb}.bars .lose{fill:#bd5446}
+.bars .in{fill:#fff}}
+"""
+
+
+def bars(title: str, rows: Sequence[tuple[str, Mapping[Outcome, int]]]) -> str:
+    """One bar a row, named; errors are left out of the bars, and told beside the name."""
+    label = max(len(_name(name, counts)) for name, counts in rows) * CHARACTER + PADDING
+    width, height = label + WIDTH + 2 * PADDING, 84 + ROW * len(rows)
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" class="bars" role="img" '
+        f'viewBox="0 0 {width:.0f} {height}" width="{width:.0f}">',
+        f"<title>{escape(_told(title, rows))}</title><style>{STYLE}</style>",
+        '<rect class="page" width="100%" height="100%"/>',
+        f'<text class="title" x="{PADDING}" y="28">{escape(title)}</text>',
+        *_legend(label),
+    ]
+    for number, (name, counts) in enumerate(rows):
+        y = 74 + ROW * number
+        parts.append(f'<text x="{PADDING}" y="{y + BAR * 0.68:.0f}">{escape(_name(name, counts))}</text>')
+        parts += _bar(counts, label + PADDING, y)
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _bar(counts: Mapping[Outcome, int], x: float, y: int) -> list[str]:
+    total = sum(counts.get(outcome, 0) for outcome in SHOWN)
+    parts = []
+    for outcome in SHOWN:
+        count = counts.get(outcome, 0)
+        width = count / total * WIDTH if total else 0.0
+        if count:
+            parts.append(
+                f'<rect class="{outcome}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="{BAR}">'
+                f"<title>{outcome}: {count:,} of {total:,}</title></rect>"
+            )
+        if width >= SMALLEST_LABEL:
+            middle = x + width / 2
+            style = f"in {outcome}-in"
+            parts.append(f'<text class="{style}" x="{middle:.1f}" y="{y + BAR * 0.68:.0f}">{count:,}</text>')
+        x += width
+    return parts
+
+
+def _legend(x: float) -> list[str]:
+    parts, x = [], x + PADDING
+    for outcome in SHOWN:
+        parts.append(f'<rect class="{outcome}" x="{x:.1f}" y="44" width="12" height="12"/>')
+        parts.append(f'<text x="{x + 17:.1f}" y="55">{outcome}</text>')
+        x += 34 + len(outcome) * CHARACTER
+    return parts
+
+
+def _name(name: str, counts: Mapping[Outcome, int]) -> str:
+    errors = counts.get("error", 0)
+    return f"{name} ({errors:,} errors)" if errors else name
+
+
+def _told(title: str, rows: Sequence[tuple[str, Mapping[Outcome, int]]]) -> str:
+    told = [f"{name}: " + ", ".join(f"{o} {counts.get(o, 0)}" for o in SHOWN) for name, counts in rows]
+    return f"{title}. " + "; ".join(told)

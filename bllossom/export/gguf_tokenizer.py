@@ -1,0 +1,105 @@
+"""A tokenizer as GGUF holds it: its pieces with their types, its merges or scores, and its pre-tokenizer by name.
+
+llama.cpp knows pre-tokenizers by names of its own, and takes them from there, not from the file: one that it does not
+know cannot be written (llama.cpp#8649 is what happens when the name is guessed from a hash of the vocabulary).
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFWriter, TokenType
+
+from bllossom.errors import BllossomError
+from bllossom.tokenizer.byte_level_file import read_byte_level
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokenizer.sentencepiece_file import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, read_model
+
+TYPES = {
+    NORMAL: TokenType.NORMAL,
+    UNKNOWN: TokenType.UNKNOWN,
+    CONTROL: TokenType.CONTROL,
+    USER_DEFINED: TokenType.USER_DEFINED,
+    UNUSED: TokenType.UNUSED,
+    BYTE: TokenType.BYTE,
+}
+CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+BRACKETED = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+"
+PATTERNS = {
+    CONTRACTIONS + WORDS + r"|\p{N}{1,3}" + REST: "llama-bpe",
+    BRACKETED + WORDS + r"|\p{N}{1,3}" + REST: "llama-bpe",
+    CONTRACTIONS + WORDS + r"|\p{N}" + REST: "qwen2",
+    BRACKETED + WORDS + r"|\p{N}" + REST: "qwen2",
+}
+
+
+def name_pre_tokenizer(pre_tokenizer: Mapping[str, Any] | None) -> str:
+    """llama.cpp's name of a tokenizer.json's pre-tokenizer.
+
+    Raises:
+        BllossomError: it has none that is known here.
+    """
+    steps = (pre_tokenizer or {}).get("pretokenizers", [pre_tokenizer or {}])
+    kinds = [step.get("type") for step in steps]
+    with_pattern = bool(steps) and steps[-1].get("use_regex", False) and not steps[-1].get("add_prefix_space")
+    if kinds == ["ByteLevel"] and with_pattern:
+        return "gpt-2"
+    if kinds == ["Digits", "ByteLevel"] and with_pattern and steps[0].get("individual_digits"):
+        return "smollm"
+    if kinds == ["Split", "ByteLevel"]:
+        pattern = steps[0].get("pattern", {}).get("Regex")
+        if pattern in PATTERNS and steps[0].get("behavior") == "Isolated":
+            return PATTERNS[pattern]
+    raise BllossomError(
+        f"the pre-tokenizer {json.dumps(pre_tokenizer)[:120]} has no name in llama.cpp that is known here; "
+        "convert the model with llama.cpp's own convert_hf_to_gguf.py"
+    )
+
+
+def add_tokenizer(writer: GGUFWriter, folder: Path, rows: int) -> None:
+    """Write the tokenizer of a model folder; rows without a piece are named, and never produced."""
+    if (folder / "tokenizer.model").is_file():
+        _add_sentencepiece(writer, folder / "tokenizer.model", rows)
+    else:
+        _add_byte_level(writer, folder / "tokenizer.json", rows)
+    tokenizer = load_tokenizer(folder)
+    for kind in ("bos", "eos", "unk", "pad"):
+        if (number := getattr(tokenizer, f"{kind}_token_id")) is not None:
+            getattr(writer, f"add_{kind}_token_id")(number)
+    bos = tokenizer.bos_token_id
+    writer.add_add_bos_token(bos is not None and tokenizer("a")["input_ids"][:1] == [bos])
+    writer.add_add_eos_token(False)
+    if isinstance(tokenizer.chat_template, str):
+        writer.add_chat_template(tokenizer.chat_template)
+
+
+def _add_sentencepiece(writer: GGUFWriter, path: Path, rows: int) -> None:
+    pieces = read_model(path).pieces
+    spare = rows - len(pieces)
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([*(piece.piece for piece in pieces), *map(_spare, range(len(pieces), rows))])
+    writer.add_token_scores([*(piece.score for piece in pieces), *[-1e4] * spare])
+    writer.add_token_types([*(TYPES[piece.type] for piece in pieces), *[TokenType.UNUSED] * spare])
+    writer.add_add_space_prefix(True)
+
+
+def _add_byte_level(writer: GGUFWriter, path: Path, rows: int) -> None:
+    file = read_byte_level(path)
+    by_id = {number: piece for piece, number in file.vocab.items()}
+    by_id |= {token["id"]: content for content, token in file.added.items()}
+    kinds = {
+        token["id"]: TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED for token in file.added.values()
+    }
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(name_pre_tokenizer(file.settings["pre_tokenizer"]))
+    writer.add_token_list([by_id.get(number, _spare(number)) for number in range(rows)])
+    writer.add_token_types([kinds.get(n, TokenType.NORMAL if n in by_id else TokenType.UNUSED) for n in range(rows)])
+    writer.add_token_merges([" ".join(merge) for merge in file.merges])
+
+
+def _spare(number: int) -> str:
+    return f"[PAD{number}]"

@@ -1,0 +1,1 @@
+"""What becomes of a review: each example's outcome, how much was changed, and what is told of it."""

@@ -1,0 +1,202 @@
+"""A language as the rules know it: a folder of YAML, one of `languages/` or anybody's own."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import regex
+import yaml
+from pydantic import AfterValidator, Field, ValidationError
+
+from bllossom.config import Model
+from bllossom.errors import BllossomError
+
+PACKAGED = Path(__file__).parent / "languages"
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        regex.compile(pattern)
+    except regex.error as error:
+        raise ValueError(f"is no regular expression ({error})") from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+EntityKind = Literal["institution", "law", "brand", "place", "custom", "person"]
+
+
+class Entity(Model):
+    """Something of the source's country, under every name that a translation may give it."""
+
+    forms: Annotated[list[str], Field(min_length=1)]
+    instead: Annotated[str, Field(description="what readers of the language have in its place; may be empty")] = ""
+
+
+class Ending(Model):
+    """A final ending and the registers it is at home in."""
+
+    form: Pattern
+    registers: list[str]
+
+
+class Registers(Model):
+    """How formal a sentence is, told by its final ending."""
+
+    default: str
+    labels: dict[str, str]
+    endings: list[Ending]
+    particle: Annotated[str, Field(description="a particle that lifts the ending before it to the polite register")] = (
+        ""
+    )
+
+
+class Refusal(Model):
+    """What a translator says in its own name, and what in the source shows that it is the text's own."""
+
+    target: Pattern
+    source: Pattern
+
+
+class UnitPattern(Model):
+    """A quantity in units of elsewhere."""
+
+    pattern: Pattern
+    what: str
+
+
+class Numbers(Model):
+    """How numbers are spelled."""
+
+    words: dict[str, float] = {}
+    scales: dict[str, int] = {}
+    decimal: Literal[".", ","] = "."
+
+
+class Particle(Model):
+    """A particle with two forms, by the sound before it."""
+
+    closed: str
+    open: str
+    open_after: str = ""  # a closing consonant that takes the open form all the same
+
+
+class Language(Model):
+    """The target's side. What a language does not have is left out; rules that need it are then not run."""
+
+    name: str
+    code: str
+    letters: Annotated[Pattern, Field(description="a character class: the letters it is written in")]
+    foreign_words: Annotated[bool, Field(description="a word in Latin letters stands out in it")]
+    morphology: Literal["kiwi"] | None = None
+    name_tags: list[str] = []
+    past_forms: list[str] = []
+    unfinished_tags: list[str] = []
+    registers: Registers | None = None
+    foreign_allowed: list[Pattern] = []
+    function_words: list[str] = []
+    asks_for_source: list[Pattern] = []
+    matter: list[Pattern] = []
+    first_person: Pattern | None = None
+    counters: Annotated[Pattern, Field(description="words that count the items of a list: five ways")] = "(?!)"
+    uncounted: Annotated[Pattern, Field(description="after a counter: it counts no list (one more thing)")] = "(?!)"
+    quotes: list[Annotated[str, Field(min_length=2)]] = []
+    refusals: list[Refusal] = []
+    units: list[UnitPattern] = []
+    numbers: Numbers = Numbers()
+    reasons: dict[str, str]
+    kinds: dict[EntityKind, str]
+    entities: dict[EntityKind, list[Entity]] = {}
+    page: Annotated[dict[str, str], Field(description="words of the review page, by their English ones")] = {}
+    particles: list[Particle] = []
+    after_particles: Annotated[list[str], Field(description="what may follow a particle in the same word")] = []
+    closed_digits: dict[str, str] = {}
+    closed_letters: dict[str, str] = {}
+
+    @cached_property
+    def matter_pattern(self) -> Any:
+        """Where a foreign entity is what is talked about."""
+        return regex.compile("|".join(self.matter) or "(?!)")
+
+
+class Conversion(Model):
+    """A unit of the source and what its numbers may become."""
+
+    pattern: Pattern
+    factors: list[float]
+    offset: float = 0.0
+
+
+class SourceLanguage(Model):
+    """The side that is translated from."""
+
+    name: str
+    code: str
+    function_words: list[str]
+    sentence_end: Pattern
+    months: list[str] = []
+    numbers: Numbers
+    conversions: list[Conversion] = []
+    money: Pattern = "(?!)"
+    wordplay: list[Pattern] = []
+
+
+def load_language(name: str) -> Language:
+    """A target language by the name of its folder in the package, or by the path of a folder.
+
+    Raises:
+        BllossomError: there is no such folder, a key is unknown or stands in two files, an entity stands twice.
+    """
+    folder, values = _read_folder(name)
+    language = _validated(Language, folder, values)
+    seen: dict[str, EntityKind] = {}
+    for kind, entities in language.entities.items():
+        for form in (form for entity in entities for form in entity.forms):
+            if form in seen:
+                raise BllossomError(f"{folder}: the entity {form!r} stands twice ({seen[form]}, {kind}); remove one")
+            seen[form] = kind
+    return language
+
+
+def load_source_language(name: str) -> SourceLanguage:
+    """A source language, likewise.
+
+    Raises:
+        BllossomError: there is no such folder, or it holds other keys.
+    """
+    return _validated(SourceLanguage, *_read_folder(name))
+
+
+def _validated(kind: type[Any], folder: Path, values: dict[str, Any]) -> Any:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BllossomError(f"{folder}: {where}: {first['msg']}; correct the table") from error
+
+
+def _read_folder(name: str) -> tuple[Path, dict[str, Any]]:
+    folder = PACKAGED / name if (PACKAGED / name).is_dir() else Path(name)
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        known = ", ".join(sorted(path.name for path in PACKAGED.iterdir() if path.is_dir()))
+        raise BllossomError(f"there is no language {name!r}; the languages are {known}, or a folder of YAML files")
+    values: dict[str, Any] = {}
+    for file in files:
+        try:
+            found = yaml.safe_load(file.read_text(encoding="utf8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise BllossomError(f"{file} is not YAML ({error}); correct it") from error
+        if not isinstance(found, Mapping):
+            raise BllossomError(f"{file} should be a mapping of keys to values; correct it")
+        for key, value in found.items():
+            if key == "entities":  # tables of several countries
+                for kind, entities in value.items():
+                    values.setdefault("entities", {}).setdefault(kind, []).extend(entities)
+            elif key in values:
+                raise BllossomError(f"{file}: {key} stands in another file of {folder}, too; remove one")
+            else:
+                values[key] = value
+    return folder, values

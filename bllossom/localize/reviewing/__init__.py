@@ -1,0 +1,1 @@
+"""The review page: what was decided, who works on what, and what the browser shows."""

@@ -1,0 +1,1 @@
+"""The rules: each reads one message and its source, and says where a person should look."""

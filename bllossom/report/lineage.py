@@ -1,0 +1,103 @@
+"""Where a model comes from: the published folders behind it, what they read, and under which licences."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bllossom.artifacts import CARD, Manifest, read_manifest
+
+MODEL_KEYS = ("model", "adapter", "base")
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Something that training read."""
+
+    name: str
+    licence: str  # empty where nobody stated one
+    documents: int | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A published model folder, newest first the folders it was made from, and where they begin."""
+
+    folder: Path
+    made_by: tuple[Manifest, ...]
+    origin: str  # a hub id or a folder that no stage published; empty where the model began from nothing
+    origin_licence: str
+    languages: tuple[str, ...]
+    sources: tuple[TextSource, ...]
+
+
+def read_lineage(folder: Path) -> Lineage | None:
+    """Go from manifest to manifest along what each model was made from; None for a folder that no stage published.
+
+    A folder beside it with the fingerprint of its input comes before the path in its config: a run may have been moved.
+    """
+    manifests: list[Manifest] = []
+    at: str | None = str(folder)
+    while at is not None and (manifest := _manifest(at)) is not None:
+        manifests.append(manifest)
+        at = next((str(found) for key in MODEL_KEYS if (found := _input(folder.parent, manifest, key))), None)
+    if not manifests:
+        return None
+    languages = [name for each in manifests for name in (each.config.get("mixture") or {}).get("weights", {})]
+    return Lineage(
+        folder=folder,
+        made_by=tuple(manifests),
+        origin=str(at or ""),
+        origin_licence=stated_licence(Path(at) / CARD) if at is not None else "",
+        languages=tuple(sorted(set(languages))),
+        sources=tuple(source for manifest in reversed(manifests) for source in _sources(folder.parent, manifest)),
+    )
+
+
+def _manifest(source: str) -> Manifest | None:
+    return read_manifest(Path(source)) if Path(source).is_dir() else None
+
+
+def _input(run: Path, manifest: Manifest, key: str) -> str | None:
+    """Where an input of a stage lies now: in the run, under its fingerprint, or where its config says."""
+    stated = manifest.config.get(key)
+    if not isinstance(stated, str):
+        return None
+    for path in sorted(run.iterdir()):
+        found = read_manifest(path) if path.is_dir() else None
+        if found is not None and found.fingerprint == manifest.inputs.get(key):
+            return str(path)
+    return stated
+
+
+def stated_licence(card: Path) -> str:
+    """The `license` in a card's YAML head; empty where there is no card, or it states none."""
+    try:
+        head = card.read_text(encoding="utf8").split("---", 2)
+        found = yaml.safe_load(head[1]) if len(head) == 3 and not head[0].strip() else None
+    except (OSError, ValueError, yaml.YAMLError):
+        return ""
+    return str(found.get("license_name") or found.get("license") or "") if isinstance(found, dict) else ""
+
+
+def _sources(run: Path, manifest: Manifest) -> Iterator[TextSource]:
+    if (tokens := _input(run, manifest, "tokens")) is not None:
+        report = _read(Path(tokens) / "report.json")
+        used = manifest.config.get("mixture", {}).get("weights", {})
+        for name, found in report.get("sources", {}).items():
+            if name.split("/")[0] in used:
+                yield TextSource(name, found.get("licence") or "", found["documents"], found["bytes"])
+    for path in manifest.config.get("data") or []:
+        if isinstance(path, str):
+            yield TextSource(Path(path).name, stated_licence(Path(path).parent / CARD))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,108 @@
+"""push: a model folder to the hub, with its card, after what its licences say was said."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from bllossom.artifacts import CARD
+from bllossom.console import say
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.report.card import MODEL_STAGES, make_card
+from bllossom.report.lineage import Lineage, read_lineage
+from bllossom.report.run_folder import read_run
+
+LEFT_OUT = ("logs", "checkpoints")
+NOT_COMMERCIAL = re.compile(r"\bNC\b|non-?commercial|research.only", re.IGNORECASE)
+PERMISSIVE = frozenset({"apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "cc0-1.0", "cc-by-4.0", "unlicense"})
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def files_to_push(folder: Path) -> list[tuple[str, int]]:
+    """Names and bytes of what is uploaded: all but logs and checkpoints; the card is written anew."""
+    kept = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    names = [(path.relative_to(folder), path.stat().st_size) for path in kept]
+    return [
+        (str(name), size) for name, size in names if name.parts[0] not in ("logs", "checkpoints") and str(name) != CARD
+    ]
+
+
+def conflicts(lineage: Lineage, licence: str | None, repository: str) -> list[str]:
+    """What stands against publishing the model under `licence`, and under this name."""
+    problems = []
+    stated = (licence or "").lower()
+    bound = [("the base", lineage.origin_licence), *((source.name, source.licence) for source in lineage.sources)]
+    for name, terms in bound:
+        if NOT_COMMERCIAL.search(terms) and stated in PERMISSIVE:
+            problems.append(f"{name} is under {terms}, which forbids commercial use; {licence} would allow it")
+    if "llama" in f"{lineage.origin} {lineage.origin_licence}".lower():
+        if stated in PERMISSIVE:
+            problems.append(
+                f"the base is under Llama's licence, which goes along with it; {licence} would drop its terms"
+            )
+        if "llama" not in repository.partition("/")[2].lower():
+            problems.append(
+                "Llama's licence asks that the name of a model made from it holds Llama (Llama 3: begins so)"
+            )
+    return problems
+
+
+def push(
+    folder: Path,
+    repository: str,
+    *,
+    licence: str | None = None,
+    public: bool = False,
+    revision: str | None = None,
+    tag: str | None = None,
+    dry_run: bool = False,
+    force: bool = False,
+) -> Sequence[str]:
+    """Upload a published model folder as `owner/name` (private unless `public`), and give lines that say what was done.
+
+    Raises:
+        ConfigError: the name is no `owner/name`.
+        BllossomError: the folder is no published model, its licences stand against it, or the hub refuses.
+    """
+    if not REPOSITORY.fullmatch(repository):
+        raise ConfigError(f"--to {repository}: should be owner/name")
+    lineage = read_lineage(folder)
+    if lineage is None or lineage.made_by[0].stage not in MODEL_STAGES:
+        raise BllossomError(f"{folder} is no model that a stage published; name a folder of pretrain, sft or the like")
+    files = files_to_push(folder)
+    lines = [f"{size:>15,} bytes  {name}" for name, size in files]
+    lines.append(f"{sum(size for _, size in files):>15,} bytes  in {len(files)} files, and {CARD}, to {repository}")
+    problems = conflicts(lineage, licence, repository)
+    for problem in problems:
+        say(f"licence: {problem}")
+    if dry_run:
+        return lines
+    if problems and not force:
+        raise BllossomError(
+            f"{repository}: nothing was pushed (see above); state another --licence or name, or --force"
+        )
+    run = read_run(folder.parent)
+    card = make_card(lineage, [step.manifest for step in run.of("eval")], licence)
+    _upload(folder, repository, str(card), public=public, revision=revision, tag=tag)
+    return [*lines, f"pushed to {repository}"]
+
+
+def _upload(folder: Path, repository: str, card: str, *, public: bool, revision: str | None, tag: str | None) -> None:
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi()
+    operations = [CommitOperationAdd(name, folder / name) for name, _ in files_to_push(folder)]
+    operations.append(CommitOperationAdd(CARD, card.encode()))
+    try:
+        api.create_repo(repository, private=not public, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        message = f"{folder.name}, published by bllossom"
+        api.create_commit(repository, operations, commit_message=message, revision=revision)
+        if tag is not None:
+            api.create_tag(repository, tag=tag, revision=revision)
+    except HfHubHTTPError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BllossomError(
+            f"{repository}: the hub refuses ({reason}); check the name and `hf auth login`, then run it again"
+        ) from error

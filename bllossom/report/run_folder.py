@@ -1,0 +1,126 @@
+"""A recipe's run as it lies on the disk: its steps, their manifests and their files, and what is not finished.
+
+Every figure that a report shows comes from here, with the place it stands at, so that a reader (and a test) can look:
+
+    adapted/manifest.json#/figures/last_loss/ko        a JSON pointer (RFC 6901) into a file of the run
+    adapted/logs/train.jsonl#/119/loss~1ko             the same, into line 119 (from 0) of JSON Lines
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bllossom.artifacts import MANIFEST, PARTIAL, DamagedManifestError, Manifest, read_manifest
+from bllossom.errors import BllossomError
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One value as a page shows it: where it stands, and how it is written (see page.SHOWN)."""
+
+    value: Any
+    source: str
+    style: str = "text"
+
+
+@dataclass(frozen=True)
+class RunStep:
+    """One published folder of a run."""
+
+    name: str
+    folder: Path
+    manifest: Manifest
+    label: str  # the name, with the run's in front of it where several runs are shown
+    run: str  # the run's folder, as the sources of figures begin
+
+    @property
+    def stage(self) -> str:
+        """The command that made it."""
+        return self.manifest.stage
+
+    @cached_property
+    def manifest_json(self) -> dict[str, Any]:
+        """The manifest as it stands in the file."""
+        return json.loads((self.folder / MANIFEST).read_bytes())
+
+    def read(self, file: str) -> Any:
+        """A JSON file of the folder; None where there is none."""
+        path = self.folder / file
+        try:
+            return json.loads(path.read_bytes()) if path.is_file() else None
+        except ValueError as error:
+            raise BllossomError(f"{path} is not JSON ({error}); make {self.name} again with --force") from error
+
+    def lines(self, file: str) -> tuple[list[dict[str, Any]], bool]:
+        """The objects of a JSON Lines file, and whether it ends in the middle of one (which is left out)."""
+        return read_lines(self.folder / file)
+
+    def figure(self, keys: Sequence[str | int], style: str = "text", file: str = MANIFEST) -> Figure | None:
+        """What stands at `keys` in a JSON file of the folder; None where nothing does."""
+        value: Any = self.manifest_json if file == MANIFEST else self.read(file)
+        try:
+            for key in keys:
+                value = value[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+        return None if value is None else self.at(file, keys, value, style)
+
+    def at(self, file: str, keys: Sequence[str | int], value: Any, style: str = "text") -> Figure:
+        """A value that was read already, with its place."""
+        pointer = "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
+        return Figure(value, f"{self.run}/{self.name}/{file}#{pointer}", style)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run: its steps in the order in which they were made, and the names of those that are not finished."""
+
+    folder: Path
+    steps: tuple[RunStep, ...]
+    unfinished: tuple[Path, ...]
+
+    def of(self, *stages: str) -> list[RunStep]:
+        """The steps of these stages, in order."""
+        return [step for step in self.steps if step.stage in stages]
+
+
+def read_run(folder: Path, *, several: bool = False) -> RunFolder:
+    """Read a run's folder. With `several` runs on a page, each step carries its run's name.
+
+    Raises:
+        BllossomError: there is no published step in it.
+    """
+    if not folder.is_dir():
+        raise BllossomError(f"no such folder: {folder}; name the output of a recipe")
+    steps = []
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir() or PARTIAL in path.name:
+            continue
+        try:
+            manifest = read_manifest(path)
+        except DamagedManifestError as error:
+            raise BllossomError(str(error)) from error
+        if manifest is not None:
+            label = f"{folder.name}/{path.name}" if several else path.name
+            steps.append(RunStep(path.name, path, manifest, label, folder.name))
+    unfinished = tuple(path for path in sorted(folder.glob(f"*{PARTIAL}*")) if path.is_dir())
+    if not steps and not unfinished:
+        raise BllossomError(f"{folder} holds no step that was published; name the output of a recipe")
+    steps.sort(key=lambda step: (step.manifest.run.get("started", ""), step.name))
+    return RunFolder(folder, tuple(steps), unfinished)
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The objects of a JSON Lines file, and whether its last line is cut; no file is no lines."""
+    if not path.is_file():
+        return [], False
+    found = []
+    for line in path.read_text(encoding="utf8", errors="replace").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            return found, True
+    return found, False

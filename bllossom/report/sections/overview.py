@@ -1,0 +1,84 @@
+"""What was made from what: the recipe as a picture, and each step with its time, memory and size."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from bllossom.report.blocks import Block, Cell, Drawing, Section, Table
+from bllossom.report.run_folder import RunFolder, RunStep
+
+BOX_WIDTH, BOX_HEIGHT, COLUMN, ROW = 150, 46, 190, 66  # pixels
+
+
+def overview(runs: Sequence[RunFolder]) -> Section:
+    """The picture and the table of every run's steps; what is not finished is named."""
+    blocks: list[Block] = []
+    for run in runs:
+        if run.steps:
+            blocks += [Drawing(draw(run.steps)), _table(run)]
+        if run.unfinished:
+            names = ", ".join(path.name for path in run.unfinished)
+            blocks.append(f"Not finished, so not on this page: {names} in {run.folder.name}.")
+    return Section("overview", "What was made from what", blocks)
+
+
+def sources_of(step: RunStep, steps: Sequence[RunStep]) -> list[RunStep]:
+    """The steps whose output this one read: by the fingerprints of its inputs, or, where it read some files of a folder
+    only, by the folder that its config names."""
+    read = set(step.manifest.inputs.values())
+    named = {tuple(Path(value).parts[-2:]) for value in step.manifest.config.values() if isinstance(value, str)}
+    named.discard(tuple(step.folder.parts[-2:]))
+    return [
+        other
+        for other in steps
+        if other is not step and (other.manifest.fingerprint in read or tuple(other.folder.parts[-2:]) in named)
+    ]
+
+
+def draw(steps: Sequence[RunStep]) -> str:
+    """Boxes in columns, each to the right of all that it was made from; every box leads to its row in the table."""
+    column: dict[str, int] = {}
+    for step in steps:  # in the order in which they were made
+        column[step.name] = 1 + max((column.get(other.name, 0) for other in sources_of(step, steps)), default=-1)
+    filled: dict[int, int] = {}
+    place: dict[str, tuple[int, int]] = {}
+    for step in steps:
+        at = column[step.name]
+        place[step.name] = (10 + at * COLUMN, 10 + filled.get(at, 0) * ROW)
+        filled[at] = filled.get(at, 0) + 1
+    arrows, boxes = [], []
+    for step in steps:
+        x, y = place[step.name]
+        for other in sources_of(step, steps):
+            left, top = place[other.name]
+            start, middle = left + BOX_WIDTH, (left + BOX_WIDTH + x) // 2
+            ends = f"{start},{top + BOX_HEIGHT // 2} C{middle},{top + BOX_HEIGHT // 2} {middle},{y + BOX_HEIGHT // 2}"
+            arrows.append(f'<path class="arrow" d="M{ends} {x},{y + BOX_HEIGHT // 2}"/>')
+        boxes.append(
+            f'<a href="#step-{escape(step.label)}"><rect class="box" x="{x}" y="{y}" width="{BOX_WIDTH}" '
+            f'height="{BOX_HEIGHT}" rx="8"/><text x="{x + 10}" y="{y + 19}" class="name">{escape(step.name)}</text>'
+            f'<text x="{x + 10}" y="{y + 36}" class="stage">{escape(step.stage)}</text></a>'
+        )
+    width, height = 20 + (max(column.values()) + 1) * COLUMN, 20 + max(filled.values()) * ROW
+    return (
+        f'<svg class="recipe" viewBox="0 0 {width} {height}" role="img" aria-label="the steps of the recipe, and what '
+        f'each was made from">{"".join(arrows)}{"".join(boxes)}</svg>'
+    )
+
+
+def _table(run: RunFolder) -> Table:
+    rows: list[list[Cell]] = []
+    for step in run.steps:
+        name = step.at("manifest.json", ["stage"], step.stage)
+        made_from = ", ".join(other.name for other in sources_of(step, run.steps))
+        rows.append(
+            [
+                step.label,
+                name,
+                made_from,
+                step.figure(["run", "wall_seconds"], "seconds"),
+                step.figure(["run", "peak_memory_bytes"], "bytes"),
+                step.figure(["fingerprint"], "fingerprint"),
+            ]
+        )
+    return Table(["step", "stage", "made from", "time", "peak memory", "fingerprint"], rows)

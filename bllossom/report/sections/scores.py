@@ -1,0 +1,66 @@
+"""What the models can do: bits per byte and tasks, beside floors, with their standard errors."""
+
+from collections.abc import Sequence
+
+from bllossom.report.blocks import Block, Cell, Section, Table
+from bllossom.report.charts import bar_chart
+from bllossom.report.run_folder import RunFolder, RunStep
+
+
+def scores(runs: Sequence[RunFolder]) -> Section | None:
+    """A column for each evaluation, in order; None where nothing was evaluated."""
+    steps = [step for run in runs for step in run.of("eval")]
+    if not steps:
+        return None
+    blocks: list[Block] = []
+    languages = list(dict.fromkeys(name for step in steps for name in step.manifest.figures.get("bits_per_byte") or {}))
+    labels = [step.label for step in steps]
+    if languages:
+        bits = {
+            language: [step.figure(["figures", "bits_per_byte", language], "decimals3") for step in steps]
+            for language in languages
+        }
+        blocks.append(bar_chart("Bits per byte of held-out text (lower is better)", "bits per byte", labels, bits))
+        rows: list[list[Cell]] = [
+            [f"bits per byte, {language}", _unigram(runs, language), *bits[language]] for language in languages
+        ]
+        blocks.append(Table(["", "floor: a unigram model", *labels], rows))
+    tasks = _tasks(steps)
+    if tasks:
+        blocks.append(
+            Table(
+                ["task", "rows", "floor", *(name for label in labels for name in (label, "±"))],
+                tasks,
+                "± is the standard error; a score within twice of it from its floor says nothing",
+            )
+        )
+    return Section("scores", "Scores", blocks)
+
+
+def _unigram(runs: Sequence[RunFolder], language: str) -> Cell:
+    found = [
+        step.figure(["figures", "unigram_bits_per_byte", language], "decimals3")
+        for run in runs
+        for step in run.of("prepare")
+    ]
+    return next((figure for figure in reversed(found) if figure), None)
+
+
+def _tasks(steps: Sequence[RunStep]) -> list[list[Cell]]:
+    named = {
+        task: cell["score"]
+        for step in steps
+        for task, cell in (step.manifest.figures.get("tasks") or {}).items()
+        if isinstance(cell, dict) and "score" in cell
+    }
+    rows: list[list[Cell]] = []
+    for task, metric in named.items():
+        at = ["figures", "tasks", task]
+        cells: list[Cell] = []
+        for step in steps:
+            cells += [step.figure([*at, metric, key], "percent1") for key in ("value", "stderr")]
+        floors = [step.figure([*at, metric, "floor"], "percent1") for step in steps]
+        counts = [step.figure([*at, "rows"], "integer") for step in steps]
+        first = next((floor for floor in floors if floor), None)
+        rows.append([f"{task} {metric}", next((count for count in counts if count), None), first, *cells])
+    return rows

@@ -1,0 +1,106 @@
+"""How training went: losses by language, held-out text, learning rate, gradient norm, speed and memory."""
+
+from collections.abc import Sequence
+
+from bllossom.report.blocks import Block, Cell, Section, Table
+from bllossom.report.charts import line_chart
+from bllossom.report.run_folder import Figure, RunFolder, RunStep
+
+LOG = "logs/train.jsonl"
+STAGES = ("pretrain", "sft", "dpo")
+AXES = (("step", "step"), ("tokens", "tokens"), ("flops", "floating-point operations"))
+CURVES = (
+    ("Learning rate", "learning_rate", "learning rate", "general"),
+    ("Gradient norm", "gradient_norm", "L2 norm before clipping", "decimals4"),
+    ("Speed", "tokens_per_second", "supervised tokens a second", "integer"),
+    ("Peak memory", "peak_memory_bytes", "bytes", "bytes"),
+)
+
+Points = list[tuple[Figure, Figure]]
+
+
+def training(runs: Sequence[RunFolder]) -> Section | None:
+    """The curves of all training steps over each other, and where each ended; None where nothing was trained."""
+    steps = [step for run in runs for step in run.of(*STAGES)]
+    if not steps:
+        return None
+    logs = {step.label: (step, *step.lines(LOG)) for step in steps}
+    blocks: list[Block] = [_ends(steps)]
+    blocks += [
+        f"The log of {label} is cut in the middle of a line: what stands before it is shown."
+        for label, (_, _, cut) in logs.items()
+        if cut
+    ]
+    lines = {label: (step, rows) for label, (step, rows, _) in logs.items()}
+    for prefix, title, unit in (("loss/", "Loss", "nats a token"), *_heldout_names(lines)):
+        for axis, axis_title in AXES:
+            series = _series(lines, prefix, axis)
+            chart = line_chart(
+                f"{title} over {axis_title}s" if axis == "step" else f"{title} over {axis_title}",
+                axis_title,
+                unit,
+                series,
+            )
+            blocks += [chart] if chart else []
+    for title, key, unit, style in CURVES:
+        curve = {label: _points(step, rows, "step", key, style) for label, (step, rows) in lines.items()}
+        chart = line_chart(title, "step", unit, curve)
+        blocks += [chart] if chart else []
+    return Section("training", "Training", blocks)
+
+
+def _heldout_names(lines: dict[str, tuple[RunStep, list[dict]]]) -> list[tuple[str, str, str]]:
+    """What the logs hold of held-out text, under whichever name."""
+    keys = {key.partition("/")[0] for _, rows in lines.values() for row in rows for key in row if "/" in key}
+    return [(f"{key}/", f"Held-out text: {key.replace('_', ' ')}", "bits") for key in sorted(keys) if "bits" in key]
+
+
+def _series(lines: dict[str, tuple[RunStep, list[dict]]], prefix: str, axis: str) -> dict[str, Points]:
+    found: dict[str, Points] = {}
+    for label, (step, rows) in lines.items():
+        for key in dict.fromkeys(key for row in rows for key in row if key.startswith(prefix)):
+            found[f"{label} {key.removeprefix(prefix)}"] = _points(step, rows, axis, key, "decimals4")
+    return {name: points for name, points in found.items() if points}
+
+
+def _points(step: RunStep, rows: Sequence[dict], axis: str, key: str, style: str) -> Points:
+    return [
+        (
+            step.at(LOG, [number, axis], row[axis], "integer" if axis != "flops" else "general"),
+            step.at(LOG, [number, key], row[key], style),
+        )
+        for number, row in enumerate(rows)
+        if row.get(key) is not None and row.get(axis)
+    ]
+
+
+def _ends(steps: Sequence[RunStep]) -> Table:
+    rows: list[list[Cell]] = []
+    for step in steps:
+        figures = step.manifest.figures
+        losses = [
+            figure
+            for group in figures.get("last_loss", {})
+            if (figure := step.figure(["figures", "last_loss", group], "decimals4"))
+        ]
+        rows.append(
+            [
+                step.label,
+                step.figure(["figures", "parameters"], "integer"),
+                step.figure(["figures", "steps"], "integer"),
+                step.figure(["figures", "supervised_tokens"], "integer"),
+                step.figure(["run", "wall_seconds"], "seconds"),
+                *losses[:2],
+                *[None] * (2 - len(losses[:2])),
+            ]
+        )
+    header = [
+        "step",
+        "parameters",
+        "optimizer steps",
+        "supervised tokens",
+        "time",
+        "last loss",
+        "last loss, second group",
+    ]
+    return Table(header, rows)

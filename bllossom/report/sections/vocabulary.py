@@ -1,0 +1,90 @@
+"""What the merge did: sizes, tokens per word, scripts, the knee, and what can never be produced."""
+
+from collections.abc import Sequence
+
+from bllossom.report.blocks import Block, Cell, Section, Table
+from bllossom.report.charts import bar_chart, line_chart
+from bllossom.report.run_folder import RunFolder, RunStep
+
+REPORT, CERTIFICATE = "report.json", "certificate.json"
+SIDES = ("base", "merged", "shortest")
+MEASURES = (
+    ("tokens per word", "tokens_per_word", "decimals3"),
+    ("tokens per character", "tokens_per_character", "decimals4"),
+    ("bytes per token", "bytes_per_token", "decimals3"),
+    ("tokens that are single bytes", "byte_fallback_share", "percent2"),
+)
+PIECES = (
+    ("of the base", ["base"]),
+    ("new", ["new"]),
+    ("together", ["merged"]),
+    ("intermediates, which only other pieces need", ["intermediates", "count"]),
+    ("given up", ["given_up", "count"]),
+    ("that can never be produced", ["unreachable", "count"]),
+    ("that no sample used", ["unused", "count"]),
+)
+
+
+def vocabulary(runs: Sequence[RunFolder]) -> Section | None:
+    """One part for every merge; None where none was made."""
+    blocks: list[Block] = []
+    for step in (step for run in runs for step in run.of("merge-vocab")):
+        blocks += [f"{step.label}:", *_pieces(step), *_languages(step), *_scripts(step), *_knee(step)]
+    return Section("vocabulary", "The vocabulary", blocks) if blocks else None
+
+
+def _pieces(step: RunStep) -> list[Block]:
+    rows: list[list[Cell]] = [[name, step.figure(["pieces", *keys], "integer", REPORT)] for name, keys in PIECES]
+    rows.append(["documents proved", step.figure(["proof", "documents"], "integer", REPORT)])
+    rows.append(["generated strings proved", step.figure(["proof", "generated_strings"], "integer", REPORT)])
+    rows.append(["texts on which the two readers differ", step.figure(["proof", "disagreements"], "integer", REPORT)])
+    return [Table(["pieces", "count"], [row for row in rows if row[1] is not None])]
+
+
+def _languages(step: RunStep) -> list[Block]:
+    languages = list((step.read(REPORT) or {}).get("languages", {}))
+    if not languages:
+        return []
+    rows: list[list[Cell]] = [
+        [f"{language}: {name}", *(step.figure(["languages", language, side, key], style, REPORT) for side in SIDES)]
+        for language in languages
+        for name, key, style in MEASURES
+    ]
+    fertility = {
+        side: [
+            step.figure(["languages", language, side, "tokens_per_word"], "decimals3", REPORT) for language in languages
+        ]
+        for side in SIDES
+    }
+    return [
+        bar_chart("Tokens per word", "tokens per word", languages, fertility),
+        Table(["", *SIDES], rows, "shortest: the fewest tokens that these pieces could spell the samples with"),
+    ]
+
+
+def _scripts(step: RunStep) -> list[Block]:
+    scripts = (step.read(REPORT) or {}).get("scripts", {})
+    sides = [side for side in ("base", "donor", "merged") if side in scripts]
+    if not sides:
+        return []
+    names = list(dict.fromkeys(name for side in sides for name in scripts[side]))
+    columns = {side: [step.figure(["scripts", side, name], "integer", REPORT) for name in names] for side in sides}
+    rows: list[list[Cell]] = [[name, *(columns[side][place] for side in sides)] for place, name in enumerate(names)]
+    most = names[:8]
+    shown = {side: cells[: len(most)] for side, cells in columns.items()}
+    return [bar_chart("Pieces by script", "pieces", most, shown), Table(["script", *sides], rows)]
+
+
+def _knee(step: RunStep) -> list[Block]:
+    """Tokens per word against the number of new pieces, where merge-vocab looked for the knee."""
+    knee = (step.read(REPORT) or {}).get("knee") or {}
+    points = knee.get("points", []) if isinstance(knee, dict) else []
+    series: dict[str, list] = {}
+    for place, point in enumerate(points):
+        for key in point:
+            if key.startswith("tokens_per_word"):
+                x = step.at(REPORT, ["knee", "points", place, "new"], point.get("new"), "integer")
+                y = step.at(REPORT, ["knee", "points", place, key], point[key], "decimals3")
+                series.setdefault(key.replace("_", " "), []).append((x, y))
+    chart = line_chart("Where more pieces stop paying", "new pieces", "tokens per word", series)
+    return [chart] if chart else []

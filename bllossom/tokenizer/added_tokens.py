@@ -1,0 +1,57 @@
+"""Added tokens, which may stand in three files: one rule for both families of tokenizers."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bllossom.errors import BllossomError
+
+TOKENIZER, CONFIG, ADDED = "tokenizer.json", "tokenizer_config.json", "added_tokens.json"
+FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+
+
+def read_added_tokens(folder: Path, vocab: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Content → id and flags, from tokenizer.json, tokenizer_config.json and added_tokens.json, which must agree.
+
+    `vocab` holds the ids of the pieces themselves. Whoever reads only one of the files numbers anew what is missing
+    there, and gives a trained row another meaning.
+
+    Raises:
+        BllossomError: two of them give one token two ids, or one id two tokens.
+    """
+    added: dict[str, dict[str, Any]] = {}
+    by_id = {number: piece for piece, number in vocab.items()}
+
+    def add(name: str, content: str, number: int, flags: Mapping[str, Any]) -> None:
+        known = added.get(content, {}).get("id", vocab.get(content, number))
+        holder = by_id.setdefault(number, content)
+        if known != number or holder != content:
+            other = f"id {known}" if known != number else f"{holder!r}"
+            raise BllossomError(
+                f"{folder / name}: {content!r} is id {number}, elsewhere {other} stands there; the base's files "
+                "disagree: take them all from one place"
+            )
+        added.setdefault(content, {"id": number, "content": content} | FLAGS | dict(flags))
+
+    for token in read_json(folder / TOKENIZER).get("added_tokens") or []:
+        add(TOKENIZER, token["content"], token["id"], token)
+    for number, token in (read_json(folder / CONFIG).get("added_tokens_decoder") or {}).items():
+        add(CONFIG, token["content"], int(number), {key: token[key] for key in FLAGS if key in token})
+    for content, number in read_json(folder / ADDED).items():
+        add(ADDED, content, number, {"normalized": False})
+    return added
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file; nothing where there is none.
+
+    Raises:
+        BllossomError: it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise BllossomError(f"{path} is no JSON file ({error}); download it again") from error

@@ -1,0 +1,109 @@
+"""Unicode scripts: which one a piece belongs to, and which scripts a vocabulary is spread over."""
+
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import regex
+
+from bllossom.errors import ConfigError
+
+# The living scripts with the most text; any other letters count as Other. Common and Inherited are no one's letters.
+# fmt: off
+KNOWN = (
+    "Latin", "Hangul", "Han", "Hiragana", "Katakana", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari",
+    "Bengali", "Tamil", "Telugu", "Thai", "Lao", "Khmer", "Myanmar", "Georgian", "Armenian", "Ethiopic", "Gujarati",
+    "Gurmukhi", "Kannada", "Malayalam", "Oriya", "Sinhala", "Tibetan", "Mongolian",
+)
+# fmt: on
+SYMBOLS, OTHER = "digits and symbols", "Other"
+
+
+def check_scripts(names: Iterable[str]) -> None:
+    """Raise ConfigError for a name that Unicode does not know as a script."""
+    for name in names:
+        try:
+            regex.compile(rf"\p{{Script={name}}}")
+        except regex.error as error:
+            raise ConfigError(f"scripts: {name!r} is no Unicode script; write one such as Hangul or Latin") from error
+
+
+def holds_script(piece: str, names: Iterable[str]) -> bool:
+    """True where the piece holds a character of one of the scripts."""
+    return any(_pattern(name).search(piece) is not None for name in names)
+
+
+def script_of(piece: str) -> str:
+    """The script of most of a piece's letters; `digits and symbols` where it has none."""
+    scripts = Counter(script for character in piece if (script := _script_of_character(character)) != SYMBOLS)
+    return max(scripts, key=lambda script: (scripts[script], script)) if scripts else SYMBOLS
+
+
+def main_scripts(pieces: Sequence[str]) -> list[str]:
+    """The scripts that a tenth or more of the pieces belong to: what a donor is there for.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    counts = Counter(map(script_of, pieces))
+    found = sorted(script for script in KNOWN if counts[script] * 10 >= len(pieces))
+    if not found:
+        raise ConfigError("donor_filter: the donor's pieces belong to no one script; write which ones are to be kept")
+    return found
+
+
+@functools.cache
+def _pattern(name: str) -> regex.Pattern[str]:
+    return regex.compile(rf"\p{{Script={name}}}")
+
+
+@functools.cache
+def _script_of_character(character: str) -> str:
+    for name in KNOWN:
+        if _pattern(name).match(character):
+            return name
+    return OTHER if regex.match(r"\p{L}", character) else SYMBOLS
+
+
+class ScriptCodePoints:
+    """The code points of some scripts.
+
+    Code points that Unicode has not assigned, between two that are the scripts', count as theirs: U+D7A4 … U+D7AF
+    follow the last Hangul syllable and share its first two bytes. `reserved` lists them, and no text has them.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        everything = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+        anyone = "".join(rf"\p{{Script={name}}}" for name in names)
+        theirs = {ord(character) for character in regex.findall(f"[{anyone}]", everything)}
+        self.names = list(names)
+        self.reserved: list[int] = []
+        for gap in regex.finditer(r"\p{Cn}+", everything):
+            before, after = everything[gap.start() - 1], everything[gap.end() : gap.end() + 1]
+            if ord(before) in theirs and after and ord(after) in theirs:
+                self.reserved += map(ord, gap[0])
+        self._members = theirs.union(self.reserved)
+
+    def __contains__(self, code_point: object) -> bool:
+        return code_point in self._members
+
+    def holds(self, text: str) -> bool:
+        """Whether the text has a character of the scripts."""
+        return any(ord(character) in self._members for character in text)
+
+    @functools.cached_property
+    def heads(self) -> frozenset[bytes]:
+        """The beginnings of UTF-8 characters (one to three bytes) after which only a character of these can come."""
+        theirs: set[bytes] = set()
+        others: set[bytes] = set()
+        for number in itertools.chain(range(0x80, 0xD800), range(0xE000, 0x110000)):
+            raw = chr(number).encode()
+            (theirs if number in self._members else others).update(raw[:length] for length in range(1, len(raw)))
+        return frozenset(theirs - others)
+
+
+@functools.lru_cache(maxsize=4)
+def code_points(names: tuple[str, ...]) -> ScriptCodePoints:
+    """The code points of these scripts, looked up once."""
+    return ScriptCodePoints(names)

@@ -1,0 +1,122 @@
+"""The two kinds of base, opened and extended the same way."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.tokenizer.byte_level_file import find_tokenizer_json, is_byte_level, read_byte_level
+from bllossom.tokenizer.convert import with_added_tokens, write_tokenizer
+from bllossom.tokenizer.scripts import code_points, holds_script
+from bllossom.tokenizer.sentencepiece_file import check_base, find_model_file, read_model
+from bllossom.vocab.families.byte_level import ByteLevelVocabulary, last_joins, only_in
+from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
+from bllossom.vocab.families.vocabulary import Vocabulary
+from bllossom.vocab.proof.certificate import certify
+from bllossom.vocab.proof.counts import Proof
+from bllossom.vocab.proof.sentencepiece import prove
+from bllossom.vocab.repair.repair import Repaired
+
+Scripts = Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Extended:
+    """The merged vocabulary as written, and what was proved of it."""
+
+    vocabulary: Vocabulary
+    proof: Proof
+    certificate: Mapping[str, Any] | None
+
+
+class Base(Protocol):
+    """A vocabulary that keeps its ids."""
+
+    path: Path
+    vocabulary: Vocabulary
+    first_new_id: int
+
+    def allowed(self, scripts: Scripts) -> Callable[[str], bool]:
+        """Which pieces may be added."""
+
+    def with_letters(self, letters: Sequence[str]) -> Vocabulary:
+        """The base's vocabulary that knows these characters too: what its joins leave of text once they are pieces."""
+
+    def extend(self, new: Repaired, scripts: Scripts, folder: Path, documents: Mapping[str, Sequence[str]]) -> Extended:
+        """Write the merged tokenizer into `folder` and prove it."""
+
+
+def open_base(source: str, revision: str | None = None, *, use_padding_rows: bool = False) -> Base:
+    """The base at `source`: SentencePiece where there is a model, else byte-level BPE.
+
+    Raises:
+        BllossomError: it is neither, or cannot be extended.
+    """
+    if (path := find_byte_level(source, revision)) is not None:
+        return ByteLevelBase(path, use_padding_rows)
+    if (path := find_tokenizer_json(source, revision)) is not None and not list(path.parent.glob("*.model")):
+        read_byte_level(path)  # says why it cannot be a base
+    return SentencePieceBase(find_model_file(source))
+
+
+def find_byte_level(source: str, revision: str | None = None) -> Path | None:
+    """tokenizer.json of a byte-level base; None where the base is something else.
+
+    A tiktoken tokenizer.model beside it (Llama 3) says the same in another format.
+    """
+    path = find_tokenizer_json(source, revision)
+    return path if path is not None and is_byte_level(path) else None
+
+
+class SentencePieceBase:
+    """A SentencePiece BPE model with byte fallback."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, model = path, read_model(path)
+        check_base(model, path)
+        self.model = with_added_tokens(model, path.parent)
+        self.vocabulary: Vocabulary = SentencePieceVocabulary(self.model)
+        self.first_new_id = len(self.model.pieces)
+
+    def allowed(self, scripts: Scripts) -> Callable[[str], bool]:
+        return (lambda piece: True) if scripts is None else (lambda piece: holds_script(piece, scripts))
+
+    def with_letters(self, letters: Sequence[str]) -> Vocabulary:
+        return SentencePieceVocabulary(append(self.model, letters))
+
+    def extend(self, new: Repaired, scripts: Scripts, folder: Path, documents: Mapping[str, Sequence[str]]) -> Extended:
+        merged = append(self.model, new.pieces, new.ranks)
+        write_tokenizer(merged, folder, self.path.parent)
+        return Extended(SentencePieceVocabulary(merged), prove(folder, documents, self.first_new_id), None)
+
+
+class ByteLevelBase:
+    """A tokenizer.json of byte-level BPE."""
+
+    def __init__(self, path: Path, use_padding_rows: bool) -> None:
+        self.path, self.file = path, read_byte_level(path)
+        self._settings = self.file.extended([], [], 0)  # the base, with its added tokens in the vocabulary
+        self._own = ByteLevelVocabulary(self._settings)
+        self.vocabulary: Vocabulary = self._own
+        self.first_new_id = self.file.ids if use_padding_rows else max(self.file.ids, self.file.rows)
+
+    def allowed(self, scripts: Scripts) -> Callable[[str], bool]:
+        if scripts is None:
+            raise ConfigError("donor_filter: a byte-level base needs the scripts that get pieces, such as [Hangul]")
+        return only_in(code_points(tuple(scripts)))
+
+    def with_letters(self, letters: Sequence[str]) -> Vocabulary:
+        return self.vocabulary
+
+    def extend(self, new: Repaired, scripts: Scripts, folder: Path, documents: Mapping[str, Sequence[str]]) -> Extended:
+        joins = last_joins(new.pieces, new.ranks, self._own)
+        settings = self.file.extended(joins, new.pieces, self.first_new_id)
+        if taken := [piece for piece in new.pieces if piece in self._settings["model"]["vocab"]]:
+            raise BllossomError(f"{self._own.read(taken[0])!r} is in the base already; leave it out of the donor")
+        self.file.write(folder, settings)
+        written = json.loads((folder / "tokenizer.json").read_text(encoding="utf8"))
+        points = code_points(tuple(scripts or ()))
+        proof, certificate = certify(self._settings, written, folder, documents, points, self.first_new_id)
+        return Extended(ByteLevelVocabulary(written), proof, certificate)

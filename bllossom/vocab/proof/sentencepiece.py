@@ -1,0 +1,91 @@
+"""The proof that stands before publishing: tokenizer.json and SentencePiece give the same ids, and the same text back.
+
+It runs on the samples, document by document, and on generated strings that hold what text seldom does. Literal special
+tokens are split, as outside text is encoded; that the saved tokenizer has them active is checked apart.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+from tokenizers import Tokenizer
+
+from bllossom.console import progress
+from bllossom.errors import BllossomError
+from bllossom.tokenizer.sentencepiece_file import CONTROL, SPACE, ModelProto, read_model
+from bllossom.vocab.proof.counts import LanguageCounts, Proof
+from bllossom.vocab.proof.strings import GENERATED, batches, generate_strings
+from bllossom.vocab.samples import THREADS
+
+EXCERPT = 40  # characters of a differing text that the message shows
+
+
+def prove(folder: Path, documents: Mapping[str, Sequence[str]], base_pieces: int) -> Proof:
+    """Compare tokenizer.json with tokenizer.model, both as written in `folder`.
+
+    Raises:
+        BllossomError: shows the first text whose ids, or whose decoded text, differ.
+    """
+    model = read_model(folder / "tokenizer.model")
+    slow = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    _check_special_tokens(model, fast)
+    # Added tokens that are not special are found in text as well: here all of them are to be split.
+    settings = json.loads(fast.to_str())
+    settings["added_tokens"] = [token | {"special": True} for token in settings["added_tokens"]]
+    fast = Tokenizer.from_str(json.dumps(settings))
+    fast.encode_special_tokens = True
+    pieces = [piece.piece.replace(SPACE, " ") for piece in model.pieces]
+    special = [piece.piece for piece in model.pieces if piece.type == CONTROL]
+    for batch in batches(generate_strings(pieces, special, GENERATED)):
+        _compare(batch, slow, fast)
+    languages = {}
+    with progress("proving", total=sum(map(len, documents.values()))) as advance:
+        for language, texts in documents.items():
+            counts = languages[language] = LanguageCounts(ids=np.zeros(len(model.pieces), np.int64))
+            for batch in batches(texts):
+                for ids in _compare(batch, slow, fast):
+                    counts.documents += 1
+                    counts.changed_documents += bool(ids.size and ids.max() >= base_pieces)
+                    counts.ids += np.bincount(ids, minlength=len(model.pieces))
+                advance(len(batch))
+    return Proof(GENERATED, languages)
+
+
+def _compare(batch: list[str], slow: sentencepiece.SentencePieceProcessor, fast: Tokenizer) -> list[np.ndarray]:
+    expected = slow.encode(batch, num_threads=THREADS)
+    found = [encoding.ids for encoding in fast.encode_batch_fast(batch, add_special_tokens=False)]
+    for text, right, wrong in zip(batch, expected, found, strict=True):
+        if right != wrong:
+            raise BllossomError(_explain_ids(text, right, wrong, slow))
+    decoded = zip(batch, slow.decode(expected), fast.decode_batch(found, skip_special_tokens=False), strict=True)
+    for text, slow_text, fast_text in decoded:
+        if slow_text == text != fast_text:
+            raise BllossomError(
+                f"tokenizer.json does not give back {text[:EXCERPT]!r}, SentencePiece does; the base's normaliser or "
+                "prefix is not supported: choose another base, and report this one"
+            )
+    return [np.asarray(ids, np.int64) for ids in found]
+
+
+def _explain_ids(text: str, right: list[int], wrong: list[int], slow: sentencepiece.SentencePieceProcessor) -> str:
+    at = next((i for i, (a, b) in enumerate(itertools.zip_longest(right, wrong)) if a != b), 0)
+    start = len(slow.decode(right[:at]))
+    excerpt = text[max(0, start - EXCERPT // 2) : start + EXCERPT]
+    pieces = [" ".join(map(slow.id_to_piece, ids[max(0, at - 2) : at + 6])) for ids in (right, wrong)]
+    return (
+        f"tokenizer.json and SentencePiece differ on {excerpt!r}: SentencePiece gives {pieces[0]}, tokenizer.json "
+        f"{pieces[1]}; nothing was published. Pieces of the base with equal scores do this: choose a base without them"
+    )
+
+
+def _check_special_tokens(model: ModelProto, fast: Tokenizer) -> None:
+    """As saved, special tokens are active: a chat template depends on it."""
+    for i, piece in enumerate(model.pieces):
+        if piece.type == CONTROL and fast.encode(piece.piece, add_special_tokens=False).ids != [i]:
+            raise BllossomError(
+                f"tokenizer.json does not keep the special token {piece.piece!r} whole; choose another base"
+            )

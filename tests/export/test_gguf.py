@@ -1,0 +1,171 @@
+"""GGUF files are read back by llama.cpp itself: the same ids, and the same text from the same prompt."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from bllossom.errors import BllossomError
+from bllossom.export.gguf import ExportConfig, export
+from bllossom.export.gguf_tokenizer import name_pre_tokenizer
+from bllossom.text.sources import read_documents
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.files import copy_tokenizer
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.vocab.donor import DonorText
+from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
+from tests.fixtures.vocabularies import LLAMA3_PATTERN, QWEN_PATTERN, train_byte_level
+
+llama_cpp = pytest.importorskip("cyllama.llama.llama_cpp")
+TEXTS = [
+    "햄버거를 먹는 공룡 2024",
+    "the river ran",
+    " a  b\n\nc\t",
+    "정부는 대통령은",
+    "don't 漢字 ½ 👩‍👩‍👧 </s> <|end|>",
+    "",
+]
+
+
+def open_gguf(folder: Path) -> Any:
+    return llama_cpp.LlamaModel(str(folder / "model.gguf"), llama_cpp.LlamaModelParams(), False)
+
+
+def make_llama(folder: Path, tokenizer: Path, rows: int, *, tied: bool) -> Path:
+    torch.manual_seed(3)
+    config = LlamaConfig(
+        vocab_size=rows,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=tied,
+        initializer_range=0.3,  # so that the best token stands clear of the next
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    copy_tokenizer(tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(params=["sentencepiece", "byte-level"])
+def model(request: Any, small_base: Path, texts: dict[str, Path], tmp_path: Path) -> Path:
+    if request.param == "sentencepiece":
+        return make_llama(tmp_path / "model", small_base, 704, tied=False)
+    base = train_byte_level(tmp_path / "base", texts["en"], pattern=LLAMA3_PATTERN)
+    donor = DonorText(text=[str(texts["ko"])], pieces=60)
+    merge_vocab(MergeVocabConfig(base=str(base), donor=donor, donor_filter=["Hangul"], output=tmp_path / "merged"))
+    return make_llama(tmp_path / "model", tmp_path / "merged", 704, tied=True)
+
+
+def greedy(gguf: Any, prompt: list[int], count: int) -> list[int]:
+    """The tokens that llama.cpp finds likeliest, one after the other."""
+    parameters = llama_cpp.LlamaContextParams()
+    parameters.n_ctx = 256
+    context = llama_cpp.LlamaContext(gguf, parameters, False)
+    sampler = llama_cpp.LlamaSampler(llama_cpp.LlamaSamplerChainParams())
+    sampler.add_greedy()
+    ids, position = list(prompt), 0
+    for _ in range(count):
+        batch = llama_cpp.LlamaBatch(n_tokens=len(ids) - position, embd=0, n_seq_max=1)
+        batch.set_batch(ids[position:], position, False)
+        batch.set_last_logits_to_true()
+        context.decode(batch)
+        position = len(ids)
+        ids.append(sampler.sample(context, -1))
+    return ids[len(prompt) :]
+
+
+def test_llama_cpp_reads_the_same_ids_and_writes_the_same_text(model: Path, tmp_path: Path) -> None:
+    export(ExportConfig(model=model, dtype="f32", output=tmp_path / "gguf"))
+    gguf, tokenizer = open_gguf(tmp_path / "gguf"), load_tokenizer(model)
+    vocabulary = gguf.get_vocab()
+    assert vocabulary.n_vocab == 704
+    for text in TEXTS:
+        assert list(vocabulary.tokenize(text, False, False)) == encode_text(tokenizer, text)
+    prompt = encode_text(tokenizer, TEXTS[0])
+    ours = AutoModelForCausalLM.from_pretrained(model)
+    answer = ours.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False, eos_token_id=None)
+    assert greedy(gguf, prompt, 8) == answer[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+def test_half_precision_halves_the_file(model: Path, tmp_path: Path, dtype: str) -> None:
+    whole = export(ExportConfig(model=model, dtype="f32", output=tmp_path / "whole"))
+    half = export(ExportConfig(model=model, dtype=dtype, output=tmp_path / "half"))  # type: ignore[arg-type]
+    weights = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(model).parameters() if p.ndim == 2)
+    assert whole.figures["bytes"] - half.figures["bytes"] == pytest.approx(2 * weights, rel=0.01)
+    assert open_gguf(tmp_path / "half").n_params == open_gguf(tmp_path / "whole").n_params
+
+
+def split_then_bytes(pattern: str) -> dict[str, Any]:
+    return {
+        "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"},
+            {"type": "ByteLevel", "use_regex": False},
+        ]
+    }
+
+
+DIGITS = {"type": "Digits", "individual_digits": True}
+BYTES = {"type": "ByteLevel", "use_regex": True, "add_prefix_space": False}
+
+
+@pytest.mark.parametrize(
+    ("pre_tokenizer", "name"),
+    [
+        (BYTES, "gpt-2"),
+        ({"pretokenizers": [DIGITS, BYTES]}, "smollm"),
+        (split_then_bytes(LLAMA3_PATTERN), "llama-bpe"),
+        (split_then_bytes(QWEN_PATTERN), "qwen2"),
+    ],
+)
+def test_pre_tokenizers_have_llama_cpps_names(pre_tokenizer: dict[str, Any], name: str) -> None:
+    assert name_pre_tokenizer(pre_tokenizer) == name
+
+
+def test_what_llama_cpp_cannot_read_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(BllossomError, match=r"has no name in llama\.cpp .*; convert the model with"):
+        name_pre_tokenizer({"type": "Whitespace"})
+    config = json.loads((model / "config.json").read_text())
+
+    def refused(match: str, **changes: Any) -> None:
+        (model / "config.json").write_text(json.dumps(config | changes))
+        with pytest.raises(BllossomError, match=match):
+            export(ExportConfig(model=model, output=tmp_path / "no"))
+
+    refused("only models of Llama's shape are exported", model_type="qwen3", architectures=["Qwen3ForCausalLM"])
+    refused("scales its rotary embedding", rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0})
+
+
+def first_texts(folder: Path, count: int) -> Iterator[str]:
+    for path in sorted(folder.glob("*.zst")):
+        for number, text in zip(range(count), read_documents(str(path)), strict=False):
+            yield text[number % 50 :][:300]
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_smollm2_with_korean_pieces(smollm2: Path, shared: Callable[[str], Path], tmp_path: Path) -> None:
+    from bllossom.model.expand import ExpandConfig, expand
+
+    text = DonorText(text=[str(shared("corpus/ko/libreoffice_help_ko.jsonl.zst"))], pieces=2000)
+    vocab, expanded = tmp_path / "vocab", tmp_path / "expanded"
+    merge_vocab(MergeVocabConfig(base=str(smollm2), donor=text, donor_filter=["Hangul"], output=vocab))
+    expand(ExpandConfig(model=str(smollm2), tokenizer=vocab, output=expanded))
+    export(ExportConfig(model=expanded, dtype="f32", output=tmp_path / "gguf"))
+    gguf, tokenizer = open_gguf(tmp_path / "gguf"), load_tokenizer(expanded)
+    vocabulary = gguf.get_vocab()
+    texts = [t for lang in ("ko", "en") for t in list(first_texts(shared(f"corpus/{lang}"), 600))[:2500]]
+    differ = [t for t in texts if list(vocabulary.tokenize(t, False, False)) != encode_text(tokenizer, t)]
+    assert len(texts) >= 4000
+    assert differ == []
+    ours = AutoModelForCausalLM.from_pretrained(expanded)
+    for prompt in (encode_text(tokenizer, text[:60]) for text in texts[:: len(texts) // 20][:20]):
+        answer = ours.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, eos_token_id=None)
+        assert greedy(gguf, prompt, 12) == answer[0, len(prompt) :].tolist()

@@ -1,0 +1,102 @@
+"""Distilled rows: all else stays, the hidden states come nearer, a stopped run goes on to the same rows."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from bllossom.errors import BllossomError
+from bllossom.model.distill_rows import DistillRowsConfig, cut_snippets, distill_rows
+from bllossom.model.distillation import RowLearner, make_snippet
+from bllossom.model.expand import ExpandConfig, expand
+from bllossom.model.pieces import compare_tokenizers
+
+KOREAN = "바닷가 주인은 광장에서 조용한 대통령을 기다리고, 어린 아이들은 한국어로 노래한다. "
+
+
+@pytest.fixture(params=[False, True], ids=["untied", "tied"])
+def expanded(
+    request: pytest.FixtureRequest, make_model: Callable[..., Path], vocabularies: tuple[Path, Path], tmp_path: Path
+) -> Path:
+    base = make_model(tied=request.param)
+    expand(ExpandConfig(model=str(base), tokenizer=vocabularies[1], input_init="random", output=tmp_path / "expanded"))
+    (tmp_path / "ko.txt").write_text(KOREAN * 30, encoding="utf8")
+    return tmp_path / "expanded"
+
+
+def configure(expanded: Path, output: str = "out", **settings: int) -> DistillRowsConfig:
+    folder = expanded.parent
+    return DistillRowsConfig(
+        model=expanded,
+        base=folder / "base-model",
+        text=[str(folder / "ko.txt")],
+        output=folder / output,
+        **({"steps": 30, "batch_snippets": 2, "snippet_tokens": 24, "save_every": 10} | settings),  # type: ignore[arg-type]
+    )
+
+
+def test_a_snippet_knows_where_each_spelling_ends() -> None:
+    snippet = make_snippet([1, 10, 2, 11], first=10, spellings=[[3, 4], [5, 6, 7]], keep=[True, True, True, False])
+    assert snippet.student == [1, 10, 2, 5, 6, 7]
+    assert snippet.teacher == [1, 3, 4, 2, 5, 6, 7]
+    assert snippet.ends == [0, 2, 3, 4, 5, 6]
+    assert snippet.after == [False, True, True, True, True, True]
+
+
+def test_a_snippet_without_new_pieces_is_at_no_distance(expanded: Path) -> None:
+    pieces = compare_tokenizers(expanded.parent / "base-model", expanded)
+    learner = RowLearner(AutoModelForCausalLM.from_pretrained(expanded), pieces.base, pieces.new, output_weight=0.1)
+    ids = [5, pieces.base, 6, 7]
+    spelled = make_snippet(ids, pieces.base, pieces.spellings, [False] * 4)
+    spelled = type(spelled)(spelled.student, spelled.teacher, spelled.ends, [True] * len(spelled.student))
+    assert float(learner.losses([spelled])[0]) == pytest.approx(0, abs=1e-10)
+    replaced = make_snippet(ids, pieces.base, pieces.spellings, [True] * 4)
+    assert float(learner.losses([replaced])[0]) > 1e-3
+
+
+def test_new_rows_come_nearer_and_all_else_stays(expanded: Path) -> None:
+    manifest = distill_rows(configure(expanded))
+    assert manifest.figures["distance_after"] < 0.8 * manifest.figures["distance_before"]
+    before, after = (load_file(folder / "model.safetensors") for folder in (expanded, expanded.parent / "out"))
+    first, new = manifest.figures["old_rows"], manifest.figures["new_pieces"]
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        if "embed_tokens" in name or "lm_head" in name:
+            moved = (tensor != after[name]).any(1)
+            assert not moved[:first].any()
+            assert not moved[first + new :].any()
+            assert moved[first : first + new].any()
+        else:
+            assert torch.equal(tensor, after[name]), name
+    AutoModelForCausalLM.from_pretrained(expanded.parent / "out")
+
+
+def test_a_stopped_run_goes_on_to_the_same_rows(expanded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = distill_rows(configure(expanded, "whole"))
+    steps = 0
+    learn = RowLearner.loss
+
+    def stop_later(self: RowLearner, batch: list) -> torch.Tensor:  # type: ignore[type-arg]
+        nonlocal steps
+        steps += 1
+        if steps == 17:
+            raise KeyboardInterrupt
+        return learn(self, batch)
+
+    monkeypatch.setattr(RowLearner, "loss", stop_later)
+    with pytest.raises(KeyboardInterrupt):
+        distill_rows(configure(expanded, "stopped"))
+    resumed = distill_rows(configure(expanded, "stopped"))
+    assert steps == 17 + 20  # it went on at step 10
+    assert resumed.fingerprint == whole.fingerprint
+
+
+def test_text_without_the_pieces_is_refused(expanded: Path) -> None:
+    (expanded.parent / "ko.txt").write_text("plain english", encoding="utf8")
+    config = configure(expanded)
+    pieces = compare_tokenizers(expanded.parent / "base-model", expanded)
+    with pytest.raises(BllossomError, match="hold none of the new pieces; name text of their language"):
+        cut_snippets(config, [expanded.parent / "ko.txt"], pieces)

@@ -1,0 +1,82 @@
+"""Cards hold what the manifests hold, are no part of a model's payload, and licences in conflict stop a push."""
+
+import json
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from bllossom.artifacts import read_manifest, verify
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.report.card import write_cards
+from bllossom.report.lineage import read_lineage
+from bllossom.report.push import push
+from bllossom.report.run_folder import read_run
+
+
+def test_cards_are_read_back_with_every_value(run: Path) -> None:
+    written = write_cards(read_run(run))
+    models = {"base", "expanded", "adapted", "adapter", "merged", "tuned"}
+    assert {path.parent.name for path in written} == models
+    card = ModelCard.load(run / "tuned/README.md")
+    evaluated = read_manifest(run / "scores").figures
+    assert card.data.language == ["en", "ko"]
+    assert card.data.pipeline_tag == "text-generation"
+    assert next((each.metric_type, each.metric_value) for each in card.data.eval_results) == (
+        "bits_per_byte",
+        evaluated["bits_per_byte"]["ko"],
+    )
+    assert ModelCard.load(run / "adapter/README.md").data.library_name == "peft"
+    assert "pretrain → expand → pretrain → sft" in card.text
+
+
+def test_a_card_is_no_part_of_the_payload(run: Path) -> None:
+    before = read_manifest(run / "tuned").fingerprint
+    write_cards(read_run(run))
+    assert verify(run / "tuned") == []
+    (run / "tuned/README.md").write_text("mine")
+    assert verify(run / "tuned") == []
+    assert read_manifest(run / "tuned").fingerprint == before
+
+
+def test_a_run_that_was_moved_still_knows_where_its_models_come_from(run: Path) -> None:
+    lineage = read_lineage(run / "merged")
+    assert [each.stage for each in lineage.made_by] == ["merge-adapter", "pretrain", "expand", "pretrain"]
+    assert lineage.origin == ""
+
+
+@pytest.fixture
+def from_llama(run: Path) -> Path:
+    """The tuned model, as if its first base were a Llama 2 beside a card, and its text not for commerce."""
+    base = run.parent / "Llama-2-13b"
+    base.mkdir()
+    (base / "README.md").write_text("---\nlicense: llama2\n---\n")
+    path = run / "base/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"]["model"] = str(base)
+    path.write_text(json.dumps(manifest))
+    report = run / "tokens/report.json"
+    found = json.loads(report.read_text())
+    found["sources"]["ko/ko"]["licence"] = "CC BY-NC-SA 4.0"
+    report.write_text(json.dumps(found))
+    return run / "tuned"
+
+
+def test_licences_that_stand_against_it_are_said_and_stop_a_push(from_llama: Path, capsys) -> None:
+    with pytest.raises(BllossomError, match="nothing was pushed"):
+        push(from_llama, "me/korean-13b", licence="apache-2.0")
+    said = capsys.readouterr().err
+    assert "ko/ko is under CC BY-NC-SA 4.0, which forbids commercial use" in said
+    assert "the base is under Llama" in said
+    assert "holds Llama" in said
+    lines = push(from_llama, "me/Llama-2-korean", licence="llama2", dry_run=True)
+    assert "licence:" not in capsys.readouterr().err
+    assert any("model.safetensors" in line for line in lines)
+    assert lines[-1].endswith("and README.md, to me/Llama-2-korean")
+
+
+def test_what_is_no_model_or_no_name_is_refused(run: Path) -> None:
+    with pytest.raises(BllossomError, match="is no model that a stage published"):
+        push(run / "tokens", "me/tokens")
+    with pytest.raises(ConfigError, match="should be owner/name"):
+        push(run / "tuned", "just-a-name")

@@ -1,0 +1,164 @@
+"""Every figure on the page stands in a file of the run, absent parts are named, and damage is shown, not hidden."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from bllossom.errors import BllossomError
+from bllossom.report.page import show
+from bllossom.report.report import report
+from bllossom.report.run_folder import Figure
+
+pytest.importorskip("vl_convert", reason="vl-convert is not installed (pip install 'bllossom[report]')")
+
+
+class Page(HTMLParser):
+    """The figures of a page with their sources, the plain text of its table cells, and all its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.figures: list[dict[str, str]] = []
+        self.plain_cells: list[str] = []
+        self.text: list[str] = []
+        self._in_data = self._in_cell = False
+        self._column = 0
+        self._skip = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "data":
+            self.figures.append({name: value or "" for name, value in attrs} | {"shown": ""})
+            self._in_data = True
+        elif tag == "tr":
+            self._column = 0
+        elif tag == "td":
+            self._in_cell, self._column = True, self._column + 1
+        elif tag in ("script", "style"):
+            self._skip += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "data":
+            self._in_data = False
+        elif tag == "td":
+            self._in_cell = False
+        elif tag in ("script", "style"):
+            self._skip -= 1
+
+    def handle_data(self, data: str) -> None:
+        if self._skip:
+            return
+        self.text.append(data)
+        if self._in_data:
+            self.figures[-1]["shown"] += data
+        elif self._in_cell and self._column > 1:
+            self.plain_cells.append(data.strip())
+
+
+def at(run: Path, source: str) -> object:
+    """What stands where a figure says it comes from."""
+    file, _, pointer = source.partition("#")
+    path = run.parent / file
+    keys = [key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:]]
+    if path.suffix == ".jsonl":
+        value = [json.loads(line) for line in path.read_text().splitlines()]
+    else:
+        value = json.loads(path.read_text())
+    for key in keys:
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
+
+
+def test_every_figure_stands_in_a_file_and_is_written_as_it_is_there(run: Path) -> None:
+    page = Page(report([run]).read_text(encoding="utf8"))
+    assert len(page.figures) > 1000
+    for figure in page.figures:
+        value = at(run, figure["data-source"])
+        assert figure["value"] == str(value)
+        assert figure["shown"] == show(Figure(value, "", figure["data-style"])), figure
+    numbers = [cell for cell in page.plain_cells if re.fullmatch(r"[-+±]?[\d.,]+\s*(%|s|B|kB|MB|GB)?", cell)]
+    assert numbers == [], "numbers that no file holds"
+
+
+def test_charts_show_what_the_log_holds(run: Path) -> None:
+    text = report([run]).read_text(encoding="utf8")
+    specs = json.loads(re.search(r'id="specs">(.*?)</script>', text, re.S)[1].replace("<\\/", "</"))
+    lines = [json.loads(line) for line in (run / "adapted/logs/train.jsonl").read_text().splitlines()]
+    drawn = {
+        (row["series"], row["x"]): row["y"] for spec in specs for row in spec["data"].get("values", []) if "x" in row
+    }
+    for name in ("ko", "en"):
+        points = {x: y for (series, x), y in drawn.items() if series == f"adapted {name}" and x <= 500}
+        assert {1, 500} <= points.keys()
+        assert all(lines[step - 1][f"loss/{name}"] == loss for step, loss in points.items())
+
+
+def test_what_did_not_run_and_what_is_not_finished_is_named(run: Path) -> None:
+    shutil.rmtree(run / "scores")
+    text = " ".join(Page(report([run]).read_text(encoding="utf8")).text)
+    assert re.search(r"Not measured.*scores", text)
+    assert "Not finished, so not on this page: paused-tokens.partial-" in text
+
+
+def test_a_log_cut_in_the_middle_of_a_line_is_shown_up_to_there_and_said(run: Path) -> None:
+    log = run / "adapted/logs/train.jsonl"
+    log.write_text(log.read_text()[:-20])
+    page = report([run]).read_text(encoding="utf8")
+    assert "The log of adapted is cut in the middle of a line" in page
+
+
+def test_a_damaged_manifest_is_told_and_a_folder_without_a_run_too(run: Path, tmp_path: Path) -> None:
+    (run / "tuned/manifest.json").write_text("{")
+    with pytest.raises(BllossomError, match=r"tuned/manifest.json is damaged"):
+        report([run])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BllossomError, match="holds no step that was published; name the output of a recipe"):
+        report([tmp_path / "empty"])
+    with pytest.raises(BllossomError, match="no such folder"):
+        report([tmp_path / "nowhere"])
+
+
+def test_two_runs_stand_on_one_page_under_their_names(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    with pytest.raises(BllossomError, match="name where the page of several runs goes"):
+        report([run, other])
+    page = report([run, other], tmp_path / "both.html").read_text(encoding="utf8")
+    assert "run/adapted" in page
+    assert "other/adapted ko" in page
+
+
+def test_text_of_the_run_cannot_end_the_script_or_become_markup(run: Path) -> None:
+    path = run / "vocab/report.json"
+    found = json.loads(path.read_text())
+    found["scripts"]["base"]["</script><b>"] = 1
+    path.write_text(json.dumps(found))
+    page = report([run]).read_text(encoding="utf8")
+    assert "</script><b>" not in page
+    assert "&lt;/script&gt;&lt;b&gt;" in page
+
+
+def test_the_page_is_small_and_names_no_address(run: Path) -> None:
+    path = report([run])
+    assert path.stat().st_size < 6_000_000
+    text = path.read_text(encoding="utf8")
+    assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", text)
+
+
+def test_answers_stand_side_by_side(run: Path) -> None:
+    step = run / "answers"
+    shutil.copytree(run / "scores", step)
+    manifest = json.loads((step / "manifest.json").read_text()) | {"stage": "answers"}
+    (step / "manifest.json").write_text(json.dumps(manifest))
+    question = {"role": "user", "content": "사과는 무슨 색이야?"}
+    for name, answer in (("base", "red"), ("tuned", "빨간색이에요. " * 200)):
+        row = {"id": "1", "language": "ko", "category": None, "messages": [question], "answer": answer}
+        (step / f"{name}.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf8")
+    page = Page(report([run]).read_text(encoding="utf8"))
+    shown = {f["data-source"]: f["shown"] for f in page.figures if "/answers/" in f["data-source"]}
+    assert shown["run/answers/base.jsonl#/0/answer"] == "red"
+    assert shown["run/answers/tuned.jsonl#/0/answer"].endswith(" …")
+    assert "사과는 무슨 색이야?" in "".join(page.text)

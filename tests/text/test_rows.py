@@ -1,0 +1,79 @@
+"""Rows of files, each with the line it begins at."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from bllossom.errors import BllossomError
+from bllossom.text.rows import locate_rows, read_entries
+from bllossom.text.sources import ReadOptions, read_documents
+
+ROWS = [{"a": "x\ny", "b": "한"}, {"a": "separator\u2028inside", "b": ""}]
+
+
+def found(path: Path) -> list[tuple[int, object]]:
+    return [(entry.number, entry.error or entry.value) for entry in read_entries(path)]
+
+
+def test_each_row_has_the_line_it_begins_at(tmp_path: Path) -> None:
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
+    pretty = json.dumps(ROWS, ensure_ascii=False, indent=2)
+    csv = 'a,b\n"x\ny",한\n\nseparator\u2028inside,\n'
+    for name, text, places in [
+        ("a.jsonl", lines, (1, 2)),
+        ("list.jsonl", pretty, (2, 6)),  # JSONL by name alone
+        ("a.json", pretty, (2, 6)),
+        ("lines.json", "\n" + lines, (2, 3)),
+        ("a.csv", csv, (2, 5)),
+    ]:
+        for path, data in [
+            (tmp_path / name, text.encode("utf-8-sig")),
+            (tmp_path / f"{name}.gz", gzip.compress(text.encode())),
+        ]:
+            path.write_bytes(data)
+            assert found(path) == list(zip(places, ROWS, strict=True)), path
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    assert found(tmp_path / "a.parquet") == [(1, ROWS[0]), (2, ROWS[1])]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "last"),
+    [
+        ("a.jsonl", b'{"a"\n{"a": 1}\n', (2, {"a": 1})),
+        ("a.json", b'[{"a": 1}\n{"a": 2}]', (2, "a comma or the end of the list is missing before it")),
+        ("a.json", b'[{"a": 1},\n{"a": 2]', (2, "is not JSON")),
+        ("a.json", b'[{"a": 1},\n{"a": "\xff"}]', (2, "is not UTF-8")),
+        ("a.csv", b'a,b\n1,2\n"1,2\n', (3, "is not CSV")),
+        ("a.csv", b"a,b\n1,2\n1\n", (3, "has 1 columns where the first line names 2")),
+        ("a.csv", b"a,a\n1,2\n", (1, "has one twice")),
+        ("a.csv", b"a,b\n1,\xff\n", (1, "is not UTF-8")),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9)[:-9], (10, "cannot be read from here on")),
+    ],
+)
+def test_what_is_broken_is_told_with_its_line(tmp_path: Path, name: str, data: bytes, last: tuple[int, object]) -> None:
+    (tmp_path / name).write_bytes(data)
+    number, what = found(tmp_path / name)[-1]
+    assert number == last[0]
+    assert str(what).startswith(str(last[1])) or str(last[1]) in str(what)
+
+
+def test_plain_text_has_no_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "README.txt").write_text("hello")
+    with pytest.raises(BllossomError, match="plain text has no rows"):
+        locate_rows(str(tmp_path))
+    with pytest.raises(BllossomError, match="plain text has no rows"):
+        list(read_entries(tmp_path / "README.txt"))
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    assert locate_rows(str(tmp_path)) == [tmp_path / "a.csv"]
+    assert "1 file(s) of plain text left out" in capsys.readouterr().err
+
+
+def test_documents_of_a_csv_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('id,text\n1,"one, two"\n2,"three\nfour"\n')
+    assert list(read_documents(str(tmp_path / "a.csv"))) == ["one, two", "three\nfour"]
+    with pytest.raises(BllossomError, match=r"a.csv:2: no field 'body'.*id, text"):
+        list(read_documents(str(tmp_path / "a.csv"), ReadOptions(fields=("body",))))

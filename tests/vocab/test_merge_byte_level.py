@@ -1,0 +1,190 @@
+"""merge-vocab on byte-level bases: what is kept, what is made, what is refused, and what the certificate says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.tokenizer.byte_level_file import to_bytes
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.vocab.donor import DonorText
+from bllossom.vocab.families.bases import open_base
+from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
+from tests.fixtures.vocabularies import LLAMA3_PATTERN, QWEN_PATTERN, train_byte_level
+
+HANGUL = ["Hangul"]
+
+
+def configure(base: Path, donor: Any, output: Path, **settings: Any) -> MergeVocabConfig:
+    settings = {"donor_filter": HANGUL} | settings
+    return MergeVocabConfig(base=str(base), donor=donor, output=output, **settings)
+
+
+@pytest.fixture(scope="module")
+def repaired(
+    byte_level_base: Path, small_donor: Path, texts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A Unigram donor's pieces in a byte-level base, repaired."""
+    output = tmp_path_factory.mktemp("repaired") / "out"
+    samples = {language: [str(path)] for language, path in texts.items()}
+    merge_vocab(configure(byte_level_base, str(small_donor), output, repair="add", samples=samples))
+    return output
+
+
+def read(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_text(encoding="utf8"))
+
+
+def test_every_donor_piece_is_made_and_english_is_untouched(
+    repaired: Path, byte_level_base: Path, texts: dict[str, Path]
+) -> None:
+    before, after = load_tokenizer(byte_level_base), load_tokenizer(repaired)
+    report = read(repaired, "report.json")
+    assert report["pieces"]["unreachable"]["count"] == 0
+    assert report["pieces"]["intermediates"]["count"] > 0
+    assert encode_text(after, " 대통령은 시스템을") == after.convert_tokens_to_ids(after.tokenize(" 대통령은 시스템을"))
+    assert len(encode_text(after, " 대통령은")) <= 2 < len(encode_text(before, " 대통령은"))
+    for line in [*texts["en"].read_text().splitlines()[:50], "naïve “quotes” 2013 漢字 \x84 ы"]:
+        assert encode_text(before, line) == encode_text(after, line)
+    assert report["languages"]["en"]["changed_documents"] == 0
+    korean = report["languages"]["ko"]
+    assert korean["merged"]["tokens"] <= 1.006 * korean["shortest"]["tokens"]
+
+
+def test_the_certificate_says_what_was_checked(repaired: Path) -> None:
+    certificate = read(repaired, "certificate.json")
+    assert certificate["unicode"]["scalar_values"] == 1_112_064
+    assert certificate["texts"]["generated_strings"] == 20_000
+    assert certificate["readers"]["compared"] == ["tokenizers", "AutoTokenizer", "PreTrainedTokenizerFast"]
+    assert certificate["pieces"]["whole"] + certificate["pieces"]["parts_of_characters"] == certificate["new_pieces"]
+    broken = certificate["pieces"]["needed_by"]
+    assert broken  # two bytes of a syllable's three
+    vocab = read(repaired, "tokenizer.json")["model"]["vocab"]
+    for part, needs in broken.items():
+        assert (to_bytes(part) or b"") in needs.replace("▁", " ").encode()
+        assert part in vocab
+    assert "get other ids, all of the scripts asked for" in (repaired / "report.html").read_text(encoding="utf8")
+
+
+def test_the_bases_parts_survive(repaired: Path, byte_level_base: Path) -> None:
+    before, after = read(byte_level_base, "tokenizer.json"), read(repaired, "tokenizer.json")
+    for part in ("normalizer", "pre_tokenizer", "decoder", "post_processor", "added_tokens", "truncation", "padding"):
+        assert after[part] == before[part]
+    count = len(before["model"]["merges"])
+    assert after["model"]["merges"][:count] == before["model"]["merges"]
+    assert (repaired / "chat_template.jinja").read_bytes() == (byte_level_base / "chat_template.jinja").read_bytes()
+    loaded = AutoTokenizer.from_pretrained(repaired)
+    assert loaded.eos_token == "<|end|>"
+    assert loaded.convert_tokens_to_ids(["<|begin|>", "<|end|>"]) == [600, 601]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "config_only"),
+    [
+        ("llama-3", {"pattern": LLAMA3_PATTERN, "ignore_merges": True}, False),
+        ("qwen-3", {"pattern": QWEN_PATTERN, "nfc": True}, True),
+    ],
+)
+def test_shapes_of_today(
+    name: str, settings: dict[str, Any], config_only: bool, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    """Special tokens above the vocabulary, added tokens that only tokenizer_config.json knows, padding rows."""
+    base = train_byte_level(tmp_path / "base", texts["en"], **settings)
+    if config_only:
+        config = read(base, "tokenizer_config.json")
+        config["added_tokens_decoder"] = {"602": {"content": "<think>", "special": False, "normalized": False}}
+        (base / "tokenizer_config.json").write_text(json.dumps(config))
+        (base / "config.json").write_text(json.dumps({"vocab_size": 640}))
+    donor = DonorText(text=[str(texts["ko"])], pieces=60)
+    merge_vocab(configure(base, donor, tmp_path / "out"))
+    certificate = read(tmp_path / "out", "certificate.json")
+    assert certificate["first_new_id"] == (640 if config_only else 602)
+    assert certificate["new_pieces"] == 60
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert loaded.convert_tokens_to_ids(["<|begin|>", "<|end|>"]) == [600, 601]
+    assert max(loaded.get_vocab().values()) == certificate["first_new_id"] + 59
+    if config_only:
+        assert loaded("a<think>b")["input_ids"][1] == 602
+        nfd = "\u1112\u1161\u11ab"  # 한 in three jamo: NFC makes it one syllable
+        assert loaded.decode(loaded(nfd)["input_ids"]) == "한"
+        assert open_base(str(base), use_padding_rows=True).first_new_id == 603
+
+
+def test_pieces_that_no_word_holds_are_left_out_and_listed(byte_level_base: Path, tmp_path: Path) -> None:
+    vocab = {"안녕": 0, "##하세요": 1, "안녕하세요": 2, "요. 그": 3, "3월": 4, "[UNK]": 5}
+    model = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "vocab": vocab}
+    (tmp_path / "donor.json").write_text(json.dumps({"added_tokens": [], "model": model}), encoding="utf8")
+    output = tmp_path / "out"
+    manifest = merge_vocab(configure(byte_level_base, str(tmp_path / "donor.json"), output, repair="add"))
+    (listed,) = read(output, "left_out.json").values()
+    assert listed == ["▁요. 그", "▁3월"]
+    assert manifest.figures["left_out"] == 2
+    loaded = load_tokenizer(output)
+    assert len(encode_text(loaded, " 안녕하세요")) == 1
+    assert len(encode_text(loaded, "하세요")) == 1  # ## goes on inside a word
+
+
+def test_what_cannot_be_done_says_what_to_change(
+    byte_level_base: Path, small_base: Path, small_donor: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    def refused(error: type[BllossomError], match: str, base: Path = byte_level_base, **settings: Any) -> None:
+        donor = settings.pop("donor", str(small_donor))
+        with pytest.raises(error, match=match):
+            merge_vocab(configure(base, donor, tmp_path / "no", **settings))
+        assert not (tmp_path / "no").exists()
+
+    refused(ConfigError, "nothing would make a list's pieces on a byte-level base, .*; use add", repair="none")
+    refused(ConfigError, "needs the scripts that get pieces", repair="add", donor_filter="all")
+    refused(ConfigError, "no new piece of .* holds Thai; change the scripts", repair="add", donor_filter=["Thai"])
+    korean = DonorText(text=[str(texts["ko"])], pieces=100_000)
+    refused(
+        BllossomError, r"the text gives [\d,]+ pieces, not 100,000; name more text, or set pieces=\d+", donor=korean
+    )
+    english = DonorText(text=[str(texts["en"])], pieces=10)
+    refused(BllossomError, "hold no letter of Hangul; name other text, or other scripts", donor=english)
+    refused(ConfigError, "names text twice; put all of it under one text", donor=[english, english])
+    refused(ConfigError, "pieces learned from text need none", donor=english, repair="add")
+
+    sentencepiece = DonorText(text=[str(texts["ko"])], pieces=50)
+    refused(ConfigError, "for a SentencePiece base train a donor with", base=small_base, donor=sentencepiece)
+
+    def changed(name: str, change: Any) -> Path:
+        base = tmp_path / name
+        base.mkdir()
+        settings = read(byte_level_base, "tokenizer.json")
+        change(settings)
+        (base / "tokenizer.json").write_text(json.dumps(settings), encoding="utf8")
+        return base
+
+    unigram = changed("unigram", lambda s: s["model"].update(type="Unigram", vocab=[["a", -1.0]]))
+    refused(BllossomError, r"is Unigram, not byte-level BPE; .* \(this one can be the donor", base=unigram)
+    lacking = changed("lacking", lambda s: s["model"]["vocab"].pop("Ģ"))
+    refused(BllossomError, r"lacks 1 of the bytes that text is made of \(0x80 first\)", base=lacking)
+    stray = changed("stray", lambda s: s["model"]["merges"].append(["zq", "qz"]))
+    refused(BllossomError, "the merge 'zq' \\+ 'qz' names 'zq', which is no piece", base=stray)
+    both = changed("both", lambda s: None)
+    decoder = {"600": {"content": "<|other|>", "special": True}}
+    (both / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": decoder}))
+    refused(BllossomError, "the base's files disagree: take them all from one place", base=both)
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_smollm2_learns_kobert(smollm2: Path, kobert: Path, shared: Any, tmp_path: Path) -> None:
+    samples = {
+        "ko": [str(shared("corpus/ko/libreoffice_help_ko.jsonl.zst"))],
+        "en": [str(shared("corpus/en/wikitext2_valid_test.jsonl.zst"))],
+    }
+    manifest = merge_vocab(configure(smollm2, str(kobert), tmp_path / "out", repair="add", samples=samples))
+    figures = manifest.figures
+    assert figures["base_pieces"] == 49_152
+    assert figures["new_pieces"] <= 8_395
+    assert figures["intermediates"] < 1_235
+    assert figures["unreachable_pieces"] == 0
+    assert figures["changed_documents"]["en"] == 0
+    korean = figures["tokens_per_word"]["ko"]
+    assert korean["merged"] <= korean["shortest"] * 1.006
