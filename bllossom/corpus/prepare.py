@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import Manifest, fingerprint, publish
-from bllossom.config import AddedIn, Source, StageConfig, is_hub_id
+from bllossom.config import AddedIn, Source, StageConfig
 from bllossom.console import progress, say
 from bllossom.corpus.adopt import adopt
 from bllossom.corpus.clean import CleaningConfig
@@ -42,11 +42,12 @@ from bllossom.corpus.readings import (
 )
 from bllossom.corpus.slices import Settings
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import is_hub_id, pin
 from bllossom.paths import shown, there
 from bllossom.text.sources import MAX_DOCUMENT_BYTES
 from bllossom.tokenizer.encode import Encoder, Encoders
 from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
-from bllossom.tokenizer.ids import count_ids, token_dtype, tokenizer_fingerprint
+from bllossom.tokenizer.ids import count_ids, token_dtype
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.shards import INDEX
 
@@ -126,8 +127,9 @@ def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
         BllossomError: a source is missing, empty or broken, the tokenizer lacks a special token, or the disk is too
             small.
     """
+    config = config.model_copy(update={"tokenizer": pin(config.tokenizer)})
     readings = make_readings(config.sources, _common(config))
-    inputs = {}
+    inputs: dict[str, Path | str] = {}
     for reading in readings:
         part = "heldout/" if reading.heldout_share == 1 else ""
         for number, path in enumerate(reading.files):
@@ -187,8 +189,10 @@ def _memory_lines(config: PrepareConfig, documents: int) -> list[str]:
     ]
 
 
-def _tokenizer_inputs(source: str) -> dict[str, Path]:
+def _tokenizer_inputs(source: str) -> dict[str, Path | str]:
     """The tokenizer's own files: the folder may hold a model's weights, which do not matter here."""
+    if is_hub_id(source):
+        return {"tokenizer": source}
     path = Path(source)
     files = [path] if path.is_file() else tokenizer_files(path)
     return {f"tokenizer/{file.name}": file for file in files}
@@ -248,7 +252,7 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
         return encoder
 
     save_tokenizer(config.tokenizer, tokenizer, folder / "tokenizer")
-    adopt(readings, settings, _decides(config, tokenizer), choose, folder, work)
+    adopt(readings, settings, _decides(config), choose, folder, work)
     run = run_ray if config.executor == "ray" else run_local
     with progress("bytes of text tokenised", text_bytes) as advance:
         done = run(readings, settings, choose, folder, work, advance)
@@ -257,11 +261,11 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
     finish(readings, done, settings, tokenizer, _licences(config), folder, work)
 
 
-def _decides(config: PrepareConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+def _decides(config: PrepareConfig) -> dict[str, Any]:
     """What of the config decides the bytes of a slice, beside its text and its source's own settings."""
     keys = {"bos", "eos", "deduplicate", "near_duplicates", "shard_bytes"}
     decides = config.model_dump(mode="json", include=keys)
-    decides["tokenizer"] = tokenizer_fingerprint(tokenizer)
+    decides["tokenizer"] = [fingerprint(path) for path in _tokenizer_inputs(config.tokenizer).values()]
     if config.decontaminate:
         tests = [fingerprint(path) for path in test_files(config.decontaminate)]
         decides["decontaminate"] = [config.decontaminate.model_dump(mode="json", exclude={"paths"}), tests]

@@ -28,6 +28,7 @@ from bllossom.evaluation.scoring.models import load_scorer
 from bllossom.evaluation.tasks.build import Ready, limits, prepare
 from bllossom.evaluation.tasks.data import evaluated_split, find_files, read_split, shots_split
 from bllossom.evaluation.tasks.definitions import Chosen, choose
+from bllossom.hub import pin
 from bllossom.tokenizer.start import told
 
 MESSAGES = 8  # of tasks without data that are told one by one
@@ -88,6 +89,7 @@ def evaluate(config: EvalConfig, *, force: bool = False) -> Manifest:
     Raises:
         BllossomError: a task is unknown, data or model are missing or of another shape than the tasks need.
     """
+    config = config.model_copy(update={"model": pin(config.model)})
     chosen = _choose(config)
     manifest = publish(
         config,
@@ -139,11 +141,10 @@ def _choose(config: EvalConfig) -> Chosen:
     return choose(config.tasks)
 
 
-def _inputs(config: EvalConfig, chosen: Chosen) -> dict[str, Path]:
-    inputs = {f"heldout.{language}": path for language, path in config.heldout.items()}
+def _inputs(config: EvalConfig, chosen: Chosen) -> dict[str, Path | str]:
+    inputs: dict[str, Path | str] = {f"heldout.{language}": path for language, path in config.heldout.items()}
     inputs |= {f"tasks.{Path(name).name}": Path(name) for name in config.tasks if Path(name).is_dir()}
-    if Path(config.model).exists():
-        inputs["model"] = Path(config.model)
+    inputs["model"] = config.model
     if config.data is None:
         return inputs
     for name, definition in chosen.tasks.items():

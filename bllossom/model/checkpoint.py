@@ -7,12 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError, RepositoryNotFoundError
 from transformers import AutoConfig
 
-from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError
+from bllossom.hub import download, is_hub_id
 from bllossom.model.carried import CARRIED_FILES
 from bllossom.model.safetensors import FLOAT_DTYPES, StoredTensor, WeightShard, equal_data, read_shard
 from bllossom.tokenizer.files import TOKENIZER_FILES
@@ -179,19 +177,7 @@ def fetch(model: str, patterns: Sequence[str] = FETCHED) -> Path:
         if not Path(model).is_dir():
             raise BllossomError(f"model: there is no folder {model}; name a model's folder, or a hub id owner/name")
         return Path(model)
-    try:
-        return Path(snapshot_download(model, allow_patterns=list(patterns)))
-    except GatedRepoError as error:
-        message = (
-            f"model: {model} is gated: accept its licence at https://huggingface.co/{model}, then run hf auth login"
-        )
-        raise BllossomError(message) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        message = f"model: the hub has no {model}, or your account may not see it; check the name, or run hf auth login"
-        raise BllossomError(message) from error
-    except (OSError, HTTPError) as error:
-        message = f"model: {model} cannot be fetched ({type(error).__name__}); check the network and HF_HUB_OFFLINE"
-        raise BllossomError(f"{message}, or download it elsewhere and name its folder") from error
+    return download(model, patterns)
 
 
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:

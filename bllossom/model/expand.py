@@ -19,8 +19,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import InputPath, Source, StageConfig, is_hub_id
+from bllossom.config import InputPath, Source, StageConfig
 from bllossom.errors import ConfigError
+from bllossom.hub import is_hub_id
 from bllossom.model.checkpoint import fetch, open_checkpoint, untie
 from bllossom.model.initializers import Method
 from bllossom.model.pieces import compare_tokenizers

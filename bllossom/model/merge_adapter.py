@@ -14,9 +14,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bllossom.artifacts import Manifest, fingerprint, publish, read_manifest
-from bllossom.config import InputPath, Source, StageConfig, is_hub_id
+from bllossom.config import InputPath, Source, StageConfig
 from bllossom.console import progress
 from bllossom.errors import BllossomError
+from bllossom.hub import is_hub_id, reference
 from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from bllossom.model.carried import GENERATION_CONFIG, carry
 from bllossom.model.checkpoint import INDEX, check_written, fetch, open_checkpoint
@@ -146,23 +147,36 @@ def _write_json(source: Path, folder: Path, changes: Mapping[str, Any]) -> None:
 
 
 def _base_of(config: MergeAdapterConfig) -> str:
-    named = config.model or _settings(config.adapter).get("base_model_name_or_path")
+    if config.model:
+        return config.model
+    settings = _settings(config.adapter)
+    named, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not named:
         raise BllossomError(f"{config.adapter} does not name its base; add model=FOLDER or a hub id")
-    if config.model is None and not Path(named).exists() and not is_hub_id(str(named)):
+    if not Path(named).exists() and not is_hub_id(str(named)):
         raise BllossomError(f"{config.adapter} was trained on {named}, which is not here; add model=FOLDER")
-    return str(named)
+    return f"{named}@{revision}" if revision else str(named)
 
 
 def _check_fingerprint(adapter: Path, base: Path) -> None:
-    """Refuse another base than the adapter's manifest names; an adapter without one is checked by its shapes alone."""
+    """Refuse another base than the adapter's manifest names; an adapter without one is checked by its shapes alone.
+
+    So is one where the hub's base was downloaded by other means: a commit and a fingerprint cannot be compared.
+    """
     manifest = read_manifest(adapter)
     recorded = manifest.inputs.get("model") if manifest else None
-    if recorded is not None and recorded != (found := fingerprint(base)):
+    commit = reference(base)
+    if recorded is None or ("@" in recorded) != (commit is not None):
+        return
+    if recorded != (found := commit or fingerprint(base)):
         raise BllossomError(
-            f"{adapter} was trained on a base with the fingerprint {recorded[:16]}, {base} has {found[:16]}; name the "
-            "base that it was trained on with model="
+            f"{adapter} was trained on {_shown(recorded)}, {base} is {_shown(found)}; name the base that it was "
+            "trained on with model="
         )
+
+
+def _shown(base: str) -> str:
+    return base if "@" in base else f"a base with the fingerprint {base[:16]}"
 
 
 def _settings(adapter: Path) -> Mapping[str, Any]:

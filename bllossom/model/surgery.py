@@ -29,6 +29,7 @@ from bllossom.model.safetensors import (
     output_dtype,
     rewrite,
 )
+from bllossom.provenance.fingerprints import payload
 from bllossom.tokenizer.files import tokenizer_files
 
 HEADER_BYTES = 1 << 20  # more than a shard's header or an index takes
@@ -107,8 +108,8 @@ def write_model(plan: SurgeryPlan, folder: Path) -> dict[str, Any]:
     Raises:
         BllossomError: the disk has no room for what cannot be linked; nothing was written then.
     """
-    for left in folder.iterdir():  # by a kill: all of it is made again at the speed of copying
-        left.unlink()
+    for left in payload(folder):  # by a kill: all of it is made again at the speed of copying
+        (folder / left).unlink()
     unchanged = [shard.path for shard in plan.checkpoint.shards if not plan.changes(shard)]
     linked = frozenset(path for path in unchanged if plan.link and _link(path, folder / path.name))
     _check_room(plan.bytes_to_write(linked), folder)

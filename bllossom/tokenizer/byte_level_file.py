@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError
+from bllossom.hub import is_hub_id
 from bllossom.tokenizer.added_tokens import CONFIG, TOKENIZER, read_added_tokens, read_json
 
 CARRIED = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")

@@ -88,8 +88,14 @@ def join_origins(folder: Path, shard: str, parts: Sequence[tuple[Path, str]]) ->
         return
     target = origins_path(folder, shard)
     target.parent.mkdir(parents=True, exist_ok=True)
-    table = pyarrow.concat_tables([pyarrow.parquet.read_table(path) for path in paths])
+    table = pyarrow.concat_tables([_read(path) for path in paths])
     pyarrow.parquet.write_table(table, target, **WRITING)
+
+
+def _read(path: Path) -> Any:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.ParquetFile(path).read()  # read_table would import pandas, too
 
 
 def read_origin(folder: Path, shard: str, document: int) -> Found | None:
@@ -105,7 +111,7 @@ def read_origin(folder: Path, shard: str, document: int) -> Found | None:
     if not path.is_file():
         return None
     try:
-        row = pyarrow.parquet.read_table(path).slice(document, 1).to_pylist()[0]
+        row = _read(path).slice(document, 1).to_pylist()[0]
     except (pyarrow.ArrowException, OSError, IndexError) as error:
         raise BllossomError(
             f"{path} is damaged ({error}); remove it, or prepare the folder anew with --force"

@@ -14,7 +14,6 @@ The shards of a source are one stream: document ids and token offsets run on fro
 import bisect
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from pydantic import ValidationError
 
 from bllossom.config import Model
 from bllossom.errors import BllossomError
+from bllossom.files import sync_file, write_whole
 
 INDEX = "index.json"
 HELDOUT = "heldout"
@@ -104,7 +104,7 @@ class ShardWriter:
         text_bytes = np.concatenate([np.empty(0, np.uint32), *self._bytes])
         table = np.stack([np.cumsum(lengths, dtype=np.uint32), text_bytes], axis=1)
         save_array(self._folder / f"{self._file}.documents.npy", table)
-        _sync(self._tokens)
+        sync_file(self._tokens)
         self._tokens.close()
         self._unfinished.rename(self._path)
         return ShardRecord(
@@ -121,20 +121,6 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array)
     write_whole(path, buffer.getbuffer())
-
-
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file in one step: it is there whole, on the disk, or not at all."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        _sync(file)
-    unfinished.rename(path)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def edge_checksum(path: Path) -> str:

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from bllossom.artifacts import Manifest, fingerprint
-from bllossom.config import InputPath, Source, is_hub_id
+from bllossom.artifacts import Manifest, read_origin
+from bllossom.config import InputPath, Source
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import is_hub_id, pin
 from bllossom.instructions.dataset import Examples, TooLong
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat
@@ -121,23 +122,22 @@ def dpo(config: DpoConfig, *, force: bool = False) -> Manifest:
         BllossomError: a record is no pair, a pair is equal, no pair is left, or the reference has another tokenizer.
         Stopped: stopped on request; the same command goes on.
     """
-    config = resolve_here(config)
+    reference = None if config.reference is None else pin(config.reference)
+    config = resolve_here(config).model_copy(update={"model": pin(config.model), "reference": reference})
     window = window_of(config.model)
     if window is not None and (config.max_tokens or window) > window:
         raise ConfigError(f"max_tokens: {config.max_tokens:,} is more than the model's window; at most {window:,}")
-    inputs = files_of(config.data)
-    inputs |= {
-        name: Path(source)
-        for name, source in (("model", config.model), ("reference", config.reference))
-        if source is not None and not is_hub_id(source)
-    }
+    inputs: dict[str, Path | str] = {**files_of(config.data), "model": config.model}
+    if config.reference is not None:
+        inputs["reference"] = config.reference
     if isinstance(config.template, Path):
         inputs["template"] = config.template
     accumulation_of(config.pairs_per_step, config, rank_count(config), "pairs")
     check_kernels(config, device_here(config.gpus))
     check_base(config.model, config.lora)
     _check_reference(config)
-    return publish_trained(config, stage="dpo", inputs=inputs, run_inputs=_run_inputs(config), work=_train, force=force)
+    run_inputs = partial(_run_inputs, config)
+    return publish_trained(config, stage="dpo", inputs=inputs, run_inputs=run_inputs, work=_train, force=force)
 
 
 def dry_run(config: DpoConfig) -> list[str]:
@@ -166,16 +166,22 @@ def _arithmetic(config: DpoConfig, world: int) -> str:
     )
 
 
-def _run_inputs(config: DpoConfig) -> RunInputs:
-    """What a checkpoint must have been made from (see checkpoints.RunInputs)."""
+def _run_inputs(config: DpoConfig, folder: Path) -> RunInputs:
+    """What a checkpoint must have been made from (see checkpoints.RunInputs).
+
+    The fingerprints come from the partial folder: the first rank has hashed the inputs, and no other one has to.
+    """
+    origin = read_origin(folder)
+    inputs = origin.inputs if origin else {}
     sources = {"model": config.model, "reference": config.reference or config.model}
+    made = {"model": inputs["model"], "reference": inputs.get("reference", inputs["model"])}
     fixed = {
-        "data": ", ".join(fingerprint(path)[:16] for path in files_of(config.data).values()),
-        **{name: s if is_hub_id(s) else fingerprint(Path(s))[:16] for name, s in sources.items()},
+        "data": ", ".join(inputs[name][:16] for name in files_of(config.data)),
+        **{name: made[name] if is_hub_id(source) else made[name][:16] for name, source in sources.items()},
         "precision": config.precision,
         "order": f"max_tokens {config.max_tokens} pairs a step {config.pairs_per_step} seed {config.seed}",
         "loss": str(config.preference_settings()),
-        "format": fingerprint(config.template)[:16] if isinstance(config.template, Path) else str(config.template),
+        "format": inputs["template"][:16] if isinstance(config.template, Path) else str(config.template),
     }
     return lambda step: fixed
 
@@ -250,7 +256,7 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     objective = PreferenceObjective(config.preference_settings(), share_prompt=share)
     steps = math.ceil(len(pairs) * config.epochs / config.pairs_per_step)
     state = train_segment(
-        Run(config, folder, ranks, _run_inputs(config)),
+        Run(config, folder, ranks, _run_inputs(config, folder)),
         model,
         objective,
         PairSteps(pairs, references[: len(pairs)], config.seed, config.pairs_per_step, config.micro_batch),

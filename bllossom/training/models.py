@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import pretrained
 from bllossom.model.checkpoint import refuse_wrapper
 from bllossom.tokenizer.files import holds_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
@@ -25,10 +26,10 @@ from bllossom.training.settings import TrainingConfig
 class LlamaShape(Model):
     """A Llama to be started from nothing."""
 
-    hidden_size: Annotated[int, Field(gt=0)]
-    intermediate_size: Annotated[int, Field(gt=0)]
-    layers: Annotated[int, Field(gt=0)]
-    heads: Annotated[int, Field(gt=0)]
+    hidden_size: Annotated[int, Field(gt=0, description="width of a token's vector")]
+    intermediate_size: Annotated[int, Field(gt=0, description="width inside the MLPs")]
+    layers: Annotated[int, Field(gt=0, description="blocks of attention and MLP")]
+    heads: Annotated[int, Field(gt=0, description="attention heads; hidden_size is a multiple of it")]
     window: Annotated[int, Field(gt=0, description="longest sequence, in tokens")] = 2048
     tied: Annotated[bool, Field(description="one matrix for input and output embeddings")] = False
 
@@ -72,14 +73,15 @@ def load_model(source: str, config: TrainingConfig, *, whole: bool = False) -> P
     disable_progress_bar()
     masters_apart = config.deepspeed is not None and config.bf16
     try:
-        refuse_wrapper(source, AutoConfig.from_pretrained(source).to_dict())
+        refuse_wrapper(source, AutoConfig.from_pretrained(**pretrained(source)).to_dict())
         with nullcontext() if whole else partitioned_loading(config):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                source, dtype=torch.bfloat16 if masters_apart else torch.float32
+                **pretrained(source), dtype=torch.bfloat16 if masters_apart else torch.float32
             )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BllossomError(f"{source}: no model loads ({reason}); name a model folder or a hub id") from error
+    model.name_or_path = source  # with the revision, which adapters name too
     if model.config.tie_word_embeddings and model.get_input_embeddings().weight is not output_weight(model):
         # transformers does not tie two different matrices, whatever the config says: what is saved says so.
         model.config.tie_word_embeddings = False
@@ -107,7 +109,7 @@ def check_window(source: ModelSource, tokens: int, key: str) -> None:
 def window_of(source: str) -> int | None:
     """The longest sequence that a model was made for, in tokens; None where its config does not say."""
     try:
-        return getattr(AutoConfig.from_pretrained(source), "max_position_embeddings", None)
+        return getattr(AutoConfig.from_pretrained(**pretrained(source)), "max_position_embeddings", None)
     except (OSError, ValueError):
         return None  # it does not load: the one who loads it says so
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, PretrainedConfig
 
-from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import is_hub_id, pretrained
 from bllossom.model.checkpoint import refuse_wrapper
 from bllossom.tokens.shards import INDEX, read_index
 from bllossom.training.engines.optimization import Trainable
@@ -219,7 +219,7 @@ def _read_shape(source: str, spare: Path) -> PretrainedConfig:
 
 
 def _read_config(source: str) -> PretrainedConfig:
-    config = AutoConfig.from_pretrained(source)
+    config = AutoConfig.from_pretrained(**pretrained(source))
     refuse_wrapper(source, config.to_dict())
     return config
 

@@ -13,9 +13,9 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from bllossom.artifacts import Manifest, fingerprint
-from bllossom.config import is_hub_id
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.hub import pin
 from bllossom.model.carried import carry
 from bllossom.model.checkpoint import COMPANIONS, fetch
 from bllossom.model.folder import check_rows, old_rows, recorded_rows
@@ -60,9 +60,10 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
         Stopped: stopped on request; the same command goes on.
     """
     config = resolve_here(config)
-    inputs = {"tokens": config.tokens}
-    if isinstance(config.model, str) and not is_hub_id(config.model):
-        inputs["model"] = Path(config.model)
+    inputs: dict[str, Path | str] = {"tokens": config.tokens}
+    if isinstance(config.model, str):
+        config = config.model_copy(update={"model": pin(config.model)})
+        inputs["model"] = str(config.model)
     if config.continue_from is not None:
         inputs["continue_from"] = config.continue_from
         _check_earlier_run(config)
@@ -73,7 +74,7 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
     if isinstance(config.model, str):
         check_base(config.model, config.lora)
     return publish_trained(
-        config, stage="pretrain", inputs=inputs, run_inputs=_run_inputs(config), work=_train, force=force
+        config, stage="pretrain", inputs=inputs, run_inputs=lambda _: _run_inputs(config), work=_train, force=force
     )
 
 

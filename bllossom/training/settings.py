@@ -25,9 +25,9 @@ class LearningRate(Model):
 class AdamW(Model):
     """AdamW's constants; Llama 2's own by default (arXiv 2307.09288, section 2.2)."""
 
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    epsilon: Annotated[float, Field(gt=0)] = 1e-5
+    beta1: Annotated[float, Field(ge=0, lt=1, description="decay of the mean of the gradients, a step")] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1, description="decay of the mean of their squares, a step")] = 0.95
+    epsilon: Annotated[float, Field(gt=0, description="added to the root of the squares' mean")] = 1e-5
     weight_decay: Annotated[float, Field(ge=0, description="on matrices only, never on norms")] = 0.1
     gradient_clip: Annotated[float, Field(gt=0, description="largest L2 norm of the whole gradient")] = 1.0
 

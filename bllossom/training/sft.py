@@ -10,10 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from transformers import PreTrainedModel
 
-from bllossom.artifacts import Manifest, fingerprint
-from bllossom.config import InputPath, Source, is_hub_id
+from bllossom.artifacts import Manifest, read_origin
+from bllossom.config import InputPath, Source
 from bllossom.console import say
 from bllossom.errors import ConfigError
+from bllossom.hub import is_hub_id, pin
 from bllossom.instructions.dataset import Examples, TooLongAction, hold_out, make_examples, tell
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat, Example
@@ -127,17 +128,17 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
         BllossomError: a record is of no known shape or cannot be used, no example is left, or the format does not fit.
         Stopped: stopped on request; the same command goes on.
     """
-    config = with_window(resolve_here(config))
-    inputs = files_of(config.data)
-    if not is_hub_id(config.model):
-        inputs["model"] = Path(config.model)
+    config = resolve_here(config)
+    config = with_window(config.model_copy(update={"model": pin(config.model)}))
+    inputs: dict[str, Path | str] = {**files_of(config.data), "model": config.model}
     if isinstance(config.template, Path):
         inputs["template"] = config.template
     if not config.packing:
         accumulation_of(config.examples_per_step, config, rank_count(config), "examples")
     check_kernels(config, device_here(config.gpus))
     check_base(config.model, config.lora)
-    return publish_trained(config, stage="sft", inputs=inputs, run_inputs=_run_inputs(config), work=_train, force=force)
+    run_inputs = partial(_run_inputs, config)
+    return publish_trained(config, stage="sft", inputs=inputs, run_inputs=run_inputs, work=_train, force=force)
 
 
 def dry_run(config: SftConfig) -> list[str]:
@@ -194,16 +195,20 @@ def _arithmetic(config: SftConfig, world: int) -> str:
     )
 
 
-def _run_inputs(config: SftConfig) -> RunInputs:
-    """What a checkpoint must have been made from (see checkpoints.RunInputs)."""
-    files = files_of(config.data).values()
+def _run_inputs(config: SftConfig, folder: Path) -> RunInputs:
+    """What a checkpoint must have been made from (see checkpoints.RunInputs).
+
+    The fingerprints come from the partial folder: the first rank has hashed the inputs, and no other one has to.
+    """
+    origin = read_origin(folder)
+    inputs = origin.inputs if origin else {}
     fixed = {
-        "data": ", ".join(fingerprint(path)[:16] for path in files),
-        "model": config.model if is_hub_id(config.model) else fingerprint(Path(config.model))[:16],
+        "data": ", ".join(inputs[name][:16] for name in files_of(config.data)),
+        "model": inputs["model"] if is_hub_id(config.model) else inputs["model"][:16],
         "examples_per_step": str(config.examples_per_step),
         "precision": config.precision,
         "order": f"max_tokens {config.max_tokens} {config.too_long} seed {config.seed}",
-        "format": fingerprint(config.template)[:16] if isinstance(config.template, Path) else str(config.template),
+        "format": inputs["template"][:16] if isinstance(config.template, Path) else str(config.template),
     }
     return lambda step: fixed
 
@@ -227,7 +232,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     per_epoch = len(examples.items) / config.examples_per_step
     steps = math.ceil(per_epoch * config.epochs)
     state = train_segment(
-        Run(config, folder, ranks, _run_inputs(config)),
+        Run(config, folder, ranks, _run_inputs(config, folder)),
         model,
         CausalObjective([OUTPUTS], config.neftune_alpha, one_row=config.one_row),
         _steps(config, examples.items),

@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from bllossom.config import is_hub_id
 from bllossom.console import progress
 from bllossom.errors import BllossomError
 from bllossom.evaluation.generate import Decoding, Generated, Prompt, generate, stop_ids
+from bllossom.hub import is_hub_id, pretrained
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.messages import UnusableError, conversation
@@ -50,7 +50,7 @@ class AnswerModel:
             placement: dict[str, Any] = (
                 {"dtype": "auto", "device_map": "cuda"} if placed == "cuda" else {"dtype": torch.float32}
             )
-            model: Any = AutoModelForCausalLM.from_pretrained(base, **placement)
+            model: Any = AutoModelForCausalLM.from_pretrained(**pretrained(base), **placement)
             if adapter is not None:
                 model = _with_adapter(model, adapter)
         except (OSError, ValueError) as error:

@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from bllossom.errors import BllossomError
 from bllossom.evaluation.scoring.scorer import Scorer
+from bllossom.hub import pretrained
 from bllossom.tokenizer.load import load_tokenizer
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # on a CPU more than fit its caches take longer: 8.6 s for 10.6 at 4,096
@@ -29,7 +30,7 @@ def load_scorer(
         # A GPU takes the weights as they are; on a CPU bf16 is slower than fp32, and less exact.
         placement = {"dtype": "auto", "device_map": "cuda"} if device == "cuda" else {"dtype": torch.float32}
         with _no_bar():
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, **placement)
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(**pretrained(source), **placement)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BllossomError(f"{source}: no model can be loaded ({reason}); name a model folder or a hub id") from error

@@ -6,7 +6,6 @@
 <partial output>/checkpoints/damaged-step-00000200/     not what was written any more, and set aside: never read
 """
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,9 +13,12 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from bllossom.artifacts import Inputs, partial_folders, read_origin
+from bllossom.config import StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.tokens.shards import write_whole
+from bllossom.files import sync_folder, write_whole
+from bllossom.provenance.identity import changed_keys
 from bllossom.training.engines.engine import Engine
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checksums import checksums_of, first_difference, seal, unseal
@@ -101,12 +103,7 @@ def write_state(folder: Path, state: State, checksums: dict[str, str]) -> None:
 
 def finish(writing: Path, complete: Path) -> None:
     """Bring everything to the disk, then give it its name."""
-    for path in [*writing.rglob("*"), writing]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    sync_folder(writing)
     if complete.exists():
         old = complete.with_name(f"{WRITING}.replaced")
         shutil.rmtree(old, ignore_errors=True)
@@ -215,25 +212,25 @@ def check(checkpoint: Path, *, engine: str, ranks: int, inputs: RunInputs) -> St
     return state
 
 
-def refuse_other_runs(partial: Path, output: Path, inputs: RunInputs) -> None:
+def refuse_other_runs(partial: Path, config: StageConfig, sources: Inputs, inputs: RunInputs) -> None:
     """Refuse to start over beside the unfinished run of another config at the same output.
 
     Raises:
-        BllossomError: there is one with a checkpoint; names its inputs and this one's.
+        BllossomError: there is one with a checkpoint; names the keys and inputs in which they differ.
     """
-    for other in sorted(output.parent.glob(f"{output.name}.partial-*")):
+    for other in partial_folders(config.output.resolve()):
         checkpoint = newest(other / CHECKPOINTS)
         if other == partial or checkpoint is None or newest(partial / CHECKPOINTS):
             continue
         try:
-            state = read_state(checkpoint)
+            state, origin = read_state(checkpoint), read_origin(other)
         except BllossomError:
             continue  # nothing that could be gone on from
-        pairs = _differences(state, inputs)
+        keys = changed_keys(config, origin, sources) if origin else []
+        why = "; ".join([*keys, *filter(None, [_differences(state, inputs)])]) or "the same data under another config"
         raise BllossomError(
-            f"{checkpoint} is another run's ({pairs or 'the same data under another config'}), stopped after step "
-            f"{state.step}; restore that config to go on{_precision_of(state, inputs)}, name another output, or "
-            "discard it with --force"
+            f"{checkpoint} is another run's ({why}), stopped after step {state.step}; restore that config to go on"
+            f"{_precision_of(state, inputs)}, name another output, or discard it with --force"
         )
 
 

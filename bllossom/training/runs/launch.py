@@ -9,7 +9,7 @@ WORLD_SIZE is set       this process is a rank of torchrun, the deepspeed launch
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,7 +20,7 @@ from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, get_error_handler
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from bllossom.artifacts import Manifest, publish, read_manifest
+from bllossom.artifacts import Inputs, Manifest, publish, read_manifest
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
 from bllossom.training.engines.deepspeed_engine import name_accelerator
@@ -59,12 +59,14 @@ def publish_trained(
     config: Config,
     *,
     stage: str,
-    inputs: Mapping[str, Path],
-    run_inputs: RunInputs,
+    inputs: Inputs,
+    run_inputs: Callable[[Path], RunInputs],
     work: Work[Config],
     force: bool,
 ) -> Manifest:
-    """Publish what `work` leaves in its folder. `run_inputs` is what a checkpoint must have been made from to be used.
+    """Publish what `work` leaves in its folder.
+
+    `run_inputs` gives, by the partial folder, what a checkpoint must have been made from to be used.
 
     Raises:
         BllossomError: a checkpoint of another run, number of ranks or data is in the way; or a rank failed.
@@ -83,10 +85,11 @@ def publish_trained(
 
     def build(folder: Path) -> dict[str, Any]:
         nonlocal training
-        checkpoints.refuse_other_runs(folder, config.output, run_inputs)
+        needed = run_inputs(folder)
+        checkpoints.refuse_other_runs(folder, config, inputs, needed)
         checkpoints.set_damaged_aside(folder / CHECKPOINTS)
         if newest := checkpoints.newest(folder / CHECKPOINTS):
-            checkpoints.check(newest, engine=config.engine_name(), ranks=world, inputs=run_inputs)
+            checkpoints.check(newest, engine=config.engine_name(), ranks=world, inputs=needed)
         mine.from_first(folder.absolute())  # the others train beside this rank
         training = True
         figures = _start(work, config, folder, mine, world, joined)

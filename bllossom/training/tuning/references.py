@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from bllossom.artifacts import fingerprint
-from bllossom.config import is_hub_id
 from bllossom.console import progress
+from bllossom.hub import is_hub_id
 from bllossom.instructions.preferences import EncodedPair
 from bllossom.training.engines.preference_loss import AnswerLogProbabilities, answer_inputs
 from bllossom.training.models import load_model, prepare_for_training
