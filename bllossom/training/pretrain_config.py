@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from bllossom.config import InputPath, Model
+from bllossom.config import AddedIn, InputPath, Model
 from bllossom.tokens.mixture import Mixture, MixtureConfig
 from bllossom.training.continuing import EarlierRun
 from bllossom.training.engines.optimization import Trainable
@@ -57,6 +57,7 @@ class PretrainConfig(TrainingConfig):
     ] = None
     continue_from: Annotated[
         InputPath | None,
+        AddedIn(2),
         Field(description="a run of pretrain that `model` came out of: its blocks are left out, the next ones read"),
     ] = None
     skip_blocks: Annotated[list[int], Field(description="blocks of the mixture to leave out, by number")] = []

@@ -44,7 +44,7 @@ def test_a_hub_id_is_fixed_to_its_commit(hub: Path) -> None:
     [
         ("expanded", "model", "base", {"tokenizer": "runs/vocab"}),
         ("adapted", "model", "expanded", {"steps": 1}),
-        ("tuned", "model", "merged", {"epochs": 1}),
+        ("tuned", "model", "merged", {"epochs": 1, "template": "plain"}),
         ("scores", "model", "merged", {}),
         ("base-tokens", "tokenizer", "base-vocab", {}),
     ],
