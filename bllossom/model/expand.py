@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import InputPath, Source, StageConfig
+from bllossom.config import AddedIn, InputPath, Source, StageConfig
 from bllossom.errors import ConfigError
 from bllossom.hub import is_hub_id
 from bllossom.model.checkpoint import fetch, open_checkpoint, untie
@@ -46,7 +46,9 @@ class ExpandConfig(StageConfig):
         Field(description="first values of the output matrix's new rows; null: subword-mean; a tied model has none"),
     ] = None
     untie: Annotated[
-        bool, Field(description="give a tied model an output matrix of its own, which starts as the embedding's rows")
+        bool,
+        AddedIn(2),
+        Field(description="give a tied model an output matrix of its own, which starts as the embedding's rows"),
     ] = False
     seed: Annotated[int, Field(description="of random, normal, and subword-mean's noise")] = 0
     dtype: Annotated[

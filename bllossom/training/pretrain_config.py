@@ -53,6 +53,7 @@ class PretrainConfig(TrainingConfig):
     ] = None
     evaluate_tokens: Annotated[
         int | None,
+        AddedIn(2),
         Field(gt=0, description="most held-out tokens scored of each language at a time; null scores all of them"),
     ] = None
     continue_from: Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bllossom.config import Model, StageConfig
+from bllossom.config import AddedIn, Model, StageConfig
 from bllossom.training.ranks.device import DeviceType
 
 Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
@@ -97,6 +97,7 @@ class TrainingConfig(StageConfig):
     ] = 1024
     head_tf32: Annotated[
         bool,
+        AddedIn(2),
         Field(description="output matrix's products in TF32: rounded to 10 bits, several times faster; needs a GPU"),
     ] = False
     gradient_checkpointing: Annotated[bool, Field(description="recompute activations: less memory, a third slower")] = (

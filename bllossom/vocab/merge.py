@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import InputGlob, Source, StageConfig
+from bllossom.config import AddedIn, InputGlob, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.scripts import check_scripts, holds_script, main_scripts
@@ -35,7 +35,7 @@ class MergeVocabConfig(StageConfig):
         Source,
         Field(description="vocabulary that keeps its ids: a folder, a .model or .json file, or a hub id"),
     ]
-    revision: Annotated[str | None, Field(description="branch, tag or commit of a base on the hub")] = None
+    revision: Annotated[str | None, AddedIn(2), Field(description="branch, tag or commit of a base on the hub")] = None
     donor: Annotated[
         OneDonor | list[OneDonor],
         Field(
@@ -59,6 +59,7 @@ class MergeVocabConfig(StageConfig):
     ] = 1
     use_padding_rows: Annotated[
         bool,
+        AddedIn(2),
         Field(description="new ids begin in the rows that a byte-level base's model has beyond its tokenizer"),
     ] = False
     example: Annotated[str, Field(description="a sentence that the report shows in both tokenizers")] = (

@@ -13,7 +13,7 @@ import sentencepiece
 from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import InputGlob, Source, StageConfig
+from bllossom.config import AddedIn, InputGlob, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.text.sources import locate, read_documents
@@ -59,6 +59,7 @@ class TrainVocabConfig(StageConfig):
     ] = None
     scripts: Annotated[
         list[str] | None,
+        AddedIn(2),
         Field(
             description="Unicode scripts that get pieces, where the base is byte-level: new merges go behind its own"
         ),
