@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bllossom.errors import BllossomError
-from bllossom.hub import is_hub_id
+from bllossom.hub import is_hub_id, name_and_revision
 from bllossom.tokenizer.added_tokens import CONFIG, TOKENIZER, read_added_tokens, read_json
 
 CARRIED = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
@@ -103,7 +103,7 @@ def lacking_bytes(vocab: Mapping[str, int]) -> list[int]:
     return sorted(byte for byte, character in alphabet().items() if character not in vocab)
 
 
-def find_tokenizer_json(source: str, revision: str | None = None) -> Path | None:
+def find_tokenizer_json(source: str) -> Path | None:
     """tokenizer.json of a folder, a file's own path or a hub id; None where there is no such file.
 
     Raises:
@@ -120,7 +120,8 @@ def find_tokenizer_json(source: str, revision: str | None = None) -> Path | None
     from huggingface_hub.errors import HTTPError
 
     try:
-        folder = Path(snapshot_download(source, revision=revision, allow_patterns=list(READ)))
+        name, revision = name_and_revision(source)
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(READ)))
     except (OSError, HTTPError, ValueError):
         return None  # the reader of SentencePiece models says what is wrong with a hub id
     return folder / TOKENIZER if (folder / TOKENIZER).is_file() else None

@@ -35,7 +35,6 @@ class MergeVocabConfig(StageConfig):
         Source,
         Field(description="vocabulary that keeps its ids: a folder, a .model or .json file, or a hub id"),
     ]
-    revision: Annotated[str | None, AddedIn(2), Field(description="branch, tag or commit of a base on the hub")] = None
     donor: Annotated[
         OneDonor | list[OneDonor],
         Field(
@@ -78,7 +77,7 @@ def merge_vocab(config: MergeVocabConfig, *, force: bool = False) -> Manifest:
         BllossomError: an input is unusable, the size is not `expected_size`, or the proof fails on some text.
     """
     _check(config)
-    base = open_base(config.base, config.revision, use_padding_rows=config.use_padding_rows)
+    base = open_base(config.base, use_padding_rows=config.use_padding_rows)
     _check_text(config, base)
     donors = [read_donor(find_donor(donor)) for donor in _donors(config) if isinstance(donor, str)]
     text = locate_samples({"donor": text.text}) if (text := _text(config)) is not None else {}
@@ -102,7 +101,7 @@ def dry_run(config: MergeVocabConfig) -> list[str]:
     absent = [f"{name} {source} is not here yet" for name, source in named if not Path(source).exists()]
     if absent:
         return absent
-    base = open_base(config.base, config.revision, use_padding_rows=config.use_padding_rows)
+    base = open_base(config.base, use_padding_rows=config.use_padding_rows)
     _check_text(config, base)
     if (text := _text(config)) is not None:
         return [f"{base.first_new_id:,} ids of the base + {describe(text)}"]

@@ -48,25 +48,25 @@ class Base(Protocol):
         """Write the merged tokenizer into `folder` and prove it."""
 
 
-def open_base(source: str, revision: str | None = None, *, use_padding_rows: bool = False) -> Base:
+def open_base(source: str, *, use_padding_rows: bool = False) -> Base:
     """The base at `source`: SentencePiece where there is a model, else byte-level BPE.
 
     Raises:
         BllossomError: it is neither, or cannot be extended.
     """
-    if (path := find_byte_level(source, revision)) is not None:
+    if (path := find_byte_level(source)) is not None:
         return ByteLevelBase(path, use_padding_rows)
-    if (path := find_tokenizer_json(source, revision)) is not None and not list(path.parent.glob("*.model")):
+    if (path := find_tokenizer_json(source)) is not None and not list(path.parent.glob("*.model")):
         read_byte_level(path)  # says why it cannot be a base
     return SentencePieceBase(find_model_file(source))
 
 
-def find_byte_level(source: str, revision: str | None = None) -> Path | None:
+def find_byte_level(source: str) -> Path | None:
     """tokenizer.json of a byte-level base; None where the base is something else.
 
     A tiktoken tokenizer.model beside it (Llama 3) says the same in another format.
     """
-    path = find_tokenizer_json(source, revision)
+    path = find_tokenizer_json(source)
     return path if path is not None and is_byte_level(path) else None
 
 
