@@ -194,6 +194,21 @@ class Mixture:
             low, high = (middle, high) if self._fits(middle) else (low, middle)
         return low
 
+    def blocks_of(self, text_bytes: int, *, after: int = 0) -> int:
+        """How many blocks behind the first `after` stand for so many UTF-8 bytes of text."""
+        wanted = self._bytes(after) + text_bytes
+        low, high = after, after + 1
+        while self._bytes(high) < wanted:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._bytes(middle) < wanted else (low, middle)
+        return high - after
+
+    def _bytes(self, blocks: int) -> float:
+        counts = self._counts(blocks)
+        return sum(count * self._streams[leaf].per_block("bytes", self.block_size) for leaf, count in counts.items())
+
     def _fits(self, blocks: int) -> bool:
         return all(count <= self._allowed(self._streams[leaf]) for leaf, count in self._counts(blocks).items())
 

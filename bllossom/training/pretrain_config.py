@@ -36,6 +36,11 @@ class PretrainConfig(TrainingConfig):
         None
     )
     tokens_total: Annotated[int | None, Field(gt=0, description="tokens to train on, rounded up to whole steps")] = None
+    bytes_total: Annotated[
+        int | None,
+        AddedIn(2),
+        Field(gt=0, description="UTF-8 bytes of text to train on, to whole steps: as much text for every vocabulary"),
+    ] = None
     epochs: Annotated[
         float | None, Field(gt=0, description="whole steps until the first source has been read so often")
     ] = None
@@ -86,8 +91,9 @@ class PretrainConfig(TrainingConfig):
             )
         if self.continue_from is not None and isinstance(self.model, InitModel):
             raise ValueError("continue_from: model.init starts from nothing; set model to the run that is continued")
-        if [bool(self.steps), bool(self.tokens_total), bool(self.epochs), bool(self.phases)].count(True) != 1:
-            raise ValueError("give one of steps, tokens_total, epochs and phases")
+        lengths = (self.steps, self.tokens_total, self.bytes_total, self.epochs, self.phases)
+        if [bool(length) for length in lengths].count(True) != 1:
+            raise ValueError("give one of steps, tokens_total, bytes_total, epochs and phases")
         return self
 
     @model_validator(mode="after")
@@ -108,13 +114,16 @@ class PretrainConfig(TrainingConfig):
         return self.global_batch // self.block_size
 
     def segments(self, mixture: Mixture | None = None) -> list[Segment]:
-        """The run's phases, or the run as one; how far `epochs` go is known with the mixture only."""
+        """The run's phases, or the run as one; how far `epochs` and `bytes_total` go is known with the mixture only."""
         if self.phases:
             counts = [-(-phase.tokens // self.global_batch) for phase in self.phases]
             parts = [(count, p.trainable, p.learning_rate) for count, p in zip(counts, self.phases, strict=True)]
         elif self.epochs:
             steps = max(0, mixture.longest() - self.blocks_before()) // self.blocks_per_step() if mixture else 0
             parts = [(steps, self.trainable, None)]
+        elif self.bytes_total:
+            blocks = mixture.blocks_of(self.bytes_total, after=self.blocks_before()) if mixture else 0
+            parts = [(-(-blocks // self.blocks_per_step()), self.trainable, None)]
         else:
             parts = [(self.steps or -(-(self.tokens_total or 0) // self.global_batch), self.trainable, None)]
         total = sum(steps for steps, _, _ in parts)
@@ -141,8 +150,9 @@ class PretrainConfig(TrainingConfig):
         return sorted({*self.skip_blocks, *(earlier.skip_blocks if earlier else [])})
 
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run; 0 where `epochs` asks for tokens that are not here yet."""
-        mixture = open_mixture(self) if self.epochs and self.tokens.is_dir() else None
+        """Optimizer steps of the whole run; 0 where they depend on tokens that are not here yet."""
+        by_text = self.epochs or self.bytes_total
+        mixture = open_mixture(self) if by_text and self.tokens.is_dir() else None
         return self.segments(mixture)[0].total
 
     def arithmetic(self, world: int, steps: int) -> list[str]:

@@ -229,3 +229,14 @@ def test_held_out_tokens_are_each_predicted_once(tokens: Path, size: int) -> Non
 def test_no_held_out_text_is_told(tokens: Path) -> None:
     with pytest.raises(BllossomError, match="holds no held-out text in 'jp'; set holdout in prepare"):
         heldout_blocks(tokens, "jp", 16)
+
+
+@pytest.mark.parametrize("after", [0, 7])
+def test_as_many_blocks_as_stand_for_the_text_that_is_asked_for(tokens: Path, after: int) -> None:
+    mixture = open_mixture(tokens)
+
+    def text(blocks: int) -> float:
+        return sum(row.bytes for row in mixture.plan(blocks).sources)
+
+    blocks = mixture.blocks_of(5_000, after=after)
+    assert text(after + blocks - 1) - text(after) < 5_000 <= text(after + blocks) - text(after)
