@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-slow test-real lint format typecheck check
+.PHONY: help demo test test-slow test-real wheel-test lint format typecheck check
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -21,6 +21,9 @@ test-slow: $(VENV)/.dev  ## Run the tests longer than 20 seconds.
 
 test-real: $(VENV)/.dev  ## Run every test on real data (BLLOSSOM_SHARED, default ../shared).
 	$(BIN)/python -m pytest -q -m real_data
+
+wheel-test: $(VENV)/.dev  ## Build the wheel, install it outside the repository, and run it there.
+	$(BIN)/python scripts/wheel_test.py
 
 lint: $(VENV)/.dev  ## Check with ruff, and the contracts on imports.
 	$(BIN)/ruff check .

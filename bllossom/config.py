@@ -4,36 +4,72 @@
     configs/demo/merge-vocab.yaml:5: expected_size: should be a valid integer (got 'many')
     command line: donor: no such file or folder: runs/donor
 
-Paths are relative to the folder the command is typed in. The only interpolations are `${steps.NAME.output}` (in a
-recipe), `${env.NAME}` and `${env.NAME:-default}`.
+Paths are relative to the folder the command is typed in; `~` is the home folder. The only interpolations are
+`${steps.NAME.output}` (in a recipe), `${env.NAME}` and `${env.NAME:-default}`.
 """
 
 import difflib
-import itertools
-import os
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError, PydanticSerializationUnexpectedValue
 
 from bllossom.errors import ConfigError
+from bllossom.hub import is_hub_id
+from bllossom.keys import TypeName, elements_of, known_at, takes
 from bllossom.paths import there
+from bllossom.yaml_text import INTERPOLATION, Interpolation, Lines, Location, dotted, place_of, read_yaml, set_value
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
-HUB_DATASETS = "hf://datasets/"
-INTERPOLATION = re.compile(r"\$\{([^}]*)\}")
+SHELL_VARIABLE = re.compile(r"\$([A-Za-z_]\w*)")
+QUANTITY = re.compile(r"([+-]?[\d_]*\.?\d+(?:[eE][+-]?\d{1,2})?)\s*([KMGBT]?|[kKMGT]B|[KMGT]iB)")
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+UNITS |= {"kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+WITHOUT_PATHS = "without paths"
 
 
 class Model(BaseModel):
     """A strict block of a config: unknown keys are errors, values do not change once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read_quantities(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, list) and (elements := elements_of(kind)):
+            return [_with_integers(item, elements) for item in value]
+        return _with_integers(value, [kind])
+
+
+def _with_integers(value: Any, kinds: Sequence[Any]) -> Any:
+    wanted = any(takes(kind, int) for kind in kinds) and not any(takes(kind, str) for kind in kinds)
+    return as_integer(value) if isinstance(value, str) and wanted else value
+
+
+def as_integer(text: str) -> int | str:
+    """The whole number that `1e4`, `10B` (10 billion) or `64MB` stands for; anything else as it is."""
+    found = QUANTITY.fullmatch(text)
+    if found is None:
+        return text
+    number = Fraction(found[1].replace("_", "")) * UNITS[found[2]]
+    return int(number) if number == int(number) else text
 
 
 class StageConfig(Model):
@@ -44,7 +80,18 @@ class StageConfig(Model):
     mending_keys: ClassVar[frozenset[str]] = frozenset()
     """Keys that change the result, yet with which an unfinished run may go on: a published one is another then."""
 
-    output: Annotated[Path, Field(description="the folder to publish; it appears whole or not at all")]
+    output: Annotated[
+        Path,
+        AfterValidator(lambda path: _own_folder(expand_path(path))),
+        TypeName("folder"),
+        Field(description="the folder to publish; it appears whole or not at all"),
+    ]
+
+    def result_settings(self, *, mending: bool = False, paths: bool = False) -> dict[str, Any]:
+        """What decides the result, with `mending` the mending_keys too. Without `paths`, each that is an input by its
+        type is None: what counts of an input is its contents."""
+        left_out = {"output", *self.execution_keys, *(() if mending else self.mending_keys)}
+        return self.model_dump(mode="json", exclude=left_out, context=None if paths else WITHOUT_PATHS)
 
 
 @dataclass(frozen=True)
@@ -54,59 +101,73 @@ class AddedIn:
     manifest_format: int
 
 
-def is_hub_id(source: str) -> bool:
-    """True for `owner/name` where no such path exists here, and for `hf://datasets/owner/name/folder`, one folder of a
-    data set: something to be fetched from the hub."""
-    if source.startswith(HUB_DATASETS):
-        return True
-    return HUB_ID.fullmatch(source) is not None and not Path(source).exists()
-
-
 def _note_if_missing(path: str, info: ValidationInfo, hub_allowed: bool) -> None:
     # Without a context (a config made in Python) the stage itself meets the missing file, and says so.
     # An interpolation that failed has been told already.
     if not isinstance(info.context, MissingInputs) or INTERPOLATION.search(path) or Path(path).exists():
         return
-    if hub_allowed and is_hub_id(path):
+    if any(Path(path).is_relative_to(step) for step in info.context.expected):
+        info.context.found.append(f"{path}: not here yet")
+    elif hub_allowed and is_hub_id(path):
         info.context.found.append(f"{path}: not here; to be fetched from the hub")
-    elif info.context.allowed or any(Path(path).is_relative_to(step) for step in info.context.expected):
+    elif info.context.allowed:
         info.context.found.append(f"{path}: not here yet")
     else:
         raise PydanticCustomError("missing_input", "no such file or folder: {path}", {"path": path})
 
 
+def expand_path(path: Path | str) -> Path:
+    """A path with its `~`; shells leave it alone behind a `=`."""
+    if (variable := SHELL_VARIABLE.search(str(path))) and not Path(path).exists():
+        raise ValueError(f"{path}: a variable of the environment is written ${{env.{variable[1]}}}")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: whose home that is cannot be told; write the path out") from error
+
+
+def _own_folder(output: Path) -> Path:
+    """Refuse the folder that the command is typed in and those around it: publishing renames the whole folder."""
+    if Path.cwd().is_relative_to(output.resolve()):
+        raise ValueError(f"{output} is the folder you are in, or holds it; name a folder of its own, as runs/{{stage}}")
+    return output
+
+
 def _check_path(path: Path, info: ValidationInfo) -> Path:
+    path = expand_path(path)
     _note_if_missing(str(path), info, hub_allowed=False)
     return path
 
 
-def _check_glob(pattern: str, info: ValidationInfo) -> str:
+def _check_glob(pattern: str, info: ValidationInfo, hub_allowed: bool = False) -> str:
+    pattern = str(expand_path(pattern)) if pattern.startswith("~") or "$" in pattern else pattern
     if not there(pattern):
-        _note_if_missing(pattern, info, hub_allowed=False)
-    return pattern
-
-
-def _check_text_source(pattern: str, info: ValidationInfo) -> str:
-    if not there(pattern):
-        _note_if_missing(pattern, info, hub_allowed=True)
+        _note_if_missing(pattern, info, hub_allowed)
     return pattern
 
 
 def _check_source(source: str, info: ValidationInfo) -> str:
-    _note_if_missing(source, info, hub_allowed=True)
-    return source
+    return _check_glob(source, info, hub_allowed=True)
 
 
-InputPath = Annotated[Path, AfterValidator(_check_path)]
+def _as_text(path: Path | str, info: SerializationInfo) -> str | None:
+    if not isinstance(path, Path | str):  # another member of a union
+        raise PydanticSerializationUnexpectedValue
+    return None if info.context == WITHOUT_PATHS else str(path)
+
+
+_serialised = PlainSerializer(_as_text, when_used="json")
+
+InputPath = Annotated[Path, AfterValidator(_check_path), _serialised, TypeName("path")]
 """A file or folder that must be there when the stage runs; a dry run lists it as not here yet."""
 
-Source = Annotated[str, AfterValidator(_check_source)]
-"""A file or folder that is there, or a hub id `owner/name`."""
+Source = Annotated[str, AfterValidator(_check_source), _serialised, TypeName("path or hub id")]
+"""A file or folder that is there, or a hub id `owner/name` or `owner/name@revision`."""
 
-InputGlob = Annotated[str, AfterValidator(_check_glob)]
+InputGlob = Annotated[str, AfterValidator(_check_glob), _serialised, TypeName("path or glob")]
 """A file, a folder or a glob that matches something when the stage runs."""
 
-TextSource = Annotated[str, AfterValidator(_check_text_source)]
+TextSource = Annotated[str, AfterValidator(_check_source), _serialised, TypeName("path, glob or hub id")]
 """A file, a folder or a glob that matches something, or a hub data set: `owner/name`, `hf://datasets/owner/name/folder`."""
 
 Config = TypeVar("Config", bound=Model)
@@ -149,10 +210,10 @@ def load_config(
     Raises:
         ConfigError: holds every problem: YAML syntax, unknown or double keys, wrong types, inputs that are not there.
     """
-    raw, lines, problems = ({}, {}, []) if path is None else _read_yaml(path)
+    raw, lines, problems = ({}, {}, []) if path is None else read_yaml(path)
     path = path or Path("command line")
     for key, value in (values or {}).items():
-        _set(raw, key, value, lines, "the recipe", problems)
+        set_value(raw, key, value, lines, "the recipe", problems)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -163,8 +224,8 @@ def load_config(
         except yaml.YAMLError:
             problems.append(f"command line: {key}: {text!r} is not YAML")
             continue
-        _set(raw, key, value, lines, "command line", problems)
-    raw = _Interpolation(path, lines, steps, keep_steps, problems).apply(raw, ())
+        set_value(raw, key, value, lines, "command line", problems)
+    raw = Interpolation(path, lines, steps, keep_steps, problems).apply(raw, ())
     missing = MissingInputs(allowed=allow_missing, expected=list((steps or {}).values()))
     try:
         config = kind.model_validate(raw, context=missing)
@@ -175,122 +236,10 @@ def load_config(
     return Loaded(config, missing.found)
 
 
-Location = tuple[str | int, ...]
-Lines = dict[Location, str]
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], Lines, list[str]]:
-    """Read a YAML mapping; also give `file:line` of every key, and the keys that stand twice."""
-    try:
-        text = path.read_text(encoding="utf8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file with --config") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text; name a YAML file with --config") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: is not YAML: {getattr(error, 'problem', error)}") from error
-    if root is None:
-        return {}, {}, []
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}:1: should be a mapping of keys to values")
-    lines: Lines = {}
-    problems: list[str] = []
-    _walk(root, (), path, lines, problems)
-    return raw, lines, problems
-
-
-def _walk(node: yaml.Node, location: Location, path: Path, lines: Lines, problems: list[str]) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            where, child = f"{path}:{key.start_mark.line + 1}", (*location, key.value)
-            if child in lines:
-                problems.append(f"{where}: {_dotted(child)}: stands twice (first at {lines[child]})")
-            lines[child] = where
-            _walk(value, child, path, lines, problems)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            lines[(*location, index)] = f"{path}:{value.start_mark.line + 1}"
-            _walk(value, (*location, index), path, lines, problems)
-
-
-def _set(raw: Any, key: str, value: Any, lines: Lines, origin: str, problems: list[str]) -> None:
-    location: Location = tuple(int(part) if part.isdecimal() else part for part in key.split("."))
-    parent = raw
-    for part, following in itertools.pairwise(location):
-        if isinstance(parent, dict) and not isinstance(parent.get(part), dict | list) and isinstance(following, str):
-            parent[part] = {}
-        try:
-            parent = parent[part]
-        except (KeyError, IndexError, TypeError):
-            problems.append(f"{origin}: {key}: there is no {part!r} to reach into")
-            return
-    try:
-        parent[location[-1]] = value
-    except (IndexError, TypeError):
-        problems.append(f"{origin}: {key}: there is no {location[-1]!r} to set")
-        return
-    for stale in [known for known in lines if known[: len(location)] == location]:
-        del lines[stale]
-    lines[location] = origin
-
-
-@dataclass(frozen=True)
-class _Interpolation:
-    path: Path
-    lines: Lines
-    steps: Mapping[str, Path] | None
-    keep_steps: bool
-    problems: list[str]
-
-    def apply(self, value: Any, location: Location) -> Any:
-        """The value with every `${…}` in its strings replaced."""
-        if isinstance(value, dict):
-            return {key: self.apply(item, (*location, key)) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.apply(item, (*location, index)) for index, item in enumerate(value)]
-        if not isinstance(value, str):
-            return value
-        return INTERPOLATION.sub(lambda match: self._replace(match, location), value)
-
-    def _replace(self, match: re.Match[str], location: Location) -> str:
-        name, _, default = match[1].partition(":-")
-        step = name.removeprefix("steps.").removesuffix(".output")
-        if name.startswith("env."):
-            if found := os.environ.get(name[4:], default):
-                return found
-            why = f"the environment variable {name[4:]} is not set"
-        elif self.keep_steps:
-            return match[0]
-        elif self.steps is None:
-            why = "only ${env.NAME} can be used outside a recipe"
-        elif name == f"steps.{step}.output" and step in self.steps:
-            return str(self.steps[step])
-        else:
-            why = "should be ${env.NAME} or ${steps.NAME.output} of an earlier step: " + ", ".join(self.steps)
-        where = _where(location, self.lines, self.path)
-        self.problems.append(f"{where}: {_dotted(location)}: {match[0]}: {why}")
-        return match[0]
-
-
-def _dotted(location: Location) -> str:
-    return ".".join(map(str, location))
-
-
-def _where(location: Location, lines: Lines, path: Path) -> str:
-    for length in range(len(location), 0, -1):
-        if location[:length] in lines:
-            return lines[location[:length]]
-    return str(path)
-
-
 def _describe(kind: type[Model], problem: Any, lines: Lines, path: Path) -> str:
     location: Location = problem["loc"]
     if problem["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(str(location[-1]), _keys_at(kind, location[:-1]), n=1)
+        nearest = difflib.get_close_matches(str(location[-1]), known_at(kind, location[:-1]), n=1)
         text = f"unknown key (did you mean {nearest[0]}?)" if nearest else "unknown key"
     elif problem["type"] == "missing":
         text = "is missing"
@@ -298,18 +247,4 @@ def _describe(kind: type[Model], problem: Any, lines: Lines, path: Path) -> str:
         text = problem["msg"].removeprefix("Value error, ")
     else:
         text = f"{problem['msg'].removeprefix('Input ')} (got {problem['input']!r})"
-    return f"{_where(location, lines, path)}: {_dotted(location) or 'the config'}: {text}"
-
-
-def _keys_at(kind: Any, location: Location) -> list[str]:
-    """The keys that the block at `location` knows, found by walking the annotations of `kind`."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        if not location:
-            return list(kind.model_fields)
-        if location[0] in kind.model_fields:
-            return _keys_at(kind.model_fields[str(location[0])].annotation, location[1:])
-        return []
-    arguments = typing.get_args(kind)
-    inside_container = typing.get_origin(kind) in (list, tuple, dict)
-    rest = location[1:] if inside_container and location else location
-    return [key for argument in arguments for key in _keys_at(argument, rest)]
+    return f"{place_of(location, lines, path)}: {dotted(location) or 'the config'}: {text}"

@@ -1,22 +1,49 @@
 """What a run says while it works. Talk goes to stderr; results go to stdout (see cli.py)."""
 
+import contextlib
+import io
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import IO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 LOG_INTERVAL_SECONDS = 10.0
 
 
+class _Talk(io.TextIOBase):
+    """stderr, for as long as there is one: where the terminal is closed, or nobody reads the pipe any more, the talk is
+    lost and the work goes on."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        self._stderr = sys.stderr  # while a bar is shown rich puts in its place what writes to this console
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stderr.write(text)
+            self._stderr.flush()
+        return len(text)
+
+    def isatty(self) -> bool:
+        return self._stderr.isatty()
+
+    def fileno(self) -> int:
+        return self._stderr.fileno()
+
+
 def _stderr() -> Console:
     # Made anew each time: a console kept at import would hold on to the stderr of that moment.
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    return Console(file=cast(IO[str], _Talk()), soft_wrap=True, highlight=False, markup=False)
 
 
-def say(line: str) -> None:
-    """Print one line of talk on stderr."""
+def say(line: str | Text) -> None:
+    """Print one line of talk on stderr; a `Text` in its colours, where a terminal shows them."""
     _stderr().print(line)
 
 

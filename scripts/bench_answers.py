@@ -8,7 +8,7 @@ loaded model, fp32 on the CPU; a round's time is that of all answers. Ratios are
 
     transformers   model.generate, one by one
     1              ours with batch_size 1
-    8, 16, 32, 64  ours with that batch_size
+    8, 16, 32      ours with that batch_size
 """
 
 import argparse
@@ -26,7 +26,7 @@ from bllossom.evaluation.generate import stop_ids
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-BATCHES = (1, 8, 16, 32, 64)
+BATCHES = (1, 8, 16, 32)
 WANTED = 3.0  # times one by one
 
 

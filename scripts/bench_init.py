@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM
 
 from bllossom.config import load_config
 from bllossom.evaluation.heldout import bits_per_byte, read_documents
+from bllossom.evaluation.scoring.scorer import Scorer
 from bllossom.model.expand import ExpandConfig, expand
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.pretrain import PretrainConfig, pretrain
@@ -46,6 +47,7 @@ PAIRS = (
 SEEDS = (0, 1, 2)
 LANGUAGES = ("ko", "en")
 ENGLISH_SLACK = 1.02
+BATCH_TOKENS = 1024
 LONGEST_CHARACTERS = 4000  # of a held-out document, so that no single book is the measure
 
 Bits = dict[str, float]
@@ -80,7 +82,7 @@ def main() -> None:
 
 def first_kb(path: Path, kilobytes: int) -> list[str]:
     """Held-out documents spread over the whole file, of about `kilobytes` together."""
-    documents = [document[:LONGEST_CHARACTERS] for document in read_documents(path)]
+    documents = [document[:LONGEST_CHARACTERS] for document in read_documents(str(path))]
     size = sum(len(document.encode()) for document in documents)
     spread = documents[:: max(1, size // (kilobytes * 1000))]
     sizes = accumulate(len(document.encode()) for document in spread)
@@ -133,7 +135,8 @@ def str_path(value: Any) -> Any:
 def score(folder: Path, heldout: dict[str, list[str]]) -> Bits:
     """Bits per byte of the held-out documents under the model in `folder`, by language."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), load_tokenizer(folder)
-    return {name: bits_per_byte(model, tokenizer, texts, 4).bits_per_byte for name, texts in heldout.items()}
+    scorer = Scorer.of(model, BATCH_TOKENS)
+    return {name: bits_per_byte(scorer, tokenizer, texts).bits_per_byte for name, texts in heldout.items()}
 
 
 def mean_bits(runs: Runs, pair: str, when: str, language: str) -> float:

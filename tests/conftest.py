@@ -13,6 +13,7 @@ pytest_plugins = (
     "tests.fixtures.documents",
     "tests.fixtures.training",
     "tests.fixtures.vocabularies",
+    "tests.fixtures.published",
 )
 
 # Before any library that reads them is imported: no test may reach a hub.

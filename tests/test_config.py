@@ -1,10 +1,12 @@
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field
 
-from bllossom.config import InputPath, Model, Source, StageConfig, load_config
+from bllossom.config import InputGlob, InputPath, Model, Source, StageConfig, as_integer, load_config
 from bllossom.errors import ConfigError
 
 
@@ -13,8 +15,18 @@ class Rate(Model):
     warmup: float = 0.1
 
 
+class Shape(Model):
+    layers: int
+
+
 class Example(StageConfig):
     base: Source
+    start: Source | Shape | None = None
+    held: dict[str, InputPath] = {}
+    globs: list[InputGlob] = []
+    skip: list[int] = []
+    gpus: int | Literal["auto"] = "auto"
+    name: str = ""
     data: list[InputPath] = []
     expected_size: Annotated[int | None, Field(gt=0)] = None
     rate: Rate = Rate(peak=1.0)
@@ -99,3 +111,70 @@ def test_what_is_no_yaml_mapping_is_said_with_its_place(tmp_path, text, told):
     path = tmp_path / "example.yaml"
     path.write_bytes(text.encode("latin-1"))
     assert told in problems(path)[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "number"),
+    [
+        *(("1e4", 10_000), ("10B", 10_000_000_000), ("64MB", 64_000_000), ("1.5K", 1500), ("2 GiB", 2**31)),
+        *(("300k", "300k"), ("1.0001K", "1.0001K"), ("many", "many"), ("1e-3", "1e-3"), ("", ""), ("7 M B", "7 M B")),
+    ],
+)
+def test_whole_numbers_may_be_written_short(typed: str, number: int | str) -> None:
+    assert as_integer(typed) == number
+
+
+@given(st.integers(-(10**30), 10**30), st.sampled_from(["", "K", "MB", "TiB"]))
+def test_short_numbers_are_exact(number: int, unit: str) -> None:
+    factor = {"": 1, "K": 10**3, "MB": 10**6, "TiB": 2**40}[unit]
+    assert as_integer(f"{number}{unit}") == number * factor
+
+
+def test_short_numbers_are_read_where_whole_numbers_belong_and_nowhere_else(write):
+    path = write("output: o\nbase: a/b\nexpected_size: 40K\nskip: [1e3, 2]\ngpus: auto\nname: 10B\n")
+    config = load_config(Example, path).config
+    assert (config.expected_size, config.skip, config.gpus, config.name) == (40_000, [1000, 2], "auto", "10B")
+    assert problems(path, ["expected_size=1.5"])[0].endswith("got a number with a fractional part (got 1.5)")
+    assert problems(path, ["expected_size=10Q"])[0].endswith("unable to parse string as an integer (got '10Q')")
+
+
+def test_home_is_expanded_and_a_shells_variable_refused(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "here.txt").write_text("text")
+    path = write("output: ~/out\nbase: ~/here.txt\ndata: [~/here.txt]\nglobs: ['~/*.txt']\n")
+    config = load_config(Example, path).config
+    assert config.output == tmp_path / "out"
+    assert (config.base, config.data) == (str(tmp_path / "here.txt"), [tmp_path / "here.txt"])
+    assert config.globs == [f"{tmp_path}/*.txt"]
+    told = problems(path, ["output=$HOME/out", "base=$HOME/here.txt", "globs=[$HOME/*.txt]"])
+    assert len(told) == 3
+    assert "command line: output: $HOME/out: a variable of the environment is written ${env.HOME}" in told
+    assert "whose home" in problems(path, ["output=~nobody-of-this-name/out"])[0]
+
+
+@pytest.mark.parametrize("output", [".", "", "..", "/", "../{here}"])
+def test_the_folder_that_one_is_in_is_no_output(write, tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    told = problems(write("output: o\nbase: a/b\n"), [f"output='{output.format(here=tmp_path.name)}'"])
+    assert "is the folder you are in, or holds it; name a folder of its own" in told[0]
+
+
+def test_what_decides_a_result_holds_no_paths_and_not_how_it_is_run(tmp_path):
+    def settings(**keys: object) -> dict[str, object]:
+        return Example.model_validate({"output": "o", "base": "a/b"} | keys).result_settings()
+
+    assert settings(output="elsewhere", base="c/d@main", start="e/f", data=["x"], globs=["y"]) == settings(
+        start="g/h", data=["z"], globs=["*"]
+    )
+    assert settings(held={"ko": "x"}) == settings(held={"ko": "y"}) != settings(held={"en": "x"})
+    assert settings(base="c/d") == settings()
+    assert settings(start={"layers": 2}) != settings(start={"layers": 3})
+    assert settings(rate={"peak": 2.0}) != settings()
+    assert Example.model_validate({"output": "o", "base": "a/b"}).model_dump(mode="json")["base"] == "a/b"
+
+
+def test_an_earlier_steps_folder_is_not_taken_for_a_hub_id(write):
+    path = write("output: o\nbase: '${steps.vocab.output}'\n")
+    assert load_config(Example, path, steps={"vocab": Path("runs/vocab")}, allow_missing=True).missing == [
+        "runs/vocab: not here yet"
+    ]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bllossom.config import Model
+from bllossom.config import InputGlob, Model
 from bllossom.console import say
 from bllossom.corpus.ngrams import normalised, window_hashes
 from bllossom.errors import BllossomError
@@ -22,7 +22,9 @@ FILTER_BITS = 27  # a 16 MiB bitmap lets through one window in 220 by chance, wi
 class DecontaminationConfig(Model):
     """The evaluation data that training text must not hold."""
 
-    paths: Annotated[list[str], Field(min_length=1, description="test rows: JSONL or Parquet files, folders, globs")]
+    paths: Annotated[
+        list[InputGlob], Field(min_length=1, description="test rows: JSONL or Parquet files, folders, globs")
+    ]
     window_bytes: Annotated[
         int, Field(ge=16, description="bytes of letters and digits that must agree; shorter rows are not looked for")
     ] = 50

@@ -14,6 +14,7 @@ from bllossom.corpus.marks import MISSING, SAMPLES, Mark, Progress
 from bllossom.corpus.readings import Reading
 from bllossom.corpus.slices import Settings
 from bllossom.errors import BllossomError
+from bllossom.files import write_whole
 from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokens.origins import join_origins
 from bllossom.tokens.shards import (
@@ -24,7 +25,6 @@ from bllossom.tokens.shards import (
     TokenIndex,
     open_shard,
     write_index,
-    write_whole,
 )
 
 DROPPED = "dropped.jsonl"

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import Manifest, fingerprint, publish
-from bllossom.config import AddedIn, Source, StageConfig, is_hub_id
+from bllossom.config import AddedIn, Source, StageConfig
 from bllossom.console import progress, say
 from bllossom.corpus.adopt import adopt
 from bllossom.corpus.clean import CleaningConfig
@@ -42,6 +42,7 @@ from bllossom.corpus.readings import (
 )
 from bllossom.corpus.slices import Settings
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import is_hub_id, pin
 from bllossom.paths import shown, there
 from bllossom.text.sources import MAX_DOCUMENT_BYTES
 from bllossom.tokenizer.encode import Encoder, Encoders
@@ -126,8 +127,9 @@ def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
         BllossomError: a source is missing, empty or broken, the tokenizer lacks a special token, or the disk is too
             small.
     """
+    config = config.model_copy(update={"tokenizer": pin(config.tokenizer)})
     readings = make_readings(config.sources, _common(config))
-    inputs = {}
+    inputs: dict[str, Path | str] = {}
     for reading in readings:
         part = "heldout/" if reading.heldout_share == 1 else ""
         for number, path in enumerate(reading.files):
@@ -187,8 +189,10 @@ def _memory_lines(config: PrepareConfig, documents: int) -> list[str]:
     ]
 
 
-def _tokenizer_inputs(source: str) -> dict[str, Path]:
+def _tokenizer_inputs(source: str) -> dict[str, Path | str]:
     """The tokenizer's own files: the folder may hold a model's weights, which do not matter here."""
+    if is_hub_id(source):
+        return {"tokenizer": source}
     path = Path(source)
     files = [path] if path.is_file() else tokenizer_files(path)
     return {f"tokenizer/{file.name}": file for file in files}

@@ -20,7 +20,6 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from bllossom.artifacts import locked
 from bllossom.console import say
 from bllossom.corpus.clean import make_cleaner
 from bllossom.corpus.dedup import Hashes, are_among, document_hashes
@@ -36,11 +35,12 @@ from bllossom.corpus.marks import (
 )
 from bllossom.corpus.readings import Reading
 from bllossom.errors import BllossomError
+from bllossom.files import locked, write_whole
 from bllossom.paths import shown
 from bllossom.text.sources import RawRecord, line_of, place, read_records
 from bllossom.tokenizer.encode import Encoded, Encoder, add_edges
 from bllossom.tokens.origins import Origin, write_origins
-from bllossom.tokens.shards import SHARDS, ShardRecord, ShardWriter, save_array, write_whole
+from bllossom.tokens.shards import SHARDS, ShardRecord, ShardWriter, save_array
 
 BATCH_BYTES = 4_000_000  # text encoded at a time: enough to keep the cores busy, little enough to hold three of
 
@@ -110,9 +110,7 @@ class SliceMaker:
 
         Waits for a worker that a killed run on a cluster has left behind, where one is still making this slice.
         """
-        lock = work / f"{this.number:05d}.lock"
-        lock.mkdir(exist_ok=True)
-        with locked(lock, wait=True):
+        with locked(work / f"{this.number:05d}.making", f"slice {this.number}", wait=True):
             return self._make(this, folder, work)
 
     def _make(self, this: Slice, folder: Path, work: Path) -> Mark:

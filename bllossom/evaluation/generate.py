@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from bllossom.errors import BllossomError
 
+Finish = Literal["stop", "length"]
 STOP_TAIL_TOKENS = 4  # decoded besides as many tokens as a stop string has bytes: it begins within these
 TOP_PIECES = 1024  # looked through for top_p before all are sorted
 
@@ -49,7 +50,7 @@ class Generated:
     index: int  # of its prompt
     ids: list[int]
     text: str
-    finish: Literal["stop", "length"]
+    finish: Finish
     seconds: float  # from the start of its batch to its last token
 
 
@@ -166,25 +167,20 @@ class _Batch:
 
     def _append(self, row: _Row, token: int) -> Generated | None:
         """Add a token to an answer; the answer, if it ends here."""
-        text, finish = None, None
         if token in self.decoding.stop_ids:
-            finish = "stop"
-        else:
-            row.ids.append(token)
-            if self.on_token is not None:
-                self.on_token(row.index, token)
-            text = self._stopped_text(row.ids)
-            if text is not None:
-                finish = "stop"
-            elif len(row.ids) == row.limit:
-                finish = "length"
-        if finish is None:
-            return None
-        text = self._decode(row.ids) if text is None else text
-        seconds = perf_counter() - self.started
-        return Generated(row.index, row.ids, text, "stop" if finish == "stop" else "length", seconds)
+            return self._ended(row, self._decode(row.ids), "stop")
+        row.ids.append(token)
+        if self.on_token is not None:
+            self.on_token(row.index, token)
+        before = self._before_stop(row.ids)
+        if before is not None:
+            return self._ended(row, before, "stop")
+        return self._ended(row, self._decode(row.ids), "length") if len(row.ids) == row.limit else None
 
-    def _stopped_text(self, ids: list[int]) -> str | None:
+    def _ended(self, row: _Row, text: str, finish: Finish) -> Generated:
+        return Generated(row.index, row.ids, text, finish, perf_counter() - self.started)
+
+    def _before_stop(self, ids: list[int]) -> str | None:
         """The text before the first stop string, if there is one. Only the end is decoded for a first look."""
         if not self.decoding.stop_strings:
             return None

@@ -1,60 +1,76 @@
-"""The eval stage: the eight tasks of the paper's Table 6 through lm-eval, and bits per byte of held-out text.
+"""The eval stage: tasks through lm-eval, and bits per byte of held-out text, beside what the best constant answer gets.
 
-    results.json   as lm-eval writes it, less what differs from run to run; bits per byte stand among the results
-    manifest       tasks: {name: {metric: {value, stderr, floor}, rows, score}}, average, bits_per_byte: {language: x}
+    results.json        as lm-eval writes it, less what differs from run to run; under "bllossom" the manifest's figures
+    samples/TASK.jsonl  each document: choices, log-likelihoods, prediction, right or not, as lm-eval logs samples
+    samples/heldout_LANGUAGE.jsonl    each document: bits, bytes, tokens
+    manifest            tasks: {name: {metric: {value, stderr, floor, chance, at_floor}, rows, score, …}}, not_run,
+                        averages, bits_per_byte: {language: x}, and what they depend on: encoding, text_start, …
 
-A floor is the score of the best constant answer on the very rows that were scored.
+A floor is the score of the best constant answer on the very rows that were scored. What is scored is kept task by task
+in the partial folder: after a kill the same command goes on with the first that is missing.
 """
 
 import logging
-from dataclasses import asdict
+import shutil
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field, model_validator
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from bllossom.artifacts import Manifest, publish
 from bllossom.config import InputPath, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.evaluation.data import evaluated_file, evaluated_rows, find_file, train_rows
-from bllossom.evaluation.heldout import bits_per_byte, read_documents
-from bllossom.evaluation.results import PREFIX, results_json, table, task_figures
-from bllossom.evaluation.scoring import check_head
-from bllossom.tokenizer.load import load_tokenizer
+from bllossom.evaluation.heldout import read_documents
+from bllossom.evaluation.results import gather, results_json, table
+from bllossom.evaluation.run import DONE, Run
+from bllossom.evaluation.scoring.models import load_scorer
+from bllossom.evaluation.tasks.build import Ready, limits, prepare
+from bllossom.evaluation.tasks.data import evaluated_split, find_files, read_split, shots_split
+from bllossom.evaluation.tasks.definitions import Chosen, choose
+from bllossom.hub import pin
+from bllossom.tokenizer.start import told
 
-TaskName = Literal[
-    "klue_nli",
-    "klue_sts",
-    "klue_ynat",
-    "kosbi",
-    "kobest_boolq",
-    "kobest_copa",
-    "kobest_hellaswag",
-    "kobest_sentineg",
-]
+MESSAGES = 8  # of tasks without data that are told one by one
+SETTINGS = {"encoding", "chat_template", "num_fewshot", "limit", "seed"}
 
 
 class EvalConfig(StageConfig):
     """What to score, on what."""
 
+    execution_keys: ClassVar[frozenset[str]] = frozenset({"batch_tokens"})
+
     model: Annotated[Source, Field(description="a model folder with its tokenizer, or a hub id")]
-    tasks: Annotated[list[TaskName], Field(description="tasks to score; [] for bits per byte alone")] = []
-    data: Annotated[InputPath | None, Field(description="folder with klue/, kobest/, kosbi/; the hub if left out")] = (
-        None
-    )
-    limit: Annotated[int | None, Field(gt=0, description="score the first rows of each task only")] = None
-    num_fewshot: Annotated[int, Field(ge=0, description="solved examples in front of each question")] = 0
+    tasks: Annotated[
+        list[str],
+        Field(
+            description="tasks and groups of ours (table6, english) or lm-eval's, or folders of task YAMLs; "
+            "[] for bits per byte alone"
+        ),
+    ] = []
+    data: Annotated[
+        InputPath | None, Field(description="folder with the tasks' rows (tasks/data.py); the hub if left out")
+    ] = None
+    limit: Annotated[
+        int | None, Field(gt=0, description="score the first rows of each task only; of a group with one score, in all")
+    ] = None
+    num_fewshot: Annotated[
+        int | None, Field(ge=0, description="solved examples in front of each question; left out: as each task says")
+    ] = None
     encoding: Annotated[
-        Literal["paper", "lm-eval"],
-        Field(description="context and answer encoded apart without BOS (paper), or as one text with BOS (lm-eval)"),
-    ] = "paper"
+        Literal["lm-eval", "paper"],
+        Field(
+            description="context and answer encoded as one text, with BOS if the tokenizer adds it; or apart, without"
+        ),
+    ] = "lm-eval"
+    chat_template: Annotated[bool, Field(description="put questions into the model's own chat form")] = False
     heldout: Annotated[
-        dict[str, InputPath], Field(description='JSONL of {"text": …} by language, for bits per byte')
+        dict[str, InputPath], Field(description="text by language, for bits per byte: a file or a folder of any format")
     ] = {}
-    batch_size: Annotated[int, Field(gt=0, description="sequences in one pass of the model")] = 16
+    batch_tokens: Annotated[
+        int | None,
+        Field(gt=0, description="tokens in one pass, with padding; left out: 1,024 on a CPU, 16,384 on a GPU"),
+    ] = None
     seed: Annotated[int, Field(description="draws few-shot examples and bootstrap samples")] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: the GPU where there is one")] = "auto"
 
@@ -68,13 +84,19 @@ class EvalConfig(StageConfig):
 
 
 def evaluate(config: EvalConfig, *, force: bool = False) -> Manifest:
-    """Score `config.model` and publish results.json.
+    """Score `config.model` and publish results.json and samples.
 
     Raises:
-        BllossomError: data or model are missing or of another shape than the tasks need.
+        BllossomError: a task is unknown, data or model are missing or of another shape than the tasks need.
     """
+    config = config.model_copy(update={"model": pin(config.model)})
+    chosen = _choose(config)
     manifest = publish(
-        config, stage="eval", inputs=_inputs(config), build=lambda folder: _build(config, folder), force=force
+        config,
+        stage="eval",
+        inputs=_inputs(config, chosen),
+        build=lambda folder: _build(config, chosen, folder),
+        force=force,
     )
     for line in table(manifest.figures):
         say(line)
@@ -83,122 +105,88 @@ def evaluate(config: EvalConfig, *, force: bool = False) -> Manifest:
 
 def dry_run(config: EvalConfig) -> list[str]:
     """What would be scored, and on how many rows; checks the data that are here."""
-    lines = []
-    for task in config.tasks:
-        if config.data is None:
-            lines.append(f"{task}: rows from the hub")
-        elif not config.data.exists():
-            lines.append(f"{task}: rows from {config.data}, not here yet")
+    chosen = _choose(config)
+    told_lines, sizes = [], {}
+    here = config.data is not None and config.data.exists()
+    for name, definition in chosen.tasks.items():
+        split = evaluated_split(definition.config)
+        if config.data is not None and here and find_files(definition, split, config.data):
+            sizes[name] = len(read_split(definition, split, config.data).rows)
+    counts = limits(sizes, chosen, config.limit)
+    for name in chosen.shown:
+        known = [leaf for leaf in chosen.leaves(name) if leaf in sizes]
+        if known:
+            rows = f"{sum(counts[leaf] for leaf in known):,} of {sum(sizes[leaf] for leaf in known):,} rows"
+            told_lines.append(f"{name}: {rows} of {config.data}")
+        elif config.data is not None and not here:
+            told_lines.append(f"{name}: rows from {config.data}, not here yet")
         else:
-            rows = len(evaluated_rows(task, config.data))
-            used = min(rows, config.limit or rows)
-            lines.append(f"{task}: {used:,} of {rows:,} rows of {evaluated_file(task, config.data)}")
+            told_lines.append(f"{name}: rows from the hub")
     if config.tasks:
-        lines.append(f"{config.num_fewshot} shots, encoding: {config.encoding}")
+        shots = "each task's own" if config.num_fewshot is None else config.num_fewshot
+        told_lines.append(f"shots: {shots}; encoding: {config.encoding}")
     for language, path in config.heldout.items():
-        size = f"{path.stat().st_size:,} bytes" if path.exists() else "not here yet"
-        lines.append(f"bits per byte, {language}: {path} ({size})")
-    return lines
+        told_lines.append(f"bits per byte, {language}: {path}{'' if path.exists() else ' (not here yet)'}")
+    return told_lines
 
 
-def _inputs(config: EvalConfig) -> dict[str, Path]:
-    inputs = {f"heldout.{language}": path for language, path in config.heldout.items()}
-    if Path(config.model).exists():
-        inputs["model"] = Path(config.model)
-    if config.data is None:
-        return inputs
-    for task in config.tasks:
-        inputs[f"data.{task}"] = evaluated_file(task, config.data)
-        shots = find_file(task, config.data, "train") if config.num_fewshot else None
-        if shots is not None:
-            inputs[f"data.{task}.train"] = shots
-    return inputs
-
-
-def _build(config: EvalConfig, folder: Path) -> dict[str, Any]:
-    # Everything that can be wrong with the data is found before a model is loaded.
-    documents = {language: read_documents(path) for language, path in config.heldout.items()}
-    tasks = load_tasks(config) if config.tasks else {}
-    model, tokenizer = _load_model(config)
-    measured = {
-        language: bits_per_byte(model, tokenizer, texts, config.batch_size) for language, texts in documents.items()
-    }
-    results: dict[str, Any] = {"results": {}}
-    figures: dict[str, Any] = {"tasks": {}, "average": None, "average_floor": None}
-    if tasks:
-        results, figures["truncated"] = _run_tasks(config, tasks, model, tokenizer)
-        figures["tasks"] = {name: task_figures(name, results, config.seed) for name in config.tasks}
-        scores = [task[task["score"]] for task in figures["tasks"].values()]
-        figures["average"] = sum(score["value"] for score in scores) / len(scores)
-        figures["average_floor"] = sum(score["floor"] for score in scores) / len(scores)
-    figures["bits_per_byte"] = {language: held.bits_per_byte for language, held in measured.items()}
-    figures["heldout"] = {language: asdict(held) for language, held in measured.items()}
-    settings = config.model_dump(mode="json", include={"encoding", "num_fewshot", "limit", "seed", "batch_size"})
-    text = results_json(results, figures, settings)
-    (folder / "results.json").write_text(text, encoding="utf8")
-    return figures | settings
-
-
-def load_tasks(config: EvalConfig) -> dict[str, Any]:
+def _choose(config: EvalConfig) -> Chosen:
+    if not config.tasks:
+        return Chosen()
     try:
-        from lm_eval.tasks import TaskManager
+        import lm_eval  # noqa: F401
     except ImportError as error:
         raise BllossomError("tasks need lm-evaluation-harness: pip install 'bllossom[eval]'") from error
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of every default it takes
-    metadata: dict[str, Any] = {"folder": str(config.data) if config.data else None}
-    manager = TaskManager(include_path=Path(__file__).parent / "tasks", include_defaults=False, metadata=metadata)
-    tasks = manager.load([PREFIX + name for name in config.tasks])["tasks"]
-    for name in config.tasks:
-        task = tasks[PREFIX + name]
-        task.set_config("num_fewshot", config.num_fewshot)
-        task.set_fewshot_seed(config.seed)
-        if config.num_fewshot:
-            pool = train_rows(name, config.data)
-            if pool is not None:
-                task.sampler.replace_df(pool)
-            available = len(task.eval_docs) if pool is None else len(pool)
-            if available <= config.num_fewshot:
-                raise BllossomError(
-                    f"{name}: {available} rows are too few for {config.num_fewshot} shots; lower num_fewshot"
-                )
-    return tasks
+    return choose(config.tasks)
 
 
-def _load_model(config: EvalConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    device: str = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        # A GPU takes the weights as they are; on a CPU bf16 is slower than fp32, and less exact.
-        placement = {"dtype": "auto", "device_map": "cuda"} if device == "cuda" else {"dtype": torch.float32}
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(config.model, **placement)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BllossomError(
-            f"{config.model}: no model can be loaded ({reason}); name a model folder or a hub id"
-        ) from error
-    tokenizer = load_tokenizer(config.model)
-    rows = int(model.config.vocab_size)
-    if len(tokenizer) > rows:
-        raise BllossomError(
-            f"{config.model}: its tokenizer has {len(tokenizer):,} pieces, its model {rows:,} rows; "
-            "put the tokenizer there that the model was made with"
-        )
-    model.eval()
-    check_head(model)
-    return model, tokenizer
+def _inputs(config: EvalConfig, chosen: Chosen) -> dict[str, Path | str]:
+    inputs: dict[str, Path | str] = {f"heldout.{language}": path for language, path in config.heldout.items()}
+    inputs |= {f"tasks.{Path(name).name}": Path(name) for name in config.tasks if Path(name).is_dir()}
+    inputs["model"] = config.model
+    if config.data is None:
+        return inputs
+    for name, definition in chosen.tasks.items():
+        uses = {"": evaluated_split(definition.config)}
+        if config.num_fewshot or definition.config.get("num_fewshot"):
+            uses[".shots"] = shots_split(definition.config)
+        for use, split in uses.items():
+            for number, file in enumerate(find_files(definition, split, config.data)):
+                inputs[f"data.{name}{use}{f'.{number}' if number else ''}"] = file
+    return inputs
 
 
-def _run_tasks(
-    config: EvalConfig, tasks: dict[str, Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-) -> tuple[dict[str, Any], int]:
-    """lm-eval's results with its samples, and the number of answers whose context was cut to fit the window."""
-    import lm_eval
+def _build(config: EvalConfig, chosen: Chosen, folder: Path) -> dict[str, Any]:
+    # Everything that can be wrong with the data is found before a model is loaded.
+    documents = {language: read_documents(str(path)) for language, path in config.heldout.items()}
+    tasks, missing = prepare(chosen, config.data, num_fewshot=config.num_fewshot, limit=config.limit, seed=config.seed)
+    if not tasks and not documents:
+        raise BllossomError("\n".join(list(missing.values())[:MESSAGES]))
+    for why in list(missing.values())[:MESSAGES]:
+        say(f"not run: {why}")
+    measured, asked, figures = _score(config, tasks, documents, folder)
+    figures |= gather(chosen, asked, missing)
+    figures["bits_per_byte"] = {language: held["bits_per_byte"] for language, held in measured.items()}
+    figures["heldout"] = measured
+    settings = config.model_dump(mode="json", include=SETTINGS)
+    (folder / "results.json").write_text(results_json(asked, chosen, figures, settings), encoding="utf8")
+    shutil.rmtree(folder / DONE)
+    return figures | settings
 
-    from bllossom.evaluation.lm import BllossomLM
 
-    lm = BllossomLM(model, tokenizer, config.encoding, config.batch_size)
-    results = lm_eval.evaluate(lm, {"tasks": tasks}, limit=config.limit)
-    if lm.truncated:
-        say(f"{lm.truncated:,} answers: the beginning of the context was cut to fit the model's window")
-    return results, lm.truncated
+def _score(
+    config: EvalConfig, tasks: dict[str, Ready], documents: dict[str, list[str]], folder: Path
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Held-out figures by language, each task's results, and what was counted on the way."""
+    scorer, tokenizer = load_scorer(config.model, config.device, config.batch_tokens)
+    if config.chat_template and tokenizer.chat_template is None:
+        raise BllossomError(f"{config.model}: its tokenizer has no chat template; leave chat_template out")
+    run = Run(folder, scorer, tokenizer, config.encoding, config.chat_template, config.seed)
+    measured, asked = run.score(tasks, documents)
+    counts = {name: sum(found["counts"][name] for found in asked.values()) for name in ("truncated", "chat_specials")}
+    if counts["truncated"]:
+        say(f"{counts['truncated']:,} requests: the beginning was cut to fit the model's window")
+    if counts["chat_specials"]:
+        say(f"{counts['chat_specials']:,} messages hold a special token's text, which became that token")
+    return measured, asked, {"text_start": told(tokenizer), **counts}

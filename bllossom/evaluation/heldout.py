@@ -1,63 +1,57 @@
 """Bits per byte of held-out text: how well a model predicts a language, comparable across vocabularies.
 
-Bits per byte = Σ −log2 p(token | what came before) / UTF-8 bytes of the text. BOS is the first token's context and is
-not predicted itself, nor is an EOS. A document longer than the model's window is read through overlapping windows:
+Bits per byte = Σ −log2 p(token | what came before) / UTF-8 bytes of the text. What a text begins with (BOS or EOS, by
+tokenizer/start.py) is the first token's context and is not predicted itself, nor is an EOS. A document longer than the
+model's window is read through overlapping windows:
 
-    tokens         0 1 2 3 4 5 6 7       a window of 4 inputs; B is BOS
+    tokens         0 1 2 3 4 5 6 7       a window of 4 inputs; B is what the text begins with
     window 1   B · 0 · 1 · 2 → 3         predicts 0 to 3
     window 2           1 · 2 · 3 · 4 → 5 predicts 4 and 5: the inputs before them are context, not predicted again
     window 3               3 · 4 · 5 · 6 → 7
 
-so every token is predicted once, and with at least half a window before it where the document has that much.
+so every token is predicted once, and with at least half a window before it where the document has that much. It is the
+project's one definition; what training logs is a cheaper estimate, under another name.
 """
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.scoring import score, window
+from bllossom.evaluation.scoring.scorer import Scorer
+from bllossom.text.sources import read_documents as read_source
 from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.start import text_start
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What was measured on one language's held-out text."""
+    """What was measured on one language's held-out text. `samples`: each document's bits, bytes and tokens."""
 
     bits_per_byte: float
+    stderr: float | None
     documents: int
     bytes: int
     tokens: int
+    samples: list[dict[str, Any]]
+
+    def figures(self) -> dict[str, Any]:
+        """All but the samples, for a manifest."""
+        return {name: value for name, value in vars(self).items() if name != "samples"}
 
 
-def read_documents(path: Path) -> list[str]:
-    """The texts of a JSONL file of `{"text": …}`.
+def read_documents(source: str) -> list[str]:
+    """The texts of a file, folder or glob in any format that prepare reads; empty ones are left out.
 
     Raises:
-        BllossomError: the file is not of that shape, or holds no text.
+        BllossomError: nothing is there, something is broken, or it holds no text.
     """
-    try:
-        lines = path.read_text(encoding="utf8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BllossomError(f"{path} cannot be read ({error}); name a JSONL file of held-out documents") from error
-    documents = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            text = json.loads(line)["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise BllossomError(f'{path}:{number}: should be {{"text": "…"}}; correct the line') from error
-        if not isinstance(text, str):
-            raise BllossomError(f"{path}:{number}: text should be a string; correct the line")
-        if text:
-            documents.append(text)
+    documents = [text for text in read_source(source) if text]
     if not documents:
-        raise BllossomError(f"{path} holds no text; name a JSONL file of held-out documents")
+        raise BllossomError(f"{source} holds no text; name held-out documents: JSONL, Parquet or plain text")
     return documents
 
 
@@ -74,15 +68,48 @@ def windows(tokens: int, size: int) -> list[tuple[int, int, int]]:
     return spans
 
 
-def bits_per_byte(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, documents: Sequence[str], batch_size: int
-) -> HeldOut:
-    """Measure `documents`, encoded by the model's own tokenizer; a literal `</s>` in them is text."""
-    encoded = [[tokenizer.bos_token_id, *encode_text(tokenizer, text)] for text in documents]
-    sequences = [
-        (ids[start:end], first - start) for ids in encoded for start, end, first in windows(len(ids) - 1, window(model))
+def document_nats(
+    scorer: Scorer,
+    tokenizer: PreTrainedTokenizerFast,
+    documents: Sequence[str],
+    advance: Callable[[float], None] | None = None,
+) -> tuple[list[float], list[int]]:
+    """The summed log-probability (natural) of each document's tokens, and how many tokens it has.
+
+    `advance` is told of documents done, in fractions where one takes several windows.
+    """
+    start = text_start(tokenizer).document
+    encoded = [[start, *encode_text(tokenizer, text)] for text in documents]
+    spans = [
+        (number, span) for number, ids in enumerate(encoded) for span in windows(len(ids) - 1, scorer.window) if ids[1:]
     ]
-    nats = -math.fsum(scored.nats for scored in score(model, sequences, batch_size, "held-out text"))
-    size = sum(len(text.encode()) for text in documents)
-    tokens = sum(len(ids) - 1 for ids in encoded)
-    return HeldOut(nats / math.log(2) / size, len(documents), size, tokens)
+    sequences = [(encoded[number][first:end], predicted - first) for number, (first, end, predicted) in spans]
+    share = len(documents) / max(len(sequences), 1)
+    found = scorer.score(sequences, None if advance is None else lambda done: advance(done * share))
+    parts: list[list[float]] = [[] for _ in documents]
+    for (number, _), scored in zip(spans, found, strict=True):
+        parts[number].append(scored.nats)
+    return [math.fsum(nats) for nats in parts], [len(ids) - 1 for ids in encoded]
+
+
+def bits_per_byte(
+    scorer: Scorer,
+    tokenizer: PreTrainedTokenizerFast,
+    documents: Sequence[str],
+    advance: Callable[[float], None] | None = None,
+) -> HeldOut:
+    """Measure `documents`, encoded by the model's own tokenizer; a literal `</s>` in them is text.
+
+    The standard error is that of a ratio of sums over documents (linearised; Cochran, Sampling Techniques, 2.11).
+    """
+    nats, tokens = document_nats(scorer, tokenizer, documents, advance)
+    sizes = [len(text.encode()) for text in documents]
+    samples = [
+        {"doc_id": number, "bits": -n / math.log(2), "bytes": size, "tokens": count}
+        for number, (n, size, count) in enumerate(zip(nats, sizes, tokens, strict=True))
+    ]
+    ratio = -math.fsum(nats) / math.log(2) / sum(sizes)
+    residuals = math.fsum((sample["bits"] - ratio * sample["bytes"]) ** 2 for sample in samples)
+    count = len(documents)
+    stderr = math.sqrt(residuals * count / (count - 1)) / sum(sizes) if count > 1 else None
+    return HeldOut(ratio, stderr, count, sum(sizes), sum(tokens), samples)

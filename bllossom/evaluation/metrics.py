@@ -1,4 +1,4 @@
-"""Scores over (gold, predicted) pairs, what the best constant answer would get, and how sure a score is.
+"""Scores over (gold, predicted) pairs, what the best constant answer and chance would get, and how sure a score is.
 
 F1 as scikit-learn has it, which the paper's harness used: per label 2TP / (2TP + FP + FN); macro F1 is the plain mean
 over the labels that occur, as gold or as prediction; binary F1 is that of label 1.
@@ -6,68 +6,97 @@ over the labels that occur, as gold or as prediction; binary F1 is that of label
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 BOOTSTRAP_DRAWS = 1000
+SLOW_DRAWS = 100  # of aggregations that are not ours, such as BLEU
+CHANCE_DRAWS = 100
+DEVIATIONS_OF_95_PERCENT = 1.96
 
 Pair = tuple[int, int]
-Metric = Callable[[Sequence[Pair]], float]
+Aggregation = Callable[[Sequence[Any]], float]
 Confusion = NDArray[np.int64]  # counts [gold, predicted]
 
 
 def accuracy(items: Sequence[Pair]) -> float:
     """The share of right predictions."""
-    return _accuracy(_confusion(items))
+    matrix = _confusion(items)
+    return float(np.trace(matrix) / matrix.sum())
 
 
 def macro_f1(items: Sequence[Pair]) -> float:
     """Unweighted mean of the labels' F1."""
-    return _macro_f1(_confusion(items))
+    return float(macro_f1_of(_confusion(items)))
 
 
 def binary_f1(items: Sequence[Pair]) -> float:
     """F1 of label 1; 0 where it neither occurs nor is predicted."""
-    return _binary_f1(_confusion(items))
+    return float(binary_f1_of(_confusion(items)))
 
 
-def floor(golds: Sequence[int], metric: Metric) -> float:
-    """The score of the constant answer that suits these very rows best."""
-    return max(metric([(gold, answer) for gold in golds]) for answer in sorted(set(golds)))
+def macro_f1_of(matrix: Confusion) -> NDArray[np.float64]:
+    """Macro F1 of counts [gold, predicted], or of many such [..., gold, predicted]."""
+    occurring = matrix.sum(-1) + matrix.sum(-2)
+    scores = 2 * np.diagonal(matrix, axis1=-2, axis2=-1) / np.maximum(occurring, 1)
+    found: NDArray[np.float64] = scores.sum(-1) / (occurring > 0).sum(-1)
+    return found
 
 
-def bootstrap_stderr(items: Sequence[Pair], metric: Metric, seed: int) -> float | None:
-    """Standard deviation of an F1 over rows drawn anew with replacement; None for a single row.
+def binary_f1_of(matrix: Confusion) -> NDArray[np.float64]:
+    """Binary F1 of counts [gold, predicted], or of many such [..., gold, predicted]."""
+    occurring = matrix[..., 1, :].sum(-1) + matrix[..., :, 1].sum(-1)
+    found: NDArray[np.float64] = 2 * matrix[..., 1, 1] / np.maximum(occurring, 1)
+    return found
 
-    Drawing rows is drawing the confusion matrix's cells from a multinomial, which is what is done.
+
+def floor(golds: Sequence[int], aggregation: Aggregation) -> float:
+    """The score, over (gold, predicted) pairs, of the constant answer that suits these very rows best."""
+    return max(aggregation([(gold, answer) for gold in golds]) for answer in sorted(set(golds)))
+
+
+def chance(golds: Sequence[int], choices: Sequence[int], aggregation: Aggregation, seed: int) -> float:
+    """The score, over (gold, predicted) pairs, of answers drawn uniformly from each row's number of choices."""
+    drawn = np.random.default_rng(seed).integers(0, choices, (CHANCE_DRAWS, len(golds)))
+    return float(np.mean([aggregation(list(zip(golds, row.tolist(), strict=True))) for row in drawn]))
+
+
+def mean_stderr(items: Sequence[float]) -> float | None:
+    """Standard error of a mean over rows; None for a single row."""
+    if len(items) < 2:
+        return None
+    return float(np.std(np.asarray(items, float), ddof=1) / math.sqrt(len(items)))
+
+
+def bootstrap_stderr(items: Sequence[Any], aggregation: Aggregation, seed: int) -> float | None:
+    """Standard deviation of an aggregation over rows drawn anew with replacement; None for a single row.
+
+    For our F1 drawing rows is drawing the confusion matrix's cells from a multinomial, which is what is done.
     """
     if len(items) < 2:
         return None
-    matrix = _confusion(items)
     random = np.random.default_rng(seed)
-    drawn = random.multinomial(len(items), matrix.ravel() / len(items), BOOTSTRAP_DRAWS)
-    by_metric: dict[Metric, Callable[[Confusion], float]] = {macro_f1: _macro_f1, binary_f1: _binary_f1}
-    scores = [by_metric[metric](counts.reshape(matrix.shape)) for counts in drawn]
+    ours: dict[Any, Callable[[Confusion], NDArray[np.float64]]] = {macro_f1: macro_f1_of, binary_f1: binary_f1_of}
+    of_counts = ours.get(aggregation)
+    if of_counts is not None:
+        matrix = _confusion(items)
+        drawn = random.multinomial(len(items), matrix.ravel() / len(items), BOOTSTRAP_DRAWS)
+        scores = of_counts(drawn.reshape(-1, *matrix.shape)).tolist()
+    else:
+        rows = random.integers(0, len(items), (SLOW_DRAWS, len(items)))
+        scores = [aggregation([items[row] for row in draw]) for draw in rows]
     return math.sqrt(float(np.var(scores, ddof=1)))
+
+
+def interval(value: float, stderr: float | None) -> tuple[float, float]:
+    """The 95 % interval of a score, from its standard error; the score alone without one."""
+    reach = DEVIATIONS_OF_95_PERCENT * (stderr or 0.0)
+    return value - reach, value + reach
 
 
 def _confusion(items: Sequence[Pair]) -> Confusion:
     pairs = np.asarray(items, np.int64)
     size = max(int(pairs.max()) + 1, 2)
     return np.bincount(pairs[:, 0] * size + pairs[:, 1], minlength=size * size).reshape(size, size)
-
-
-def _accuracy(matrix: Confusion) -> float:
-    return float(np.trace(matrix) / matrix.sum())
-
-
-def _macro_f1(matrix: Confusion) -> float:
-    occurring = matrix.sum(0) + matrix.sum(1)
-    scores = 2 * np.diag(matrix)[occurring > 0] / occurring[occurring > 0]
-    return float(scores.mean())
-
-
-def _binary_f1(matrix: Confusion) -> float:
-    occurring = matrix[1].sum() + matrix[:, 1].sum()
-    return float(2 * matrix[1, 1] / occurring) if occurring else 0.0

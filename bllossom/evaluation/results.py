@@ -1,76 +1,166 @@
 """What the eval stage reports: figures with floors, lm-eval's results.json, and lines for people."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from bllossom.evaluation.metrics import Metric, accuracy, binary_f1, bootstrap_stderr, floor, macro_f1
+from rich.text import Text
 
-# The score of each task that Table 6 prints and averages.
-TABLE_SCORES = {
-    "klue_nli": "acc",
-    "klue_sts": "acc",
-    "klue_ynat": "acc",
-    "kosbi": "f1",
-    "kobest_boolq": "f1",
-    "kobest_copa": "f1",
-    "kobest_hellaswag": "f1",
-    "kobest_sentineg": "f1",
-}
-BINARY_F1_TASKS = ("klue_sts", "kosbi")
-PREFIX = "bllossom_"  # of the task names inside lm-eval, which has a kobest_copa of its own
+from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT
+from bllossom.evaluation.samples import summary
+from bllossom.evaluation.tasks.definitions import PREFIX, Chosen, Group
+
+MERGED = ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
 
 
-def task_figures(name: str, results: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Each metric with its standard error and floor. lm-eval knows no standard error of F1: it is bootstrapped."""
-    scores, samples = results["results"][PREFIX + name], results["samples"][PREFIX + name]
-    golds = [sample["target"] for sample in samples]
-    figures: dict[str, Any] = {"rows": len(samples), "score": TABLE_SCORES[name]}
-    for metric in ("acc", "acc_norm", "f1"):
-        if f"{metric},none" not in scores:
-            continue
-        function: Metric = accuracy
-        stderr = scores[f"{metric}_stderr,none"]
-        if metric == "f1":
-            function = binary_f1 if name in BINARY_F1_TASKS else macro_f1
-            pairs = [(int(gold), int(predicted)) for gold, predicted in (sample["f1"] for sample in samples)]
-            stderr = bootstrap_stderr(pairs, function, seed)
-        figures[metric] = {
-            "value": float(scores[f"{metric},none"]),
-            "stderr": stderr if isinstance(stderr, float) else None,
-            "floor": floor(golds, function),
-        }
+def gather(chosen: Chosen, asked: Mapping[str, dict[str, Any]], missing: Mapping[str, str]) -> dict[str, Any]:
+    """The figures of a manifest from those of the tasks: what gets a line, what is below it, averages, what is missing.
+
+    A group with a score of its own gets it as lm-eval computes it, and is missing where one of its tasks is.
+    """
+    found = {name: results["figures"] for name, results in asked.items()}
+    tasks: dict[str, Any] = {}
+    below: dict[str, Any] = {}
+    not_run: dict[str, str] = {}
+    for name in chosen.shown:
+        leaves = chosen.leaves(name)
+        if absent := [leaf for leaf in leaves if leaf in missing]:
+            not_run[name] = missing[absent[0]]
+        elif name in chosen.groups:
+            tasks[name] = _aggregate(chosen.groups[name], found)
+        else:
+            tasks[name] = found[name]
+        if name in chosen.groups:
+            below |= {leaf: found[leaf] for leaf in leaves if leaf in found}
+    table6 = [name for name in tasks if name in chosen.tasks and "table6" in chosen.tasks[name].metadata]
+    averages = {
+        name: _average(tasks, within)
+        for name, group in chosen.groups.items()
+        if not group.aggregates and (within := [part for part in _lines_of(chosen, group) if part in tasks])
+    }
+    average = _average(tasks, table6) if table6 else {"value": None, "floor": None}
+    return {
+        "tasks": tasks,
+        "subtasks": below,
+        "not_run": not_run,
+        "average": average["value"],
+        "average_floor": average["floor"],
+        "averages": averages,
+    }
+
+
+def _lines_of(chosen: Chosen, group: Group) -> list[str]:
+    """What of `shown` makes up a group; nothing where the group is only a part of what is shown."""
+    lines = [name for name in chosen.shown if set(chosen.leaves(name)) <= set(group.members)]
+    covered = {leaf for name in lines for leaf in chosen.leaves(name)}
+    return lines if covered == set(group.members) else []
+
+
+def _average(tasks: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    scores = [tasks[name][tasks[name]["score"]] for name in names]
+    floors = [score["floor"] for score in scores]
+    return {
+        "tasks": len(names),
+        "value": sum(score["value"] for score in scores) / len(scores),
+        "floor": None if None in floors else sum(floors) / len(floors),
+    }
+
+
+def _aggregate(group: Group, found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    from lm_eval.api.metrics import aggregate_subtask_metrics, pooled_sample_stderr, unweighted_mean_stderr
+
+    parts = [found[name] for name in group.members]
+    sizes = [part["rows"] for part in parts]
+    figures: dict[str, Any] = {"rows": sum(sizes), "score": "", "subtasks": len(parts)}
+    for wanted in group.aggregates:
+        weighted = wanted.get("weight_by_size", True)
+        for column in [column for column in parts[0] if column.partition(",")[0] == wanted["metric"]]:
+            cells = [part[column] for part in parts if column in part]
+            if len(cells) < len(parts):
+                continue
+            merged: dict[str, float | None] = {}
+            for name in ("value", "floor", "chance"):
+                values = [cell[name] for cell in cells]
+                merged[name] = None if None in values else float(aggregate_subtask_metrics(values, sizes, weighted))
+            errors = [cell["stderr"] for cell in cells]
+            stderr = None
+            if None not in errors:
+                stderr = float(pooled_sample_stderr(errors, sizes) if weighted else unweighted_mean_stderr(errors))
+            assert merged["value"] is not None
+            figures[column] = summary(merged["value"], stderr, merged["floor"], merged["chance"])
+            figures["score"] = figures["score"] or column
+    shots = {part["shots"] for part in parts}
+    figures |= {"data": "+".join(part["data"] for part in parts), "shots": shots.pop() if len(shots) == 1 else None}
     return figures
 
 
-def results_json(results: dict[str, Any], figures: dict[str, Any], settings: dict[str, Any]) -> str:
+def results_json(
+    asked: Mapping[str, dict[str, Any]], chosen: Chosen, figures: Mapping[str, Any], settings: Mapping[str, Any]
+) -> str:
     """lm-eval's results.json, with standard errors of F1 and bits per byte, without paths, samples and dates.
 
-    `settings` become its "config": what the scores depend on besides model and data.
+    `settings` become its "config": what the scores depend on besides model and data. `figures` stand under "bllossom".
     """
-    kept = {key: value for key, value in results.items() if key != "samples"}
-    for name, task in figures["tasks"].items():
-        if "f1" in task and task["f1"]["stderr"] is not None:
-            kept["results"][PREFIX + name]["f1_stderr,none"] = task["f1"]["stderr"]
-        # lm-eval notes the folders of definition and data there.
-        kept["configs"][PREFIX + name]["metadata"] = {"version": kept["versions"][PREFIX + name]}
-    for language, value in figures["bits_per_byte"].items():
+    kept: dict[str, Any] = {section: {} for section in MERGED}
+    for name, results in asked.items():
+        for section in MERGED:
+            kept[section] |= results.get(section, {})
+        key = chosen.tasks[name].key
+        for column, score in results["figures"].items():
+            if isinstance(score, dict) and score.get("stderr") is not None:
+                metric, _, kind = column.partition(",")
+                kept["results"][key][f"{metric}_stderr,{kind or 'none'}"] = score["stderr"]
+    kept["group_subtasks"] = {name: [chosen.tasks[leaf].key for leaf in g.members] for name, g in chosen.groups.items()}
+    kept["groups"] = {}
+    for name, group in chosen.groups.items():
+        if group.aggregates and name in figures["tasks"]:
+            kept["groups"][name] = {"alias": name}
+            for column, score in figures["tasks"][name].items():
+                if isinstance(score, dict):
+                    metric, _, kind = column.partition(",")
+                    kept["groups"][name] |= {
+                        f"{metric},{kind or 'none'}": score["value"],
+                        f"{metric}_stderr,{kind or 'none'}": score["stderr"],
+                    }
+    for language, held in figures["heldout"].items():
         alias = f"heldout_{language}"
-        kept["results"][PREFIX + alias] = {"alias": alias, "bits_per_byte,none": value}
+        kept["results"][PREFIX + alias] = {"alias": alias, "bits_per_byte,none": held["bits_per_byte"]}
+        if held["stderr"] is not None:
+            kept["results"][PREFIX + alias]["bits_per_byte_stderr,none"] = held["stderr"]
     kept["config"] = {"model": "BllossomLM", **settings}
+    kept["bllossom"] = figures
     return json.dumps(kept, ensure_ascii=False, indent=2, sort_keys=True, default=str) + "\n"
 
 
-def table(figures: dict[str, Any]) -> list[str]:
-    """The stage's figures as lines for people: each task's Table 6 score beside its floor, then bits per byte."""
+def table(figures: Mapping[str, Any]) -> list[Text]:
+    """The stage's figures as lines for people: each score with its 95 % interval, floor and chance; grey at them."""
+    named = [*figures["tasks"], *figures["not_run"], *(f"average, {name}" for name in figures["averages"])]
+    width = max((len(name) for name in named), default=0)
     lines = []
     for name, task in figures["tasks"].items():
         score = task[task["score"]]
-        error = "" if score["stderr"] is None else f" ± {100 * score['stderr']:.1f}"
-        value = f"{100 * score['value']:.1f}{error}"
-        lines.append(
-            f"{name:18} {task['score']:4} {value:12} floor {100 * score['floor']:.1f}  ({task['rows']:,} rows)"
+        reach = "" if score["stderr"] is None else f" ± {100 * DEVIATIONS_OF_95_PERCENT * score['stderr']:.1f}"
+        bounds = "".join(f"  {bound} {_percent(score[bound])}" for bound in ("floor", "chance"))
+        told = (
+            f"{name:{width}}  {task['score']:8} {_percent(score['value']) + reach:13}{bounds}  ({task['rows']:,} rows)"
         )
-    if figures["average"] is not None:
-        lines.append(f"{'average':23} {100 * figures['average']:<12.1f} floor {100 * figures['average_floor']:.1f}")
-    lines += [f"bits per byte, {language}: {value:.4f}" for language, value in figures["bits_per_byte"].items()]
+        lines.append(Text(f"{told}  at its floor", style="bright_black") if score["at_floor"] else Text(told))
+    for name, why in figures["not_run"].items():
+        lines.append(Text(f"{name:{width}}  not run: {why.removeprefix(f'{name}: ')}"))
+    for name, average in figures["averages"].items():
+        floor = f"  floor {_percent(average['floor'])}"
+        title = f"average, {name}"
+        lines.append(
+            Text(f"{title:{width}}  {'':8} {_percent(average['value']):13}{floor}  ({average['tasks']} tasks)")
+        )
+    if figures["average"] is not None and not figures["averages"]:
+        floor = _percent(figures["average_floor"])
+        lines.append(Text(f"{'average':{width}}  {'':8} {_percent(figures['average']):13}  floor {floor}"))
+    for language, held in figures["heldout"].items():
+        reach = "" if held["stderr"] is None else f" ± {DEVIATIONS_OF_95_PERCENT * held['stderr']:.4f}"
+        lines.append(Text(f"bits per byte, {language}: {held['bits_per_byte']:.4f}{reach}"))
     return lines
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"

@@ -29,7 +29,7 @@ class ModelTranslation(Model):
     target_code: Annotated[str | None, Field(description="the model's name for the target language")] = None
     batch: Annotated[int, Field(ge=1, description="lines at once")] = 16
     max_tokens: Annotated[int, Field(ge=1, description="of one line's translation")] = 512
-    beams: Annotated[int, Field(ge=1)] = 4
+    beams: Annotated[int, Field(ge=1, description="translations looked at side by side: beam search")] = 4
 
 
 def translate(settings: ModelTranslation, answers: Path, examples: Sequence[Conversation]) -> list[Translated]:

@@ -24,7 +24,7 @@ STATUSES = ("accepted", "dropped", "open")
 class CardSettings(Model):
     """What the data card says that no file knows."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1, description="the data set's title on its card")]
     source: Annotated[str, Field(min_length=1, description="the set that was translated, and where it is from")]
     licence: Annotated[
         str, Field(min_length=1, description="of the translation; as the hub writes it: cc-by-nc-sa-4.0")

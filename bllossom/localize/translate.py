@@ -68,10 +68,10 @@ def translate(config: TranslateConfig, *, force: bool = False) -> Manifest:
         BllossomError: the source cannot be read, ids repeat, the endpoint cannot be used, or a translation is missing.
     """
     inputs = {
-        f"{name} {path}": path
+        f"{name}.{index}/{number:05d} {path.name}": path
         for name, sources in (("source", config.source), ("from_file", config.from_file or []))
-        for source in sources
-        for path in locate_rows(source.path)
+        for index, source in enumerate(sources)
+        for number, path in enumerate(locate_rows(source.path))
     }
 
     def build(folder: Path) -> dict[str, Any]:

@@ -1,24 +1,26 @@
 """A Hugging Face model folder as it lies on disk: its config, its safetensors shards, and its two matrices."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError, RepositoryNotFoundError
 from transformers import AutoConfig
 
-from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError
-from bllossom.model.safetensors import FLOAT_DTYPES, StoredTensor, WeightShard, read_shard
+from bllossom.hub import download, is_hub_id
+from bllossom.model.carried import CARRIED_FILES
+from bllossom.model.safetensors import FLOAT_DTYPES, StoredTensor, WeightShard, equal_data, read_shard
+from bllossom.tokenizer.files import TOKENIZER_FILES
 
 OUTPUT = "lm_head.weight"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-FETCHED = ["*.safetensors", "*.json", "tokenizer.model", "LICENSE*", "NOTICE*", "USE_POLICY*"]
+COMPANIONS = (*TOKENIZER_FILES, *CARRIED_FILES)
+"""What lies beside a model's config and weights."""
+FETCHED = ("*.safetensors", "*.json", *COMPANIONS)
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,31 @@ class Checkpoint:
     @cached_property
     def output_name(self) -> str | None:
         """The name of the output matrix; None where the embedding matrix is stored for both."""
-        if self.tied and not self._names("lm_head.weight"):
+        if self.states_tied and not self._names(OUTPUT):
             return None
-        return self._matrix_name("lm_head.weight")
+        return self._matrix_name(OUTPUT)
+
+    @cached_property
+    def states_tied(self) -> bool:
+        """Whether the config says that one matrix serves both sides."""
+        # Where config.json is silent, only the architecture's own class knows.
+        stated = self.config.get("tie_word_embeddings")
+        if stated is None:
+            try:
+                stated = getattr(AutoConfig.from_pretrained(self.folder), "tie_word_embeddings", None)
+            except (OSError, ValueError, KeyError):  # an architecture that transformers does not know
+                stated = None
+        return not self._names(OUTPUT) if stated is None else bool(stated)
 
     @cached_property
     def tied(self) -> bool:
-        """Whether one matrix serves both sides."""
-        # Where config.json is silent, only the architecture's own class knows.
-        stated = self.config.get("tie_word_embeddings")
-        return AutoConfig.from_pretrained(self.folder).tie_word_embeddings if stated is None else stated
+        """Whether one matrix serves both sides.
+
+        Two different ones that are stored both count, whatever the config says: transformers 5 does not tie them.
+        """
+        if not self.states_tied or self.output_name is None:
+            return self.states_tied
+        return equal_data(*self.find(self.input_name), *self.find(self.output_name))
 
     def find(self, name: str) -> tuple[WeightShard, StoredTensor]:
         """The shard that holds the tensor `name`, and the tensor."""
@@ -59,17 +76,53 @@ class Checkpoint:
 
     def _matrix_name(self, ending: str) -> str:
         names = self._names(ending)
-        if len(names) != 1 or self._names("lm_head.bias"):
+        biased = bool(self._names("lm_head.bias"))
+        if len(names) != 1 or biased:
             kind = ", ".join(self.config.get("architectures") or ["an unnamed architecture"])
             message = (
                 f"{self.folder} is {kind}: it must hold one embed_tokens.weight, and an lm_head.weight without a bias"
             )
-            raise BllossomError(f"{message} (found {len(names)} × {ending}); choose a Llama-like causal language model")
+            found = "a bias, lm_head.bias" if biased else f"{len(names)} × {ending}"
+            raise BllossomError(f"{message} (found {found}); choose a Llama-like causal language model")
         _, tensor = self.find(names[0])
         if tensor.dtype not in FLOAT_DTYPES or len(tensor.shape) != 2:
             message = f"{self.folder}: {names[0]} is {tensor.dtype} {tensor.shape}, not an fp32, fp16 or bf16 matrix"
             raise BllossomError(f"{message}; expand the model before it is quantised")
         return names[0]
+
+
+def refuse_wrapper(source: object, config: Mapping[str, Any]) -> None:
+    """Refuse a model that wraps a language model: what is asked here of the config stands one level deeper there.
+
+    Raises:
+        BllossomError: it is one, as Gemma 3 with images or LLaVA.
+    """
+    if "vocab_size" not in config and config.get("text_config"):
+        kind = ", ".join(config.get("architectures") or ["a multimodal model"])
+        raise BllossomError(
+            f"{source} is {kind}, which wraps its language model (config.json: text_config): that is not supported; "
+            "name a text-only model, such as the language model that it was made from"
+        )
+
+
+def check_written(folder: Path) -> None:
+    """Read back a model folder that was just written: its files, its matrices and its config have to agree.
+
+    Raises:
+        BllossomError: they do not; says in what.
+    """
+    written = open_checkpoint(folder)
+    rows = {written.find(name)[1].shape[0] for name in (written.input_name, written.output_name) if name}
+    if rows != {written.config["vocab_size"]}:
+        raise BllossomError(
+            f"{folder}: matrices of {sorted(rows)} rows were written, config.json's vocab_size is "
+            f"{written.config['vocab_size']}; nothing is published: report this as a bug"
+        )
+    if written.states_tied != written.tied:
+        raise BllossomError(
+            f"{folder}: config.json ties two matrices that were written different; nothing is published: report this "
+            "as a bug"
+        )
 
 
 def untie(checkpoint: Checkpoint) -> Checkpoint:
@@ -93,6 +146,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         BllossomError: no config, no safetensors, a shard missing or cut short, an index that does not fit.
     """
     config = _read_json(folder / "config.json", "name the folder that holds the model's config.json")
+    refuse_wrapper(folder, config)
     if (folder / SINGLE).is_file():
         return Checkpoint(folder, config, None, (read_shard(folder / SINGLE),))
     if not (folder / INDEX).is_file():
@@ -112,8 +166,9 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, config, index, shards)
 
 
-def fetch(model: str) -> Path:
-    """The local folder of a model: the folder itself, or a hub id's snapshot, downloaded if it is not here.
+def fetch(model: str, patterns: Sequence[str] = FETCHED) -> Path:
+    """The local folder of a model: the folder itself, or a hub id's snapshot with the files that match `patterns`,
+    downloaded if they are not here.
 
     Raises:
         BllossomError: no such folder, or the hub id is unknown, gated or cannot be reached.
@@ -122,19 +177,7 @@ def fetch(model: str) -> Path:
         if not Path(model).is_dir():
             raise BllossomError(f"model: there is no folder {model}; name a model's folder, or a hub id owner/name")
         return Path(model)
-    try:
-        return Path(snapshot_download(model, allow_patterns=FETCHED))
-    except GatedRepoError as error:
-        message = (
-            f"model: {model} is gated: accept its licence at https://huggingface.co/{model}, then run hf auth login"
-        )
-        raise BllossomError(message) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        message = f"model: the hub has no {model}, or your account may not see it; check the name, or run hf auth login"
-        raise BllossomError(message) from error
-    except (OSError, HTTPError) as error:
-        message = f"model: {model} cannot be fetched ({type(error).__name__}); check the network and HF_HUB_OFFLINE"
-        raise BllossomError(f"{message}, or download it elsewhere and name its folder") from error
+    return download(model, patterns)
 
 
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:

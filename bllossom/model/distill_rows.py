@@ -4,6 +4,7 @@ It comes after expand and before pretrain. Snippets are of the text that is lear
 """
 
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,14 +17,13 @@ from bllossom.artifacts import Manifest, publish
 from bllossom.config import InputGlob, InputPath, StageConfig
 from bllossom.console import progress, say
 from bllossom.errors import BllossomError
-from bllossom.model.checkpoint import Checkpoint, open_checkpoint
+from bllossom.model.carried import carry
+from bllossom.model.checkpoint import INDEX, Checkpoint, check_written, open_checkpoint
 from bllossom.model.distillation import REPLACED, RowLearner, Snippet, make_snippet
-from bllossom.model.folder import CARRIED_FILES
 from bllossom.model.pieces import Pieces, compare_tokenizers
 from bllossom.model.safetensors import Growth, Rows, rewrite
 from bllossom.text.sources import locate, read_documents
 from bllossom.tokenizer.encode import encode_text
-from bllossom.tokenizer.files import copy_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
 
 STATE = "state.pt"
@@ -204,7 +204,7 @@ def _write(learner: RowLearner, checkpoint: Checkpoint, pieces: Pieces, folder: 
         growths[checkpoint.output_name] = growth(checkpoint.output_name, learner.new_outputs)
     for shard in checkpoint.shards:
         rewrite(shard, folder / shard.path.name, growths)
-    copy_tokenizer(checkpoint.folder, folder)
-    carried = ["config.json", "model.safetensors.index.json", *CARRIED_FILES]
-    for path in (path for pattern in carried for path in checkpoint.folder.glob(pattern)):
-        (folder / path.name).write_bytes(path.read_bytes())
+    for path in filter(Path.is_file, (checkpoint.folder / name for name in ("config.json", INDEX))):
+        shutil.copyfile(path, folder / path.name)
+    carry(checkpoint.folder, [checkpoint.folder], folder)
+    check_written(folder)

@@ -83,6 +83,8 @@ class RowLearner:
         states = (found if self.tied else found.detach())[:, :-1][real[:, 1:]]
         matrix = torch.cat([self.outputs[: self.first], self.new_outputs, self.outputs[self.last :]])
         scores = linear(states, matrix)
+        if (cap := getattr(self.model.config, "final_logit_softcapping", None)) is not None:  # Gemma 2
+            scores = cap * torch.tanh(scores / cap)
         return distance, cross_entropy(scores, student[:, 1:][real[:, 1:]])
 
     def loss(self, snippets: Sequence[Snippet]) -> Tensor:

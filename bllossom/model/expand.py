@@ -19,8 +19,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import InputPath, Source, StageConfig, is_hub_id
+from bllossom.config import InputPath, Source, StageConfig
 from bllossom.errors import ConfigError
+from bllossom.hub import is_hub_id
 from bllossom.model.checkpoint import fetch, open_checkpoint, untie
 from bllossom.model.initializers import Method
 from bllossom.model.pieces import compare_tokenizers
@@ -66,6 +67,7 @@ def expand(config: ExpandConfig, *, force: bool = False) -> Manifest:
     """
     folder = fetch(config.model)
     plan = make_plan(config, folder)
+    config = config.model_copy(update={"input_init": plan.input_init, "output_init": plan.output_init})
     return publish(
         config,
         stage="expand",
@@ -94,7 +96,7 @@ def make_plan(config: ExpandConfig, folder: Path) -> SurgeryPlan:
         tokenizer=config.tokenizer,
         pieces=compare_tokenizers(folder, config.tokenizer),
         input_init=input_init,
-        output_init=config.output_init or "subword-mean",
+        output_init=None if checkpoint.tied else config.output_init or "subword-mean",
         seed=config.seed,
         dtype=STORED_NAMES.get(config.dtype),
         link=config.link,

@@ -6,14 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from bllossom.artifacts import read_manifest
 from bllossom.errors import BllossomError
-
-CARRIED_FILES = ("generation_config.json", "LICENSE*", "NOTICE*", "USE_POLICY*")
-"""What a model folder carries beside weights, config and tokenizer."""
 
 
 def check_rows(source: str, model: PreTrainedModel, pieces: int) -> None:
@@ -39,6 +36,21 @@ def recorded_rows(source: str | Path) -> dict[str, int]:
     return {name: figures[name] for name in ("rows", "old_rows") if name in figures}
 
 
+def old_rows(source: object) -> int:
+    """Rows that a model had before expand.
+
+    Raises:
+        BllossomError: nobody wrote that down.
+    """
+    recorded = recorded_rows(source) if isinstance(source, str | Path) else {}
+    if "old_rows" not in recorded:
+        raise BllossomError(
+            "trainable: new_rows needs a model that `bllossom expand` made, or one trained from it: the manifest knows "
+            "the rows"
+        )
+    return recorded["old_rows"]
+
+
 def save_model(
     model: PreTrainedModel, weights: Iterable[tuple[str, torch.Tensor]], folder: Path, dtype: str, *, writes: bool
 ) -> None:
@@ -58,9 +70,20 @@ def save_model(
     if missing := [name for name, weight in plain.named_parameters() if weight.is_meta]:
         raise BllossomError(f"{folder}: the engine gave no {', '.join(missing[:3])}; nothing is published")
     disable_progress_bar()
-    plain.generation_config = model.generation_config
+    plain.generation_config = _savable(model)
     plain.save_pretrained(folder)
     check_headers(folder, model.config.vocab_size)
+
+
+def _savable(model: PreTrainedModel) -> GenerationConfig:
+    """The model's generation settings; plain ones where transformers would refuse to write them (a temperature without
+    sampling, say): a stage that has the file itself carries it unchanged."""
+    settings = model.generation_config
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        return GenerationConfig.from_model_config(model.config)
+    return settings
 
 
 def check_headers(folder: Path, rows: int) -> None:

@@ -7,27 +7,24 @@ takes the place of its like in the base. That needs one block and one adapter of
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
-from safetensors import safe_open
-from torch import Tensor
 
 from bllossom.artifacts import Manifest, fingerprint, publish, read_manifest
 from bllossom.config import InputPath, Source, StageConfig
 from bllossom.console import progress
 from bllossom.errors import BllossomError
-from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
-from bllossom.model.checkpoint import INDEX, Checkpoint, fetch, open_checkpoint
-from bllossom.model.folder import CARRIED_FILES, check_headers, recorded_rows
-from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, StoredTensor, WeightShard, read_shard, rewrite
-from bllossom.tokenizer.files import tokenizer_files
+from bllossom.hub import is_hub_id, reference
+from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from bllossom.model.carried import GENERATION_CONFIG, carry
+from bllossom.model.checkpoint import INDEX, check_written, fetch, open_checkpoint
+from bllossom.model.folder import recorded_rows
+from bllossom.model.merged_weights import MergedWeights
+from bllossom.model.safetensors import read_shard, rewrite
 
-BLOCK_ROWS = 1024
-DOWN, UP = ".lora_A.weight", ".lora_B.weight"
 UNDERSTOOD = frozenset(
     {
         *("task_type", "peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "bias"),
@@ -50,92 +47,6 @@ class MergeAdapterConfig(StageConfig):
     ] = None
 
 
-@dataclass(frozen=True)
-class AdapterMerge:
-    """What will be written: known, and checked, before a byte is.
-
-    Raises:
-        BllossomError: the adapter is of a kind that is not merged here, or does not fit the base.
-    """
-
-    base: Checkpoint
-    adapter: WeightShard
-    scale: float
-
-    def __post_init__(self) -> None:
-        by_name = {tensor.name: tensor for shard in self.base.shards for tensor in shard.tensors}
-        for tensor in self.adapter.tensors:
-            target = by_name.get(self.target(tensor.name))
-            if target is None:
-                raise BllossomError(
-                    f"{self.adapter.path}: {tensor.name} belongs to nothing in {self.base.folder}; name the base that "
-                    "it was trained on with model=, or merge it with peft's merge_and_unload"
-                )
-            if not self._fits(tensor, target):
-                raise BllossomError(
-                    f"{self.adapter.path}: {tensor.name} {list(tensor.shape)} does not fit {target.name} "
-                    f"{target.dtype} {list(target.shape)} in {self.base.folder}; name the base that it was trained on "
-                    "with model="
-                )
-
-    @staticmethod
-    def target(name: str) -> str:
-        """The base's tensor that the adapter's tensor of this name changes."""
-        plain = name.removeprefix(PREFIX)
-        for ending in (DOWN, UP):
-            if plain.endswith(ending):
-                return plain.removesuffix(ending) + ".weight"
-        return plain
-
-    def _fits(self, tensor: StoredTensor, target: StoredTensor) -> bool:
-        """Whether both are matrices of floats, and have the shapes W [out, in], A [rank, in], B [out, rank]."""
-        if not {tensor.dtype, target.dtype} <= FLOAT_DTYPES.keys() or len(tensor.shape) != 2 or len(target.shape) != 2:
-            return False
-        if not tensor.name.endswith((DOWN, UP)):
-            return tensor.shape == target.shape
-        stem = tensor.name.removesuffix(DOWN).removesuffix(UP)
-        shapes = {other.name: other.shape for other in self.adapter.tensors}
-        down, up = shapes.get(stem + DOWN), shapes.get(stem + UP)
-        return down is not None and up is not None and down[0] == up[1] and (up[0], down[1]) == target.shape
-
-    def growths(self) -> dict[str, Growth]:
-        """Each of the base's tensors that changes: none of its rows stays."""
-        found = {}
-        for tensor in self.adapter.tensors:
-            if not tensor.name.endswith(UP):  # met with its A
-                name = self.target(tensor.name)
-                found[name] = self._growth(tensor, name)
-        return found
-
-    def _growth(self, tensor: StoredTensor, name: str) -> Growth:
-        shard, old = self.base.find(name)
-        rows = old.shape[0]
-
-        def blocks() -> Iterator[Tensor]:
-            if not tensor.name.endswith(DOWN):
-                yield from Rows(self.adapter.path, tensor, rows).blocks(BLOCK_ROWS)
-                return
-            with safe_open(self.adapter.path, "pt") as adapter:
-                down = adapter.get_tensor(tensor.name).float()
-                up = adapter.get_tensor(tensor.name.removesuffix(DOWN) + UP).float()
-            old_blocks = Rows(shard.path, old, rows).blocks(BLOCK_ROWS)
-            for block, part in zip(old_blocks, up.split(BLOCK_ROWS), strict=True):
-                yield block.addmm_(part, down, alpha=self.scale)
-
-        return Growth(0, rows, blocks)
-
-    def figures(self) -> dict[str, Any]:
-        """The stage's own numbers."""
-        names = [tensor.name for tensor in self.adapter.tensors]
-        return {
-            **recorded_rows(self.base.folder),
-            "rows": self.base.config["vocab_size"],
-            "merged_matrices": sum(name.endswith(DOWN) for name in names),
-            "replaced_matrices": [self.target(name) for name in names if not name.endswith((DOWN, UP))],
-            "scale": self.scale,
-        }
-
-
 def merge_adapter(config: MergeAdapterConfig, *, force: bool = False) -> Manifest:
     """Publish the base of `config` with its adapter merged in, in the base's own type, with the adapter's tokenizer.
 
@@ -143,12 +54,15 @@ def merge_adapter(config: MergeAdapterConfig, *, force: bool = False) -> Manifes
         BllossomError: the adapter was made on another base, is of a kind that is not merged here, or lacks a file.
     """
     folder = fetch(_base_of(config))
+    for name, path in (("model", folder), ("adapter", config.adapter)):
+        if config.output.resolve() == path.resolve():
+            raise BllossomError(f"output: {config.output} is the {name} itself, which it would replace; name another")
     _check_fingerprint(config.adapter, folder)
     merge = plan_merge(config.adapter, folder)
 
     def build(partial: Path) -> dict[str, Any]:
         write_merged(merge, config.adapter, partial)
-        return merge.figures()
+        return recorded_rows(folder) | merge.figures()
 
     inputs = {"adapter": config.adapter, "model": folder}
     return publish(config, stage="merge-adapter", inputs=inputs, build=build, force=force)
@@ -158,53 +72,111 @@ def dry_run(config: MergeAdapterConfig) -> list[str]:
     """What would be merged, once adapter and base are here."""
     if not config.adapter.is_dir() or not Path(source := _base_of(config)).is_dir():
         return ["what is merged is known once the adapter and its base are here"]
-    figures = plan_merge(config.adapter, Path(source)).figures()
+    merge = plan_merge(config.adapter, Path(source))
+    figures = merge.figures()
     replaced = ", ".join(figures["replaced_matrices"]) or "no matrix"
-    return [f"{source} + {figures['scale']} · B A in {figures['merged_matrices']} matrices; {replaced} replaced"]
+    lines = [f"{source} + {figures['scale']} · B A in {figures['merged_matrices']} matrices; {replaced} replaced"]
+    if merge.base.tied and not merge.tied:
+        lines.append("one matrix serves both sides of the base; the adapter made two of it, and both are written")
+    return lines
 
 
-def plan_merge(adapter: Path, base: Path) -> AdapterMerge:
-    """Read the headers of both folders, and check that they fit each other (see AdapterMerge)."""
+def plan_merge(adapter: Path, base: Path) -> MergedWeights:
+    """Read the headers of both folders, and check that they fit each other (see MergedWeights)."""
     settings = _settings(adapter)
     other = sorted(key for key, value in settings.items() if value and key not in UNDERSTOOD)
     if settings.get("peft_type") != "LORA" or settings.get("init_lora_weights", True) not in INITS or other:
         kind = ", ".join(f"{key}: {settings.get(key)}" for key in ("peft_type", "init_lora_weights", *other))
         raise BllossomError(f"{adapter} is not plain LoRA ({kind}); merge it with peft's merge_and_unload")
+    if not (adapter / ADAPTER_WEIGHTS).is_file() and (adapter / "adapter_model.bin").is_file():
+        raise BllossomError(
+            f"{adapter} holds adapter_model.bin, not {ADAPTER_WEIGHTS}; load it with peft's "
+            "PeftModel.from_pretrained, and save it again with save_pretrained"
+        )
     rank = settings["r"]
     scale = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-    return AdapterMerge(open_checkpoint(base), read_shard(adapter / ADAPTER_WEIGHTS), scale)
+    kept_apart = [] if settings.get("ensure_weight_tying") else settings.get("modules_to_save") or []
+    separate = frozenset(name.rpartition(".")[2] for name in kept_apart)
+    return MergedWeights(open_checkpoint(base), read_shard(adapter / ADAPTER_WEIGHTS), scale, separate)
 
 
-def write_merged(merge: AdapterMerge, adapter: Path, folder: Path) -> None:
+def write_merged(merge: MergedWeights, adapter: Path, folder: Path) -> None:
     """Write the merged model into `folder`, with the adapter's tokenizer, or the base's where it has none."""
-    growths = merge.growths()
-    with progress("writing shards", total=len(merge.base.shards)) as advance:
-        for shard in merge.base.shards:
-            rewrite(shard, folder / shard.path.name, growths)
+    base = merge.base
+    with progress("writing shards", total=len(base.shards)) as advance:
+        for shard in base.shards:
+            added = merge.added if any(tensor.name == base.input_name for tensor in shard.tensors) else {}
+            rewrite(shard, folder / shard.path.name, merge.growths, added=added)
             advance(1)
-    check_headers(folder, merge.base.config["vocab_size"])
-    base = merge.base.folder
-    carried = [path for pattern in ("config.json", INDEX, *CARRIED_FILES) for path in sorted(base.glob(pattern))]
-    for path in [*carried, *(tokenizer_files(adapter) or tokenizer_files(base))]:
-        shutil.copyfile(path, folder / path.name)
+    _write_json(base.folder / "config.json", folder, _new_settings(merge))
+    if base.index is not None:
+        _write_json(base.folder / INDEX, folder, _new_index(merge, folder))
+    carry(base.folder, [adapter, base.folder], folder)
+    if (settings := adapter / GENERATION_CONFIG).is_file():  # what ends an answer, which tuning may have changed
+        shutil.copyfile(settings, folder / GENERATION_CONFIG)
+    check_written(folder)
+
+
+def _new_settings(merge: MergedWeights) -> dict[str, Any]:
+    """The keys of config.json that are others once merged."""
+    rows, stated = merge.heights[merge.base.input_name], merge.base.states_tied
+    grown = {} if rows == merge.base.config["vocab_size"] else {"vocab_size": rows}
+    return grown | ({"tie_word_embeddings": merge.tied} if merge.tied != stated else {})
+
+
+def _new_index(merge: MergedWeights, folder: Path) -> dict[str, Any]:
+    """The keys of the index that are others once merged."""
+    index = merge.base.index or {}
+    shards = [read_shard(folder / shard.path.name) for shard in merge.base.shards]
+    size = sum(tensor.bytes for shard in shards for tensor in shard.tensors)
+    metadata = dict(index.get("metadata") or {})
+    if not merge.added and metadata.get("total_size") == size:
+        return {}
+    names = {tensor.name: shard.path.name for shard in shards for tensor in shard.tensors}
+    metadata.pop("total_parameters", None)
+    return {"metadata": metadata | {"total_size": size}, "weight_map": names}
+
+
+def _write_json(source: Path, folder: Path, changes: Mapping[str, Any]) -> None:
+    """Copy a JSON file; write it anew where keys change."""
+    if not changes:
+        shutil.copyfile(source, folder / source.name)
+        return
+    content = json.loads(source.read_text(encoding="utf8")) | changes
+    (folder / source.name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf8")
 
 
 def _base_of(config: MergeAdapterConfig) -> str:
-    named = config.model or _settings(config.adapter).get("base_model_name_or_path")
+    if config.model:
+        return config.model
+    settings = _settings(config.adapter)
+    named, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not named:
         raise BllossomError(f"{config.adapter} does not name its base; add model=FOLDER or a hub id")
-    return str(named)
+    if not Path(named).exists() and not is_hub_id(str(named)):
+        raise BllossomError(f"{config.adapter} was trained on {named}, which is not here; add model=FOLDER")
+    return f"{named}@{revision}" if revision else str(named)
 
 
 def _check_fingerprint(adapter: Path, base: Path) -> None:
-    """Refuse another base than the adapter's manifest names; an adapter without one is checked by its shapes alone."""
+    """Refuse another base than the adapter's manifest names; an adapter without one is checked by its shapes alone.
+
+    So is one where the hub's base was downloaded by other means: a commit and a fingerprint cannot be compared.
+    """
     manifest = read_manifest(adapter)
     recorded = manifest.inputs.get("model") if manifest else None
-    if recorded is not None and recorded != (found := fingerprint(base)):
+    commit = reference(base)
+    if recorded is None or ("@" in recorded) != (commit is not None):
+        return
+    if recorded != (found := commit or fingerprint(base)):
         raise BllossomError(
-            f"{adapter} was trained on a base with the fingerprint {recorded[:16]}, {base} has {found[:16]}; name the "
-            "base that it was trained on with model="
+            f"{adapter} was trained on {_shown(recorded)}, {base} is {_shown(found)}; name the base that it was "
+            "trained on with model="
         )
+
+
+def _shown(base: str) -> str:
+    return base if "@" in base else f"a base with the fingerprint {base[:16]}"
 
 
 def _settings(adapter: Path) -> Mapping[str, Any]:

@@ -51,7 +51,7 @@ def compare_tokenizers(model: Path, tokenizer: Path) -> Pieces:
     """
     base, merged = load_tokenizer(model), load_tokenizer(tokenizer)
     old, new = _pieces(base), _pieces(merged)
-    for number, piece in old.items():
+    for number, piece in sorted(old.items()):
         if (found := new.get(number, "nothing")) != piece:
             raise BllossomError(
                 f"{tokenizer}: id {number} is {found!r}, in {model} it is {piece!r}; choose the tokenizer that "

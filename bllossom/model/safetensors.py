@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Growth:
-    """A matrix that keeps its first `kept` rows, and gets the blocks of `new` (float32 [n, width]) below them."""
+    """A matrix that keeps its first `kept` rows, and gets the blocks of `new` (float32 [n, width]) below them. A
+    vector counts as a matrix of width 1."""
 
     kept: int
     rows: int
@@ -150,8 +151,31 @@ def output_bytes(tensor: StoredTensor, rows: int | None, dtype: str | None) -> i
     return size if rows is None else size // tensor.shape[0] * rows
 
 
-def rewrite(shard: WeightShard, target: Path, growths: Mapping[str, Growth], dtype: str | None = None) -> None:
+def as_matrix(tensor: StoredTensor) -> StoredTensor:
+    """The tensor; a vector as a matrix of width 1."""
+    return replace(tensor, shape=(*tensor.shape, 1)) if len(tensor.shape) == 1 else tensor
+
+
+def equal_data(one: WeightShard, first: StoredTensor, other: WeightShard, second: StoredTensor) -> bool:
+    """Whether tensor `first` of shard `one` and `second` of `other` are the same, byte for byte."""
+    if (first.dtype, first.shape) != (second.dtype, second.shape):
+        return False
+    with one.path.open("rb", buffering=0) as left, other.path.open("rb", buffering=0) as right:
+        pairs = zip(_pieces(left, first.start, first.bytes), _pieces(right, second.start, second.bytes), strict=True)
+        return all(mine == theirs for mine, theirs in pairs)
+
+
+def rewrite(
+    shard: WeightShard,
+    target: Path,
+    growths: Mapping[str, Growth],
+    dtype: str | None = None,
+    *,
+    added: Mapping[str, tuple[StoredTensor, Growth]] | None = None,
+) -> None:
     """Write `shard` to `target` with the matrices in `growths` grown, and its floats converted to `dtype` if given.
+
+    `added` are new tensors, each with a stored one of the same type and width, of which it keeps nothing.
 
     Needs one block of rows of memory, whatever the size of the file. Bytes that need no conversion are copied as they
     are. Tensors stay in the order of their data, except that wider items go first, which keeps each aligned.
@@ -159,7 +183,9 @@ def rewrite(shard: WeightShard, target: Path, growths: Mapping[str, Growth], dty
     Raises:
         BllossomError: a value does not fit into float16.
     """
-    tensors = sorted(shard.tensors, key=lambda tensor: -ITEM_BYTES.get(output_dtype(tensor, dtype), 0))
+    growths = dict(growths) | {name: growth for name, (_, growth) in (added or {}).items()}
+    new = [replace(like, name=name) for name, (like, _) in (added or {}).items()]
+    tensors = sorted([*shard.tensors, *new], key=lambda tensor: -ITEM_BYTES.get(output_dtype(tensor, dtype), 0))
     header: dict[str, Any] = {} if shard.metadata is None else {"__metadata__": dict(shard.metadata)}
     offset = 0
     for tensor in tensors:

@@ -15,11 +15,21 @@ from torch import Tensor
 
 from bllossom.console import progress, say
 from bllossom.errors import BllossomError
-from bllossom.model.checkpoint import INDEX, Checkpoint
-from bllossom.model.folder import CARRIED_FILES
+from bllossom.model.carried import carried_files, carry
+from bllossom.model.checkpoint import INDEX, Checkpoint, check_written
 from bllossom.model.initializers import Method, OldMatrix, commonest_first, initialize
 from bllossom.model.pieces import Pieces
-from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, StoredTensor, WeightShard, output_bytes, rewrite
+from bllossom.model.safetensors import (
+    FLOAT_DTYPES,
+    Growth,
+    Rows,
+    StoredTensor,
+    WeightShard,
+    output_bytes,
+    output_dtype,
+    rewrite,
+)
+from bllossom.provenance.fingerprints import payload
 from bllossom.tokenizer.files import tokenizer_files
 
 HEADER_BYTES = 1 << 20  # more than a shard's header or an index takes
@@ -39,7 +49,7 @@ class SurgeryPlan:
     tokenizer: Path
     pieces: Pieces
     input_init: Method
-    output_init: Method
+    output_init: Method | None  # None for a tied model
     seed: int
     dtype: str | None
     link: bool
@@ -64,12 +74,14 @@ class SurgeryPlan:
         output = self.checkpoint.output_name
         methods = {self.checkpoint.input_name: self.input_init}
         if output is not None:
-            methods[output] = self.input_init if self.checkpoint.tied else self.output_init
+            methods[output] = self.output_init or self.input_init
         return methods
 
     def changes(self, shard: WeightShard) -> bool:
         """Whether any byte of the shard will be another."""
-        return self.dtype is not None or any(tensor.name in self.matrices for tensor in shard.tensors)
+        return any(
+            tensor.name in self.matrices or output_dtype(tensor, self.dtype) != tensor.dtype for tensor in shard.tensors
+        )
 
     def tensor_bytes(self, tensor: StoredTensor) -> int:
         """The size of the tensor in the output."""
@@ -86,9 +98,8 @@ class SurgeryPlan:
         return small + HEADER_BYTES * (len(shards) + 1) + sum(map(self.shard_bytes, shards))
 
     def small_files(self) -> list[Path]:
-        """What is copied as it is. The base's own tokenizer files stay behind: they would contradict the new ones."""
-        carried = [path for pattern in CARRIED_FILES for path in sorted(self.checkpoint.folder.glob(pattern))]
-        return [*carried, *tokenizer_files(self.tokenizer)]
+        """What is copied as it is, beside the base's chat template."""
+        return [*carried_files(self.checkpoint.folder), *tokenizer_files(self.tokenizer)]
 
 
 def write_model(plan: SurgeryPlan, folder: Path) -> dict[str, Any]:
@@ -97,8 +108,8 @@ def write_model(plan: SurgeryPlan, folder: Path) -> dict[str, Any]:
     Raises:
         BllossomError: the disk has no room for what cannot be linked; nothing was written then.
     """
-    for left in folder.iterdir():  # by a kill: all of it is made again at the speed of copying
-        left.unlink()
+    for left in payload(folder):  # by a kill: all of it is made again at the speed of copying
+        (folder / left).unlink()
     unchanged = [shard.path for shard in plan.checkpoint.shards if not plan.changes(shard)]
     linked = frozenset(path for path in unchanged if plan.link and _link(path, folder / path.name))
     _check_room(plan.bytes_to_write(linked), folder)
@@ -120,8 +131,9 @@ def write_model(plan: SurgeryPlan, folder: Path) -> dict[str, Any]:
     _write_json(folder / "config.json", _new_config(plan))
     if plan.checkpoint.index is not None:
         _write_json(folder / INDEX, _new_index(plan))
-    for path in plan.small_files():
-        shutil.copyfile(path, folder / path.name)
+    # The base's ids mean what they did, so its template does; the rest of its tokenizer would contradict the new one.
+    carry(plan.checkpoint.folder, [plan.tokenizer, plan.checkpoint.folder], folder)
+    check_written(folder)
     return _figures(plan, linked=len(linked), copied=len(unchanged) - len(linked))
 
 
@@ -185,6 +197,8 @@ def _check_room(needed: int, folder: Path) -> None:
 
 def _new_config(plan: SurgeryPlan) -> dict[str, Any]:
     config = dict(plan.checkpoint.config) | {"vocab_size": plan.pieces.rows}
+    if plan.checkpoint.states_tied != plan.checkpoint.tied:
+        config["tie_word_embeddings"] = plan.checkpoint.tied
     if plan.dtype is not None:
         # transformers before 5 knows only torch_dtype; later ones read both.
         name = str(FLOAT_DTYPES[plan.dtype]).removeprefix("torch.")

@@ -13,10 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bllossom.artifacts import MANIFEST, DamagedManifestError, Manifest, read_manifest
+from bllossom.artifacts import MANIFEST, PARTIAL, DamagedManifestError, Manifest, read_manifest
 from bllossom.errors import BllossomError
-
-PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)

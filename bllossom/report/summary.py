@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bllossom.artifacts import Manifest, read_manifest
+from bllossom.artifacts import Manifest
 
 WIDTH = 110
+EARLIER = "(earlier)"
 
 
 def figures(manifest: Manifest) -> str:
@@ -19,10 +20,12 @@ def figures(manifest: Manifest) -> str:
     return "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in manifest.figures.items())
 
 
-def write(output: Path, steps: Sequence[str]) -> str:
-    """Write summary.md and summary.json into a recipe's folder, and give the table as text."""
-    manifests = {name: found for name in steps if (found := read_manifest(output / name)) is not None}
-    summary = summarise(manifests)
+def write(output: Path, earlier: Mapping[str, Manifest], ran: Mapping[str, Manifest]) -> str:
+    """Write summary.md and summary.json into a recipe's folder, and give the table as text.
+
+    `earlier` are results that this run started from, and did not look at: the table says so of them.
+    """
+    summary = summarise({f"{name} {EARLIER}": found for name, found in earlier.items()} | dict(ran))
     text = render(summary)
     (output / "summary.json").write_text(json.dumps(summary, ensure_ascii=False, indent=1) + "\n", encoding="utf8")
     (output / "summary.md").write_text(markdown(summary), encoding="utf8")
@@ -100,6 +103,8 @@ def render(summary: Mapping[str, Any]) -> str:
         console.print(
             "The floor of bits per byte is a unigram model over the same pieces; of a task, the best constant answer."
         )
+        if any(name.endswith(EARLIER) for name in header):
+            console.print(f"{EARLIER}: of a step that was not part of this run.")
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip()
 

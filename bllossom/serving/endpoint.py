@@ -31,7 +31,7 @@ class Endpoint(Model):
     key_variable: Annotated[
         str | None, Field(description="the environment variable that holds the key; null for an endpoint without one")
     ] = "OPENAI_API_KEY"
-    temperature: Annotated[float, Field(ge=0)] = 0.0
+    temperature: Annotated[float, Field(ge=0, description="0: the likeliest token each time")] = 0.0
     max_tokens: Annotated[int, Field(ge=1, description="tokens of one answer at most")] = 4096
     parameters: Annotated[
         dict[str, Any], Field(default_factory=dict, description="more keys of the request's body, as top_p or seed")

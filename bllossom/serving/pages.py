@@ -29,11 +29,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bllossom.artifacts import locked
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.files import locked
 
 ADDRESS = "127.0.0.1"
+LOCK = ".page.lock"  # in the folder that a page writes to
 MAX_POST_BYTES = 4_000_000
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -60,7 +61,7 @@ def serve(page: Page, *, port: int, folder: Path) -> None:
     Raises:
         BllossomError: another process works in the folder, or the port is taken.
     """
-    with locked(folder), socket.socket() as listener:
+    with locked(folder / LOCK, str(folder)), socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((ADDRESS, port))

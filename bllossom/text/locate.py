@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bllossom.config import HUB_DATASETS, is_hub_id
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.hub import is_hub_id, parse
 from bllossom.paths import MAGIC, Search, expand, once, shown, walk
 from bllossom.text.compression import COMPRESSIONS
 from bllossom.text.kinds import (
@@ -156,14 +156,15 @@ def _names(paths: Iterable[Path], root: Path | None) -> str:
 
 
 def _download(source: str) -> Path:
-    """The folder with a hub data set `owner/name`, or with one folder of it, `hf://datasets/owner/name/folder`."""
+    """The folder with a hub data set `owner/name`, or with one folder of it, `hf://datasets/owner/name/folder`; at the
+    revision behind an @, where there is one."""
     from huggingface_hub import snapshot_download
 
-    owner, name, *below = source.removeprefix(HUB_DATASETS).split("/", 2)
-    name, within = f"{owner}/{name}", "".join(f"{folder.strip('/')}/" for folder in below)
+    name, revision, folder_in_it = parse(source)
+    within = f"{folder_in_it}/" if folder_in_it else ""
     patterns = [f"{within}*{suffix}{packed}" for suffix in (*ENDINGS, *ARCHIVES) for packed in ("", *COMPRESSIONS)]
     try:
-        folder = snapshot_download(name, repo_type="dataset", allow_patterns=patterns)
+        folder = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns)
     except Exception as error:  # the hub client raises a dozen kinds for "cannot be had"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BllossomError(f"{source}: not here and not from the hub ({reason}); name a path, or go online") from error

@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError
+from bllossom.hub import is_hub_id
 from bllossom.tokenizer.added_tokens import CONFIG, TOKENIZER, read_added_tokens, read_json
 
 CARRIED = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
@@ -157,7 +157,10 @@ def _check_model(settings: Mapping[str, Any], path: Path) -> None:
             f"{path}: is {kind}, not byte-level BPE; a base must be BPE (this one can be the donor: name it there)"
         )
     if "ByteLevel" not in json.dumps([settings.get("pre_tokenizer"), settings.get("decoder")]):
-        raise BllossomError(f"{path}: is BPE, but not byte-level; name the base's SentencePiece file, tokenizer.model")
+        raise BllossomError(
+            f"{path}: is BPE, but not byte-level: name the SentencePiece file it came from (transformers 5 "
+            "saves none: take tokenizer.model of the model that this one was tuned from)"
+        )
     lacking = [byte for byte in lacking_bytes(vocab) if byte in NEEDED_BYTES]
     if lacking:
         raise BllossomError(

@@ -13,11 +13,17 @@ TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
 )
+PIECE_FILES = ("tokenizer.model", "tokenizer.json", "vocab.json")
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
     """Those of the files that are in `folder`."""
     return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+
+
+def holds_tokenizer(folder: Path) -> bool:
+    """Whether a tokenizer can be loaded from `folder`: it has pieces there, and not only settings or a template."""
+    return any((folder / name).is_file() for name in PIECE_FILES)
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:

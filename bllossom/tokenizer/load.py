@@ -4,8 +4,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError
+from bllossom.hub import is_hub_id, name_and_revision
 from bllossom.tokenizer.added_tokens import CONFIG, read_added_tokens, read_json
 from bllossom.tokenizer.convert import TEMPLATE, check_scores, to_fast, tokenizer_config, with_added_tokens
 from bllossom.tokenizer.sentencepiece_file import check_base, find_model_file, read_model
@@ -43,7 +43,8 @@ def _convert(model_file: Path) -> PreTrainedTokenizerFast:
 
 
 def _from_hub(name: str) -> PreTrainedTokenizerFast:
+    repository, revision = name_and_revision(name)
     try:
-        return PreTrainedTokenizerFast.from_pretrained(name)
+        return PreTrainedTokenizerFast.from_pretrained(repository, revision=revision or "main")
     except (OSError, ValueError):
         return _convert(find_model_file(name))

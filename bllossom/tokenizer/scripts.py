@@ -92,6 +92,7 @@ class ScriptCodePoints:
         """Whether the text has a character of the scripts."""
         return any(ord(character) in self._members for character in text)
 
+    @functools.cached_property
     def heads(self) -> frozenset[bytes]:
         """The beginnings of UTF-8 characters (one to three bytes) after which only a character of these can come."""
         theirs: set[bytes] = set()
@@ -100,3 +101,9 @@ class ScriptCodePoints:
             raw = chr(number).encode()
             (theirs if number in self._members else others).update(raw[:length] for length in range(1, len(raw)))
         return frozenset(theirs - others)
+
+
+@functools.lru_cache(maxsize=4)
+def code_points(names: tuple[str, ...]) -> ScriptCodePoints:
+    """The code points of these scripts, looked up once."""
+    return ScriptCodePoints(names)

@@ -14,8 +14,8 @@ from typing import Any, Protocol, Self
 from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2
 
-from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError
+from bllossom.hub import is_hub_id, name_and_revision
 
 spm: Any = sentencepiece_model_pb2  # see ModelProto
 SPACE = "▁"
@@ -115,9 +115,10 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    repository, revision = name_and_revision(name)
     for file in ("tokenizer.model", "spiece.model"):
         try:
-            return Path(hf_hub_download(name, file))
+            return Path(hf_hub_download(repository, file, revision=revision))
         except LocalEntryNotFoundError as error:
             raise BllossomError(
                 f"{name}: {file} is not in the hub's cache on this machine, and the hub cannot be reached; "

@@ -51,8 +51,10 @@ class HeldOutBlocks(Sequence[Block]):
         return Block(self._stream.read(start, start + length), positions, self._language, "", documents)
 
 
-def heldout_blocks(tokens_dir: Path, language: str, block_size: int, *, tokenizer: str | None = None) -> HeldOutBlocks:
-    """The held-out blocks of one language.
+def heldout_blocks(
+    tokens_dir: Path, language: str, block_size: int, *, tokenizer: str | None = None, most_tokens: int | None = None
+) -> HeldOutBlocks:
+    """The held-out blocks of one language, of about `most_tokens` at most (see open_heldout).
 
     Raises:
         BllossomError: the folder has none in this language, is damaged, or has another tokenizer.
@@ -61,8 +63,8 @@ def heldout_blocks(tokens_dir: Path, language: str, block_size: int, *, tokenize
     held = [source.heldout for source in index.sources if source.language == language and source.heldout]
     if not held:
         raise BllossomError(f"{tokens_dir} holds no held-out text in {language!r}; set holdout in prepare")
-    stream = open_heldout(tokens_dir, index, language)
-    return HeldOutBlocks(stream, language, block_size, sum(record.bytes for record in held))
+    stream = open_heldout(tokens_dir, index, language, most_tokens)
+    return HeldOutBlocks(stream, language, block_size, stream.bytes)
 
 
 def positions_of(stream: TokenStream, start: int, length: int) -> tuple[Ids, Ids]:

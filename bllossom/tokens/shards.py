@@ -14,7 +14,6 @@ The shards of a source are one stream: document ids and token offsets run on fro
 import bisect
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from pydantic import ValidationError
 
 from bllossom.config import Model
 from bllossom.errors import BllossomError
+from bllossom.files import sync_file, write_whole
 
 INDEX = "index.json"
 HELDOUT = "heldout"
@@ -104,7 +104,7 @@ class ShardWriter:
         text_bytes = np.concatenate([np.empty(0, np.uint32), *self._bytes])
         table = np.stack([np.cumsum(lengths, dtype=np.uint32), text_bytes], axis=1)
         save_array(self._folder / f"{self._file}.documents.npy", table)
-        _sync(self._tokens)
+        sync_file(self._tokens)
         self._tokens.close()
         self._unfinished.rename(self._path)
         return ShardRecord(
@@ -121,20 +121,6 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array)
     write_whole(path, buffer.getbuffer())
-
-
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file in one step: it is there whole, on the disk, or not at all."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        _sync(file)
-    unfinished.rename(path)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def edge_checksum(path: Path) -> str:
@@ -209,6 +195,11 @@ class TokenStream:
     @property
     def documents(self) -> int:
         return self._first_documents[-1]
+
+    @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of the text that it stands for."""
+        return sum(int(shard.documents[:, 1].sum(dtype=np.int64)) for shard in self._shards)
 
     def place_of(self, document: int) -> tuple[int, int]:
         """The shard that a document is in, by its place among them, and the document's place in the shard.
@@ -292,7 +283,20 @@ def open_stream(folder: Path, index: TokenIndex, source: SourceRecord) -> TokenS
     return TokenStream([open_shard(folder, shard, index.dtype) for shard in source.shards])
 
 
-def open_heldout(folder: Path, index: TokenIndex, language: str) -> TokenStream:
-    """The held-out tokens of all sources of one language, in the order of the sources."""
-    records = [source.heldout for source in index.sources if source.language == language]
-    return TokenStream([open_shard(folder, record, index.dtype) for record in records if record is not None])
+def open_heldout(folder: Path, index: TokenIndex, language: str, most_tokens: int | None = None) -> TokenStream:
+    """The held-out tokens of all sources of one language, in the order of the sources.
+
+    `most_tokens` bounds them: each source then gives the same share, its first whole documents, and at least one.
+    """
+    records = [source.heldout for source in index.sources if source.language == language and source.heldout]
+    shards = [open_shard(folder, record, index.dtype) for record in records]
+    total = sum(len(shard.tokens) for shard in shards)
+    if most_tokens is not None and most_tokens < total:
+        shards = [_beginning(shard, most_tokens / total) for shard in shards if len(shard.documents)]
+    return TokenStream(shards)
+
+
+def _beginning(shard: TokenShard, share: float) -> TokenShard:
+    ends = shard.documents[:, 0]
+    documents = max(1, int(np.searchsorted(ends, int(share * len(shard.tokens)), side="right")))
+    return TokenShard(shard.tokens[: ends[documents - 1]], shard.documents[:documents])

@@ -1,7 +1,9 @@
 """Models in, models out: plain Hugging Face folders, with the tokenizer beside the weights."""
 
 import importlib.util
-from typing import Annotated, TypeVar
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, TypeVar, cast
 
 import torch
 from pydantic import Field
@@ -10,6 +12,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import pretrained
+from bllossom.model.checkpoint import refuse_wrapper
+from bllossom.tokenizer.files import holds_tokenizer
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokens.shards import read_index
+from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import partitioned_loading
 from bllossom.training.ranks.device import DeviceType, device_here
 from bllossom.training.settings import TrainingConfig
@@ -18,10 +26,10 @@ from bllossom.training.settings import TrainingConfig
 class LlamaShape(Model):
     """A Llama to be started from nothing."""
 
-    hidden_size: Annotated[int, Field(gt=0)]
-    intermediate_size: Annotated[int, Field(gt=0)]
-    layers: Annotated[int, Field(gt=0)]
-    heads: Annotated[int, Field(gt=0)]
+    hidden_size: Annotated[int, Field(gt=0, description="width of a token's vector")]
+    intermediate_size: Annotated[int, Field(gt=0, description="width inside the MLPs")]
+    layers: Annotated[int, Field(gt=0, description="blocks of attention and MLP")]
+    heads: Annotated[int, Field(gt=0, description="attention heads; hidden_size is a multiple of it")]
     window: Annotated[int, Field(gt=0, description="longest sequence, in tokens")] = 2048
     tied: Annotated[bool, Field(description="one matrix for input and output embeddings")] = False
 
@@ -36,39 +44,28 @@ ModelSource = Source | InitModel
 Config = TypeVar("Config", bound=TrainingConfig)
 
 
-def window_of(source: ModelSource) -> int | None:
-    """The longest row, in tokens, that a model was made for; None where its config does not say or is not here."""
-    if isinstance(source, InitModel):
-        return source.init.window
-    try:
-        found = getattr(AutoConfig.from_pretrained(source).get_text_config(), "max_position_embeddings", None)
-    except (OSError, ValueError):
-        return None  # who loads it says what is wrong
-    return int(found) if found else None
-
-
-def check_window(source: ModelSource, block_size: int) -> None:
-    """Refuse blocks longer than the model was made for: it would train at positions that it does not know.
-
-    Raises:
-        ConfigError: says the window.
-    """
-    window = window_of(source)
-    if window is not None and block_size > window:
-        raise ConfigError(
-            f"block_size: {block_size:,} is more than the model's window of {window:,} tokens "
-            f"(max_position_embeddings); lower it to {window}"
-        )
-
-
-def init_model(shape: LlamaShape, rows: int, seed: int) -> PreTrainedModel:
-    """A Llama with random weights in fp32 on the CPU and `rows` embedding rows: the same on every rank."""
+def init_model(
+    shape: LlamaShape, rows: int, seed: int, *, bos: int | None = None, eos: int | None = None
+) -> PreTrainedModel:
+    """A Llama with random weights in fp32 on the CPU and `rows` embedding rows: the same on every rank. `bos` and `eos`
+    are the ids that begin and end a text, where the tokenizer has such."""
     torch.manual_seed(seed)
-    return LlamaForCausalLM(llama_config(shape, rows))
+    return LlamaForCausalLM(llama_config(shape, rows, bos=bos, eos=eos))
 
 
-def load_model(source: str, config: TrainingConfig) -> PreTrainedModel:
-    """A causal language model: fp32 on the CPU, bf16 where the engine keeps fp32 masters, in parts under ZeRO-3.
+def edge_ids(tokens: Path) -> tuple[int | None, int | None]:
+    """The ids that begin and end a text: those of the tokenizer in a tokens folder, or that prepare put around
+    documents where it kept no tokenizer; None where there is none."""
+    if holds_tokenizer(tokens / "tokenizer"):
+        tokenizer = load_tokenizer(tokens / "tokenizer")
+        return tokenizer.bos_token_id, tokenizer.eos_token_id
+    index = read_index(tokens)
+    return index.bos, index.eos
+
+
+def load_model(source: str, config: TrainingConfig, *, whole: bool = False) -> PreTrainedModel:
+    """A causal language model: fp32 on the CPU, bf16 where the engine keeps fp32 masters, in parts under ZeRO-3
+    unless it is wanted `whole`.
 
     Raises:
         BllossomError: it cannot be had.
@@ -76,14 +73,45 @@ def load_model(source: str, config: TrainingConfig) -> PreTrainedModel:
     disable_progress_bar()
     masters_apart = config.deepspeed is not None and config.bf16
     try:
-        with partitioned_loading(config):
+        refuse_wrapper(source, AutoConfig.from_pretrained(**pretrained(source)).to_dict())
+        with nullcontext() if whole else partitioned_loading(config):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                source, dtype=torch.bfloat16 if masters_apart else torch.float32
+                **pretrained(source), dtype=torch.bfloat16 if masters_apart else torch.float32
             )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BllossomError(f"{source}: no model loads ({reason}); name a model folder or a hub id") from error
+    model.name_or_path = source  # with the revision, which adapters name too
+    if model.config.tie_word_embeddings and model.get_input_embeddings().weight is not output_weight(model):
+        # transformers does not tie two different matrices, whatever the config says: what is saved says so.
+        model.config.tie_word_embeddings = False
     return model
+
+
+def output_weight(model: PreTrainedModel) -> torch.Tensor:
+    """The output matrix, [rows, width]."""
+    return cast(torch.nn.Linear, model.get_output_embeddings()).weight
+
+
+def check_window(source: ModelSource, tokens: int, key: str) -> None:
+    """Refuse rows of more `tokens` than the model was made for, before it is loaded; `key` is what sets them.
+
+    Raises:
+        ConfigError: names the longest that fits.
+    """
+    window = source.init.window if isinstance(source, InitModel) else window_of(source)
+    if window is not None and tokens > window:
+        raise ConfigError(
+            f"{key}: {tokens:,} tokens are more than the model's window of {window:,}; set {key} to at most {window}"
+        )
+
+
+def window_of(source: str) -> int | None:
+    """The longest sequence that a model was made for, in tokens; None where its config does not say."""
+    try:
+        return getattr(AutoConfig.from_pretrained(**pretrained(source)), "max_position_embeddings", None)
+    except (OSError, ValueError):
+        return None  # it does not load: the one who loads it says so
 
 
 def resolve_here(config: Config) -> Config:
@@ -100,6 +128,8 @@ def check_kernels(config: TrainingConfig, device: DeviceType) -> None:
     """
     if config.attention == "flash_attention_2":
         _check_kernel(device, "attention: flash_attention_2", "flash-attn", "set attention to sdpa")
+    if config.head_tf32 and device != "cuda":
+        raise ConfigError("head_tf32: needs a GPU; set head_tf32 to false")
     if config.liger:
         _check_kernel(device, "liger", "liger-kernel", "set liger to false")
 
@@ -113,7 +143,8 @@ def _check_kernel(device: DeviceType, what: str, package: str, otherwise: str) -
 
 def prepare_for_training(model: PreTrainedModel, config: TrainingConfig) -> None:
     """Switch on what the config asks for in the model itself."""
-    model.set_attn_implementation(config.attention)
+    document_attention.register()
+    model.set_attn_implementation(config.attention_kernel())
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.liger:
@@ -125,7 +156,7 @@ def prepare_for_training(model: PreTrainedModel, config: TrainingConfig) -> None
         model.base_model.compile()
 
 
-def llama_config(shape: LlamaShape, rows: int) -> LlamaConfig:
+def llama_config(shape: LlamaShape, rows: int, *, bos: int | None = None, eos: int | None = None) -> LlamaConfig:
     """The transformers config of a shape; Llama 2's constants where the shape says nothing."""
     return LlamaConfig(
         vocab_size=rows,
@@ -136,6 +167,6 @@ def llama_config(shape: LlamaShape, rows: int) -> LlamaConfig:
         max_position_embeddings=shape.window,
         tie_word_embeddings=shape.tied,
         rms_norm_eps=1e-5,
-        bos_token_id=1,
-        eos_token_id=2,
+        bos_token_id=bos,
+        eos_token_id=eos,
     )

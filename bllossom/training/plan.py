@@ -1,20 +1,24 @@
 """plan: what a pretraining run will take, before anything is paid: memory on each GPU, time, disk. No weights needed.
 
-Time is tokens × FLOPs a token / (GPUs × peak FLOP/s × utilisation). FLOPs and model FLOP utilisation are counted as
-PaLM does (arXiv 2204.02311, appendix B): 6 for each parameter that is multiplied, 12 × layers × width × block for
-attention; what gradient checkpointing computes again does not count, so it shows as a lower utilisation. A weight that
-does not train saves its own gradient, 2 of the 6.
+Time is tokens × FLOPs a token / (GPUs × peak FLOP/s × utilisation), and what that leaves out: the head, whose products
+are fp32 (or TF32, with head_tf32) where the body's are bf16; and the gradients of plain replicas, which are summed once
+the backward pass is done, where ZeRO's go beside it.
+
+FLOPs and model FLOP utilisation are counted as PaLM does (arXiv 2204.02311, appendix B): 6 for each parameter that is
+multiplied, 12 × layers × width × block for attention; what gradient checkpointing computes again does not count, so it
+shows as a lower utilisation. A weight that does not train saves its own gradient, 2 of the 6.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import AutoConfig, PretrainedConfig
 
-from bllossom.config import is_hub_id
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import is_hub_id, pretrained
+from bllossom.model.checkpoint import refuse_wrapper
 from bllossom.tokens.shards import INDEX, read_index
 from bllossom.training.engines.optimization import Trainable
 from bllossom.training.flops import training_flops_per_token
@@ -31,31 +35,8 @@ from bllossom.training.planning.footprint import (
     footprint,
     model_size,
 )
+from bllossom.training.planning.gpus import CONTEXT_BYTES, GPUS, HEAD_UTILISATION, USABLE, reduction_seconds
 from bllossom.training.pretrain import PretrainConfig
-
-CONTEXT_BYTES = 2e9  # CUDA's context, cuBLAS' and NCCL's own buffers
-USABLE = 0.9  # of what is left, for the allocator's gaps and what this plan gets wrong: it is checked to 15 % only
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU's memory as the driver shows it, dense tensor-core peaks of its data sheet, and a usual utilisation."""
-
-    memory: float  # bytes
-    bf16: float  # FLOP/s
-    fp32: float  # FLOP/s, without TF32, which torch leaves off
-    utilisation: float  # model FLOP utilisation, where nobody says otherwise
-    source: str  # of the utilisation
-
-
-LLAMA_2 = "what Llama 2's own 13B run reached: 368,640 A100 hours for 2 T tokens (arXiv 2307.09288, table 2)"
-MOSAIC = "13B on 8 to 64 H100, 39.6–41.6 % in llm-foundry's benchmarks (scripts/train/benchmarking)"
-GPUS = {
-    "a100-40g": Gpu(42.3e9, 312e12, 19.5e12, 0.43, LLAMA_2),
-    "a100-80g": Gpu(85.0e9, 312e12, 19.5e12, 0.43, LLAMA_2),
-    "h100-80g": Gpu(85.0e9, 989e12, 67e12, 0.40, MOSAIC),
-    "h200-141g": Gpu(150.1e9, 989e12, 67e12, 0.40, "as the H100, which has the same cores"),
-}
 
 
 @dataclass(frozen=True)
@@ -67,6 +48,7 @@ class Choice:
     memory: Footprint  # at `micro_batch`, or at 1 where nothing fits
     micro_batch: int  # the largest that fits and divides the global batch; 0 where not even one block does
     disk: DiskNeed
+    reduction_hours: float  # of gradients, while nothing else is done
 
 
 @dataclass(frozen=True)
@@ -87,8 +69,10 @@ class RunPlan:
     usable: float
     choices: list[Choice]
     flops_per_token: float
-    tokens_per_second: float
-    hours: float
+    tokens_per_second: float  # of the recommended choice
+    hours: float  # of the recommended choice
+    head_hours: float  # of them; 0 where the whole model computes in one precision
+    head_precision: str
     save_dtype: str
     not_planned: list[str]  # what the config asks for and the plan leaves out
 
@@ -99,11 +83,8 @@ class RunPlan:
 
     @property
     def recommended(self) -> Choice | None:
-        """The fastest that fits: offloading waits for the bus at every step, ZeRO 3 gathers the weights twice for each
-        micro-batch, recomputation adds a third of the arithmetic; less sharding is simpler."""
-        order = {"zero3": 1, "zero3-offload": 2}
-        fitting = [choice for choice in self.choices if choice.micro_batch]
-        return min(fitting, key=lambda c: (order.get(c.strategy, 0), c.checkpointing), default=None)
+        """The fastest that fits: see _fastest."""
+        return _fastest(self.choices)
 
 
 def make_plan(
@@ -128,15 +109,29 @@ def make_plan(
         )
     config = config.resolved("cuda", liger_installed=False)
     shape, hardware = shape_of(config, beside), GPUS[gpu]
+    window = getattr(shape, "max_position_embeddings", None)
+    if window is not None and config.block_size > window:
+        raise ConfigError(
+            f"block_size: {config.block_size:,} tokens are more than the model's window of {window:,}; set block_size "
+            f"to at most {window}"
+        )
     size = model_size(shape, config.lora)
     parts = _parts(config)
     most = max((trainable for trainable, _ in parts), key=size.trained)
     steps = sum(count for _, count in parts)
     tokens = steps * config.global_batch
-    flops = _mean_flops(parts, size, config.block_size)
+    flops = _mean(parts, lambda trainable: flops_per_token(size, config.block_size, trainable))
     used = hardware.utilisation if utilisation is None else utilisation
-    speed = gpus * (hardware.bf16 if config.bf16 else hardware.fp32) * used / flops
+    head_flops = 6.0 * size.embedding if config.bf16 else 0.0  # it trains whatever trains
+    head_peak = hardware.tf32 if config.head_tf32 else hardware.fp32
+    body_seconds = (flops - head_flops) / ((hardware.bf16 if config.bf16 else hardware.fp32) * used)
+    head_seconds = head_flops / (head_peak * HEAD_UTILISATION)
     usable = (hardware.memory - CONTEXT_BYTES) * USABLE
+    reduction = steps * reduction_seconds(4.0 * size.trained(most), gpus, hardware) / 3600
+    choices = list(_choices(config, shape, size, most, len(parts), gpus, usable, reduction))
+    fastest = _fastest(choices)
+    hours = tokens * (body_seconds + head_seconds) / gpus / 3600 + (fastest.reduction_hours if fastest else 0.0)
+    seconds_a_token = hours * 3600 / tokens if tokens else (body_seconds + head_seconds) / gpus
     return RunPlan(
         size=size,
         trained=size.trained(most),
@@ -150,10 +145,12 @@ def make_plan(
         tokens=tokens,
         steps=steps,
         usable=usable,
-        choices=list(_choices(config, shape, size, most, len(parts), gpus, usable)),
+        choices=choices,
         flops_per_token=flops,
-        tokens_per_second=speed,
-        hours=tokens / speed / 3600,
+        tokens_per_second=1 / seconds_a_token,
+        hours=hours,
+        head_hours=tokens * head_seconds / gpus / 3600,
+        head_precision="TF32" if config.head_tf32 else "fp32",
         save_dtype=config.save_dtype,
         not_planned=_not_planned(config),
     )
@@ -166,12 +163,21 @@ def _parts(config: PretrainConfig) -> list[tuple[Trainable, int]]:
     return [(segment.trainable, segment.steps) for segment in config.segments()]
 
 
-def _mean_flops(parts: Sequence[tuple[Trainable, int]], size: ModelSize, block_size: int) -> float:
-    """Floating-point operations a token, over all phases."""
+def _mean(parts: Sequence[tuple[Trainable, int]], value: Callable[[Trainable], float]) -> float:
+    """A mean over the steps of all phases."""
     steps = sum(count for _, count in parts)
     if not steps:  # `epochs` of tokens that are not here yet
-        return flops_per_token(size, block_size, parts[0][0])
-    return sum(flops_per_token(size, block_size, trainable) * count for trainable, count in parts) / steps
+        return value(parts[0][0])
+    return sum(value(trainable) * count for trainable, count in parts) / steps
+
+
+def _fastest(choices: Sequence[Choice]) -> Choice | None:
+    """Of those that fit: offloading waits for the bus at every step, ZeRO 3 gathers the weights twice for each
+    micro-batch, recomputation adds a third of the arithmetic, plain replicas add up gradients while nothing else is
+    done; less sharding is simpler."""
+    order = {"zero3": 1, "zero3-offload": 2}
+    fitting = [choice for choice in choices if choice.micro_batch]
+    return min(fitting, key=lambda c: (order.get(c.strategy, 0), c.checkpointing, c.reduction_hours), default=None)
 
 
 def shape_of(config: PretrainConfig, beside: Path) -> PretrainedConfig:
@@ -197,19 +203,25 @@ def shape_of(config: PretrainConfig, beside: Path) -> PretrainedConfig:
 
 def _read_shape(source: str, spare: Path) -> PretrainedConfig:
     if (Path(source) / "config.json").is_file():
-        return AutoConfig.from_pretrained(source)
+        return _read_config(source)
     reason = "is not here yet"
     if is_hub_id(source):
         try:
-            return AutoConfig.from_pretrained(source)
+            return _read_config(source)
         except (OSError, ValueError) as error:
             reason = f"cannot be had from the hub ({str(error).splitlines()[0]})"
     if spare.is_file():
-        return AutoConfig.from_pretrained(spare)
+        return _read_config(str(spare))
     raise BllossomError(
         f"model: {source} {reason}; set model=FOLDER, a folder with its config.json (no weights are needed), or put "
         f"that file at {spare}"
     )
+
+
+def _read_config(source: str) -> PretrainedConfig:
+    config = AutoConfig.from_pretrained(**pretrained(source))
+    refuse_wrapper(source, config.to_dict())
+    return config
 
 
 def flops_per_token(size: ModelSize, block_size: int, trainable: Trainable = "all") -> float:
@@ -237,6 +249,7 @@ def _choices(
     phases: int,
     gpus: int,
     usable: float,
+    reduction_hours: float,
 ) -> Iterator[Choice]:
     def activations(strategy: Strategy) -> Activations:
         plain = strategy == "replicas"
@@ -276,4 +289,5 @@ def _choices(
             disk = disk_need(
                 config, strategy, trained=size.trained(trainable), parameters=size.parameters, phases=phases
             )
-            yield Choice(strategy, checkpointing, memory(best or 1), best, disk)
+            reduction = reduction_hours if strategy == "replicas" else 0.0
+            yield Choice(strategy, checkpointing, memory(best or 1), best, disk, reduction)

@@ -21,6 +21,7 @@ def describe(plan: RunPlan) -> list[str]:
         f"{plan.gpus} × {plan.gpu}: {plan.tokens_per_second:,.0f} tokens/s in {plan.precision} at "
         f"{plan.utilisation:.0%} model FLOP utilisation",
         f"           ({plan.utilisation_source})",
+        *_apart(plan),
         *_disk(plan),
         *(f"not planned  {line}" for line in plan.not_planned),
         f"memory     GB on each of {plan.gpus} GPUs; {_gb(plan.usable)} GB of a {plan.gpu} can be used",
@@ -37,6 +38,22 @@ def describe(plan: RunPlan) -> list[str]:
         f"recommended: deepspeed={deepspeed} gradient_checkpointing={str(best.checkpointing).lower()} "
         f"micro_batch={best.micro_batch}",
     ]
+
+
+def _apart(plan: RunPlan) -> list[str]:
+    """What of the time is not the body's arithmetic."""
+    lines = []
+    if plan.head_hours:
+        faster = "" if plan.head_precision == "TF32" else "; head_tf32=true takes less, at TF32's rounding"
+        lines.append(
+            f"           {plan.head_hours:,.1f} h of it the head, {plan.head_hours / plan.hours:.0%}, in "
+            f"{plan.head_precision}{faster}"
+        )
+    replicas = next(choice for choice in plan.choices if choice.strategy == "replicas")
+    if replicas.reduction_hours:
+        whose = "of it" if plan.recommended and plan.recommended.strategy == "replicas" else "more with plain replicas"
+        lines.append(f"           {replicas.reduction_hours:,.1f} h {whose}: gradients are summed after each step")
+    return lines
 
 
 def _disk(plan: RunPlan) -> list[str]:

@@ -8,151 +8,48 @@ import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
-from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
 from bllossom.artifacts import Manifest, fingerprint
-from bllossom.config import InputPath, Model, is_hub_id
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.model.folder import check_rows, recorded_rows
-from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
+from bllossom.hub import pin
+from bllossom.model.carried import carry
+from bllossom.model.checkpoint import COMPANIONS, fetch
+from bllossom.model.folder import check_rows, old_rows, recorded_rows
+from bllossom.tokenizer.files import holds_tokenizer
 from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokenizer.load import load_tokenizer
-from bllossom.tokens.mixture import Mixture, MixtureConfig, MixturePlan, heldout_blocks
+from bllossom.tokens.mixture import Mixture, MixturePlan
 from bllossom.tokens.shards import INDEX, read_index
-from bllossom.training.block_rows import BlockRows, as_row, block_number
+from bllossom.training.block_rows import BlockRows, block_number, heldout_rows
+from bllossom.training.continuing import BLOCKS_READ, BLOCKS_SKIPPED
 from bllossom.training.engines.lora import adapter_parameters, add_adapters, check_base, load_adapter
 from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.optimization import Trainable, select_trainable, trained_weights
 from bllossom.training.models import (
     InitModel,
-    ModelSource,
     check_kernels,
     check_window,
+    edge_ids,
     init_model,
     load_model,
     resolve_here,
 )
 from bllossom.training.planning.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
+from bllossom.training.pretrain_config import PretrainConfig, open_mixture
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs, State
+from bllossom.training.runs.checksums import checksums_of
 from bllossom.training.runs.launch import publish_trained, rank_count
-from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
+from bllossom.training.runs.run import Run, Watch, figures_of
 from bllossom.training.runs.steps import EvenSteps
 from bllossom.training.runs.train_segment import parameter_count, train_segment
-from bllossom.training.runs.validation import HeldOutRows, bits_per_byte
-from bllossom.training.settings import LearningRate, TrainingConfig
-
-
-class Phase(Model):
-    """A part of a run with its own trainable weights, optimizer and learning-rate schedule (EEVE, arXiv 2402.14714)."""
-
-    trainable: Annotated[Trainable, Field(description="as the key of the same name beside phases")]
-    tokens: Annotated[int, Field(gt=0, description="tokens to train on, rounded up to whole steps")]
-    learning_rate: Annotated[LearningRate | None, Field(description="another schedule than the run's")] = None
-
-
-class PretrainConfig(TrainingConfig):
-    """What `bllossom pretrain` reads."""
-
-    # A run that met a bad block has to find its checkpoint again; which blocks it left out is part of its result.
-    mending_keys: ClassVar[frozenset[str]] = frozenset({"skip_blocks"})
-
-    model: Annotated[ModelSource, Field(description="a model folder, a hub id, or {init: …} to start from nothing")]
-    tokens: Annotated[InputPath, Field(description="the folder that prepare made, with this model's tokenizer")]
-    mixture: MixtureConfig
-    block_size: Annotated[int, Field(gt=1, description="tokens in a row")]
-    global_batch: Annotated[int, Field(gt=0, description="tokens in one optimizer step")]
-    steps: Annotated[int | None, Field(gt=0, description="optimizer steps; or say tokens_total, epochs or phases")] = (
-        None
-    )
-    tokens_total: Annotated[int | None, Field(gt=0, description="tokens to train on, rounded up to whole steps")] = None
-    epochs: Annotated[
-        float | None, Field(gt=0, description="whole steps until the first source has been read so often")
-    ] = None
-    phases: Annotated[
-        list[Phase], Field(description="runs one after the other, each from the weights that the one before left")
-    ] = []
-    document_mask: Annotated[bool, Field(description="attention stays inside a document")] = True
-    trainable: Annotated[
-        Trainable,
-        Field(description="all weights, both embedding matrices, or the rows that expand added; adapters train beside"),
-    ] = "all"
-    evaluate_every: Annotated[
-        int | None, Field(gt=0, description="steps between held-out bits per byte; null measures at the end only")
-    ] = None
-    skip_blocks: Annotated[list[int], Field(description="blocks of the mixture to leave out, by number")] = []
-
-    @model_validator(mode="after")
-    def _check_batch(self) -> "PretrainConfig":
-        if self.global_batch % self.block_size:
-            nearest = max(1, round(self.global_batch / self.block_size)) * self.block_size
-            raise ValueError(
-                f"global_batch {self.global_batch:,} tokens is not a multiple of block_size {self.block_size:,}; the "
-                f"nearest that fits is {nearest}"
-            )
-        if [bool(self.steps), bool(self.tokens_total), bool(self.epochs), bool(self.phases)].count(True) != 1:
-            raise ValueError("give one of steps, tokens_total, epochs and phases")
-        return self
-
-    @model_validator(mode="after")
-    def _check_lora(self) -> "PretrainConfig":
-        if self.lora is None:
-            return self
-        if isinstance(self.model, InitModel):
-            raise ValueError("lora: adapters need a trained model; name a folder or a hub id instead of model.init")
-        if "all" in ([phase.trainable for phase in self.phases] or [self.trainable]):
-            raise ValueError(
-                "lora: trainable: all would train the very weights that adapters leave alone; set trainable to "
-                "embeddings (beside the adapters both embedding matrices) or new_rows (the rows that expand added)"
-            )
-        return self
-
-    def blocks_per_step(self) -> int:
-        """Rows of one optimizer step."""
-        return self.global_batch // self.block_size
-
-    def segments(self, mixture: Mixture | None = None) -> list[Segment]:
-        """The run's phases, or the run as one; how far `epochs` go is known with the mixture only."""
-        if self.phases:
-            counts = [-(-phase.tokens // self.global_batch) for phase in self.phases]
-            parts = [(count, p.trainable, p.learning_rate) for count, p in zip(counts, self.phases, strict=True)]
-        elif self.epochs:
-            steps = mixture.longest() // self.blocks_per_step() if mixture else 0
-            parts = [(steps, self.trainable, None)]
-        else:
-            parts = [(self.steps or -(-(self.tokens_total or 0) // self.global_batch), self.trainable, None)]
-        total = sum(steps for steps, _, _ in parts)
-        segments, first = [], 0
-        for phase, (steps, trainable, rate) in enumerate(parts):
-            rate = rate or self.learning_rate
-            segments.append(Segment(steps, self.blocks_per_step(), rate, first, phase, total, trainable))
-            first += steps
-        return segments
-
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole run; 0 where `epochs` asks for tokens that are not here yet."""
-        mixture = open_mixture(self) if self.epochs and self.tokens.is_dir() else None
-        return self.segments(mixture)[0].total
-
-    def arithmetic(self, world: int, steps: int) -> list[str]:
-        """The batch arithmetic, said before the first step.
-
-        Raises:
-            ConfigError: ranks × micro-batch does not divide the global batch.
-        """
-        blocks = self.blocks_per_step()
-        accumulation = accumulation_of(blocks, self, world, "tokens", self.block_size)
-        return [
-            f"micro-batch {self.micro_batch} blocks × {world} {'rank' if world == 1 else 'ranks'} × {accumulation} "
-            f"accumulation = {blocks} blocks × {self.block_size:,} tokens = {self.global_batch:,} tokens a step",
-            f"{steps:,} steps = {steps * blocks:,} blocks = {steps * self.global_batch:,} tokens",
-        ]
+from bllossom.training.runs.validation import validation_loss_bits
 
 
 def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
@@ -163,67 +60,86 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
         Stopped: stopped on request; the same command goes on.
     """
     config = resolve_here(config)
-    inputs = {"tokens": config.tokens}
-    if isinstance(config.model, str) and not is_hub_id(config.model):
-        inputs["model"] = Path(config.model)
+    inputs: dict[str, Path | str] = {"tokens": config.tokens}
+    if isinstance(config.model, str):
+        config = config.model_copy(update={"model": pin(config.model)})
+        inputs["model"] = str(config.model)
+    if config.continue_from is not None:
+        inputs["continue_from"] = config.continue_from
+        _check_earlier_run(config)
     config.arithmetic(rank_count(config), 0)
-    check_window(config.model, config.block_size)
     check_kernels(config, device_here(config.gpus))
+    check_window(config.model, config.block_size, "block_size")
     _check_tokenizer(config)
     if isinstance(config.model, str):
         check_base(config.model, config.lora)
     return publish_trained(
-        config, stage="pretrain", inputs=inputs, run_inputs=_run_inputs(config), work=_train, force=force
+        config, stage="pretrain", inputs=inputs, run_inputs=lambda _: _run_inputs(config), work=_train, force=force
     )
 
 
 def _check_tokenizer(config: PretrainConfig) -> None:
     """Refuse a model whose own tokenizer gives other ids than the tokens were made with."""
-    if isinstance(config.model, str) and tokenizer_files(Path(config.model)):
-        read_index(config.tokens, tokenizer_fingerprint(load_tokenizer(config.model)))
+    if isinstance(config.model, str) and holds_tokenizer(folder := fetch(config.model, COMPANIONS)):
+        read_index(config.tokens, tokenizer_fingerprint(load_tokenizer(folder)))
+
+
+def _check_earlier_run(config: PretrainConfig) -> None:
+    earlier = config.earlier_run()
+    if earlier is not None:
+        earlier.check(
+            config.model, config.tokens, config.mixture, config.block_size, config.seed, list(config.skip_blocks)
+        )
 
 
 def dry_run(config: PretrainConfig) -> list[str]:
     """The batch arithmetic, and, once the tokens are there, what the mixture would read."""
     config, steps = resolve_here(config), config.total_steps()
-    check_window(config.model, config.block_size)
+    if isinstance(config.model, InitModel) or Path(config.model).is_dir():
+        check_window(config.model, config.block_size, "block_size")
     lines = [*config.arithmetic(rank_count(config), steps), config.computing(device_here(config.gpus))]
+    lines += _continuing(config)
     if config.tokens.is_dir():
         lines += _plan(config, open_mixture(config), steps).lines()
     return lines
 
 
-def open_mixture(config: PretrainConfig) -> Mixture:
-    """The blocks that a run of this config reads, by their numbers.
-
-    Raises:
-        BllossomError: the tokens are damaged, or have too little text for a block.
-    """
-    settings = config.mixture
-    if config.epochs:
-        settings = settings.model_copy(update={"max_epochs": min(config.epochs, settings.max_epochs)})
-    return Mixture.open(config.tokens, settings, config.block_size, config.seed)
-
-
 def _plan(config: PretrainConfig, mixture: Mixture, steps: int) -> MixturePlan:
-    return mixture.plan(steps * config.blocks_per_step() + len(set(config.skip_blocks)))
+    blocks = config.blocks_before() + steps * config.blocks_per_step()
+    return mixture.plan(blocks + len(config.blocks_left_out()))
+
+
+def _continuing(config: PretrainConfig) -> list[str]:
+    """What is said of the run that this one continues."""
+    earlier = config.earlier_run()
+    if earlier is None:
+        return []
+    peak = max(segment.learning_rate.peak for segment in config.segments())
+    return [
+        f"continues {earlier.folder} behind its {earlier.blocks:,} blocks, which the table below counts too; its "
+        f"learning rate ended at {earlier.last_learning_rate:.3g}, this run's rises to {peak:.3g}, with new moments"
+    ]
 
 
 def _run_inputs(config: PretrainConfig) -> RunInputs:
     """What a checkpoint must have been made from (see checkpoints.RunInputs)."""
-    index = read_index(config.tokens)
+    index, mixture = read_index(config.tokens), config.mixture.model_dump()
+    mixture["max_epochs"] = max(mixture["max_epochs"], config.epochs or 0)
     fixed = {
         "tokens": fingerprint(config.tokens / INDEX)[:16],
         "tokenizer": index.tokenizer[:16],
         "block_size": str(config.block_size),
         "global_batch": str(config.global_batch),
         "precision": config.precision,
-        "mixture": f"{json.dumps(config.mixture.model_dump(), sort_keys=True)} seed {config.seed}",
+        "mixture": f"{json.dumps(mixture, sort_keys=True)} seed {config.seed}",
     }
-    skipped = sorted(set(config.skip_blocks))
+    if earlier := config.earlier_run():
+        fixed["continues"] = f"{earlier.blocks} blocks of {earlier.fingerprint[:16]}"
+    skipped, before = config.blocks_left_out(), config.blocks_before()
 
     def after(step: int) -> Mapping[str, str]:
-        last = block_number(step * config.blocks_per_step() - 1, skipped) if step else -1
+        read = before + step * config.blocks_per_step()
+        last = block_number(read - 1, skipped) if read else -1
         return fixed | {"skipped": ", ".join(str(block) for block in skipped if block < last) or "no block"}
 
     return after
@@ -239,25 +155,33 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
     plan = _plan(config, mixture, steps)
     if ranks.first:
         computing = config.computing(device_here(config.gpus))
-        for line in [*config.arithmetic(ranks.world, steps), computing, *plan.lines()]:
+        for line in [*config.arithmetic(ranks.world, steps), computing, *_continuing(config), *plan.lines()]:
             say(line)
-    rows = BlockRows(mixture, config.document_mask, config.skip_blocks)
+    rows = BlockRows(mixture, config.document_mask, config.blocks_left_out(), read=config.blocks_before())
     run = Run(config, folder, ranks, _run_inputs(config))
-    heldout = _heldout(config)
-    score = partial(bits_per_byte, heldout=heldout, ranks=ranks, micro_batch=config.micro_batch) if heldout else None
-    watch = Watch(score, evaluate_every=config.evaluate_every, row_tokens=config.block_size)
+    languages = [] if config.evaluate_every is False else config.mixture.weights.keys()
+    heldout = heldout_rows(config.tokens, languages, config.block_size, config.evaluate_tokens)
+    if ranks.first and heldout:
+        tokens = ", ".join(f"{language} {sum(row.supervised() for row in h.rows):,}" for language, h in heldout.items())
+        every = f"every {config.evaluate_every:,} steps and " if config.evaluate_every else ""
+        say(f"held-out tokens scored {every}at the end: {tokens}")
+    score = (
+        partial(validation_loss_bits, heldout=heldout, ranks=ranks, micro_batch=config.micro_batch) if heldout else None
+    )
+    watch = Watch(score, evaluate_every=config.evaluate_every or None, row_tokens=config.block_size)
     start, source = State(), config.model
     sizes: dict[str, int] = {}
     for segment in segments:
         last = segment is segments[-1]
         kept = folder / PHASES / str(segment.phase)
         if kept.is_dir():
+            _check_phase(kept, ranks)
             start, source = checkpoints.read_state(kept), str(kept / "model")
             continue
         model = _model(config, source, read_index(config.tokens).pieces)
         sizes = _sizes(model)
         check_disk(folder, _disk_need(config, model, [segment.trainable for segment in segments]))
-        select_trainable(model, segment.trainable, _old_rows(config) if segment.trainable == "new_rows" else 0)
+        select_trainable(model, segment.trainable, old_rows(config.model) if segment.trainable == "new_rows" else 0)
         unfinished = kept.with_name(f"{kept.name}.unfinished")
         start = train_segment(
             run,
@@ -270,24 +194,44 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
             save_dtype=config.save_dtype if last else "fp32",
             start=start,
         )
-        if not last and ranks.first:
-            (unfinished / checkpoints.STATE).write_text(start.model_dump_json())
-            checkpoints.finish(unfinished, kept)
+        if not last:
+            checksums = checksums_of(unfinished, ranks)
+            if ranks.first:
+                checkpoints.write_state(unfinished, start, checksums)
+                checkpoints.finish(unfinished, kept)
         ranks.wait()
         source = str(kept / "model")
     if ranks.first:
-        copy_tokenizer(config.tokens / "tokenizer", folder)
+        base = fetch(config.model, COMPANIONS) if isinstance(config.model, str) else None
+        # The ids are the same, but only the model's own files know of its templates and special tokens.
+        carry(base, [*filter(None, [base]), config.tokens / "tokenizer"], folder)
         for leftover in (CHECKPOINTS, PHASES):
             shutil.rmtree(folder / leftover, ignore_errors=True)
     rows_before = recorded_rows(config.model) if isinstance(config.model, str) else {}
-    return (
-        sizes | rows_before | {"tokens": steps * config.global_batch} | {"mixture": _shares(plan)} | figures_of(start)
-    )
+    read: dict[str, Any] = {BLOCKS_READ: config.blocks_before() + steps * config.blocks_per_step()}
+    if config.continue_from:
+        read[BLOCKS_SKIPPED] = config.blocks_left_out()
+    figures = sizes | rows_before | read | {"tokens": steps * config.global_batch, "mixture": _shares(plan)}
+    return figures | figures_of(start)
+
+
+def _check_phase(kept: Path, ranks: Ranks) -> None:
+    """Refuse what a phase left where it is not what was written.
+
+    Raises:
+        BllossomError: says what to remove.
+    """
+    if why := ranks.from_first(checkpoints.damage(kept) if ranks.first else None):
+        raise BllossomError(
+            f"{kept} is damaged ({why}); remove {kept.parent} and {kept.parent.parent / CHECKPOINTS} to train the "
+            "phases again"
+        )
 
 
 def _model(config: PretrainConfig, source: str | InitModel, pieces: int) -> PreTrainedModel:
     if isinstance(source, InitModel):
-        return init_model(source.init, pieces, config.seed)
+        bos, eos = edge_ids(config.tokens)
+        return init_model(source.init, pieces, config.seed, bos=bos, eos=eos)
     # With lora, what a phase leaves is an adapter on the same base.
     model = load_model(source if config.lora is None else str(config.model), config)
     check_rows(str(config.model), model, pieces)
@@ -311,34 +255,8 @@ def _sizes(model: PreTrainedModel) -> dict[str, int]:
     return sizes | ({"adapter_parameters": adapters} if adapters else {})
 
 
-def _heldout(config: PretrainConfig) -> dict[str, HeldOutRows]:
-    """The held-out rows of the mixture's languages, as far as prepare kept some back."""
-    index = read_index(config.tokens)
-    languages = sorted({source.language for source in index.sources if source.heldout} & config.mixture.weights.keys())
-    found = {}
-    for language in languages:
-        held = heldout_blocks(config.tokens, language, config.block_size)
-        found[language] = HeldOutRows([as_row(block, document_mask=True) for block in held], held.bytes)
-    return found
-
-
 def _shares(plan: MixturePlan) -> dict[str, Any]:
     """Target beside observed, by language and by source, in the mixture's unit."""
     kept = ("target", "observed", "tokens", "bytes", "epochs")
     rows = {f"{row.language}/{row.source}".rstrip("/"): row for row in [*plan.languages, *plan.sources]}
     return {name: {key: getattr(row, key) for key in kept} for name, row in rows.items()}
-
-
-def _old_rows(config: PretrainConfig) -> int:
-    """Rows that the model had before expand.
-
-    Raises:
-        BllossomError: nobody wrote that down.
-    """
-    rows_before = recorded_rows(config.model) if isinstance(config.model, str) else {}
-    if "old_rows" not in rows_before:
-        raise BllossomError(
-            "trainable: new_rows needs a model that `bllossom expand` made, or one trained from it: the manifest knows "
-            "the rows"
-        )
-    return rows_before["old_rows"]

@@ -25,9 +25,9 @@ class LearningRate(Model):
 class AdamW(Model):
     """AdamW's constants; Llama 2's own by default (arXiv 2307.09288, section 2.2)."""
 
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    epsilon: Annotated[float, Field(gt=0)] = 1e-5
+    beta1: Annotated[float, Field(ge=0, lt=1, description="decay of the mean of the gradients, a step")] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1, description="decay of the mean of their squares, a step")] = 0.95
+    epsilon: Annotated[float, Field(gt=0, description="added to the root of the squares' mean")] = 1e-5
     weight_decay: Annotated[float, Field(ge=0, description="on matrices only, never on norms")] = 0.1
     gradient_clip: Annotated[float, Field(gt=0, description="largest L2 norm of the whole gradient")] = 1.0
 
@@ -55,8 +55,17 @@ class TrainingConfig(StageConfig):
     # because a run that stopped at a spike has to find its checkpoint again.
     execution_keys: ClassVar[frozenset[str]] = frozenset(
         {
-            *("gpus", "processes", "deepspeed", "micro_batch", "loss_chunk", "gradient_checkpointing"),
-            *("attention", "liger", "compile", "checkpoint_every", "keep", "evaluate_every", "track"),
+            *("gpus", "processes", "deepspeed", "micro_batch", "loss_chunk", "head_tf32", "gradient_checkpointing"),
+            *(
+                "attention",
+                "liger",
+                "compile",
+                "checkpoint_every",
+                "keep",
+                "evaluate_every",
+                "evaluate_tokens",
+                "track",
+            ),
             "spike_factor",
         }
     )
@@ -86,6 +95,10 @@ class TrainingConfig(StageConfig):
         int | None,
         Field(gt=0, description="tokens whose logits are held at once; null holds the logits of a whole micro-batch"),
     ] = 1024
+    head_tf32: Annotated[
+        bool,
+        Field(description="output matrix's products in TF32: rounded to 10 bits, several times faster; needs a GPU"),
+    ] = False
     gradient_checkpointing: Annotated[bool, Field(description="recompute activations: less memory, a third slower")] = (
         False
     )
@@ -138,6 +151,10 @@ class TrainingConfig(StageConfig):
         """How a resolved config computes, said before the first step."""
         kernels = ", with Liger's kernels" if self.liger else ""
         return f"computes in {self.precision} on {'GPUs' if device == 'cuda' else 'the CPU'}{kernels}"
+
+    def attention_kernel(self) -> str:
+        """The attention that transformers is asked for."""
+        return self.attention
 
     def engine_name(self) -> str:
         """What a checkpoint is marked with."""

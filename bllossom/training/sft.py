@@ -10,10 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from transformers import PreTrainedModel
 
-from bllossom.artifacts import Manifest, fingerprint
-from bllossom.config import InputPath, Source, is_hub_id
+from bllossom.artifacts import Manifest, read_origin
+from bllossom.config import InputPath, Source
 from bllossom.console import say
 from bllossom.errors import ConfigError
+from bllossom.hub import is_hub_id, pin
 from bllossom.instructions.dataset import Examples, TooLongAction, hold_out, make_examples, tell
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat, Example
@@ -21,14 +22,12 @@ from bllossom.instructions.messages import Conversation
 from bllossom.instructions.reading import Instructions, InstructionSource, read_instructions
 from bllossom.model.folder import recorded_rows
 from bllossom.tokenizer.load import load_tokenizer
-from bllossom.training.chat_files import stop_at, write_tokenizer
+from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import offloads_gradients
 from bllossom.training.engines.lora import add_adapters, check_base
 from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.optimization import trained_weights
-from bllossom.training.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
-from bllossom.training.instruction_data import files_of, list_left_out, window_of
-from bllossom.training.models import check_kernels, load_model, resolve_here
+from bllossom.training.models import check_kernels, load_model, resolve_here, window_of
 from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
 from bllossom.training.ranks.device import device_here
 from bllossom.training.ranks.ranks import Ranks
@@ -38,8 +37,11 @@ from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, fig
 from bllossom.training.runs.steps import EvenSteps, StepSource
 from bllossom.training.runs.train_segment import parameter_count, train_segment
 from bllossom.training.runs.validation import mean_loss
-from bllossom.training.samples import write_samples
 from bllossom.training.settings import LearningRate, TrainingConfig
+from bllossom.training.tuning.chat_files import stop_at, write_companions
+from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
+from bllossom.training.tuning.instruction_data import files_of, list_left_out
+from bllossom.training.tuning.samples import write_samples
 
 LIMA_TOKENS = 2048
 
@@ -108,6 +110,15 @@ class SftConfig(TrainingConfig):
             raise ValueError("patience: there is nothing to measure without held-out data; set holdout, as 0.05")
         return self
 
+    def attention_kernel(self) -> str:
+        """See TrainingConfig: packed rows are attended to example by example."""
+        return document_attention.NAME if self.one_row else self.attention
+
+    @property
+    def one_row(self) -> bool:
+        """Whether the rows of a micro-batch are put end to end."""
+        return self.packing and self.attention == "sdpa"
+
 
 def sft(config: SftConfig, *, force: bool = False) -> Manifest:
     """Tune the model of `config` on its instructions and publish a plain Hugging Face folder with a chat template; with
@@ -117,17 +128,17 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
         BllossomError: a record is of no known shape or cannot be used, no example is left, or the format does not fit.
         Stopped: stopped on request; the same command goes on.
     """
-    config = with_window(resolve_here(config))
-    inputs = files_of(config.data)
-    if not is_hub_id(config.model):
-        inputs["model"] = Path(config.model)
+    config = resolve_here(config)
+    config = with_window(config.model_copy(update={"model": pin(config.model)}))
+    inputs: dict[str, Path | str] = {**files_of(config.data), "model": config.model}
     if isinstance(config.template, Path):
         inputs["template"] = config.template
     if not config.packing:
         accumulation_of(config.examples_per_step, config, rank_count(config), "examples")
     check_kernels(config, device_here(config.gpus))
     check_base(config.model, config.lora)
-    return publish_trained(config, stage="sft", inputs=inputs, run_inputs=_run_inputs(config), work=_train, force=force)
+    run_inputs = partial(_run_inputs, config)
+    return publish_trained(config, stage="sft", inputs=inputs, run_inputs=run_inputs, work=_train, force=force)
 
 
 def dry_run(config: SftConfig) -> list[str]:
@@ -184,16 +195,20 @@ def _arithmetic(config: SftConfig, world: int) -> str:
     )
 
 
-def _run_inputs(config: SftConfig) -> RunInputs:
-    """What a checkpoint must have been made from (see checkpoints.RunInputs)."""
-    files = files_of(config.data).values()
+def _run_inputs(config: SftConfig, folder: Path) -> RunInputs:
+    """What a checkpoint must have been made from (see checkpoints.RunInputs).
+
+    The fingerprints come from the partial folder: the first rank has hashed the inputs, and no other one has to.
+    """
+    origin = read_origin(folder)
+    inputs = origin.inputs if origin else {}
     fixed = {
-        "data": ", ".join(fingerprint(path)[:16] for path in files),
-        "model": config.model if is_hub_id(config.model) else fingerprint(Path(config.model))[:16],
+        "data": ", ".join(inputs[name][:16] for name in files_of(config.data)),
+        "model": inputs["model"] if is_hub_id(config.model) else inputs["model"][:16],
         "examples_per_step": str(config.examples_per_step),
         "precision": config.precision,
         "order": f"max_tokens {config.max_tokens} {config.too_long} seed {config.seed}",
-        "format": fingerprint(config.template)[:16] if isinstance(config.template, Path) else str(config.template),
+        "format": inputs["template"][:16] if isinstance(config.template, Path) else str(config.template),
     }
     return lambda step: fixed
 
@@ -217,9 +232,9 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     per_epoch = len(examples.items) / config.examples_per_step
     steps = math.ceil(per_epoch * config.epochs)
     state = train_segment(
-        Run(config, folder, ranks, _run_inputs(config)),
+        Run(config, folder, ranks, _run_inputs(config, folder)),
         model,
-        CausalObjective([OUTPUTS], config.neftune_alpha),
+        CausalObjective([OUTPUTS], config.neftune_alpha, one_row=config.one_row),
         _steps(config, examples.items),
         Segment(steps, config.examples_per_step, config.learning_rate, total=steps),
         _watch(config, heldout, ranks, [math.ceil(per_epoch * epoch) for epoch in range(1, config.epochs + 1)]),
@@ -227,7 +242,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         save_dtype=config.save_dtype,
     )
     if ranks.first:
-        write_tokenizer(config.model, chat, folder)
+        write_companions(config.model, model, chat, folder)
         write_samples(folder, config, model, chat, questions[: config.samples])
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     best = {"best_step": state.best_step} if heldout else {}

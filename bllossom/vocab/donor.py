@@ -22,8 +22,8 @@ class DonorText(Model):
 
     text: Annotated[list[InputGlob], Field(min_length=1, description="text files, folders or globs; each is a source")]
     pieces: Annotated[
-        int | Literal["auto"],
-        Field(gt=0, description="new pieces in all; auto: as many as leave a tenth below 100 occurrences in the text"),
+        Annotated[int, Field(gt=0)] | Literal["auto"],
+        Field(description="new pieces in all; auto: as many as leave a tenth below 100 occurrences in the text"),
     ]
 
 

@@ -78,6 +78,7 @@ def merge_vocab(config: MergeVocabConfig, *, force: bool = False) -> Manifest:
     """
     _check(config)
     base = open_base(config.base, config.revision, use_padding_rows=config.use_padding_rows)
+    _check_text(config, base)
     donors = [read_donor(find_donor(donor)) for donor in _donors(config) if isinstance(donor, str)]
     text = locate_samples({"donor": text.text}) if (text := _text(config)) is not None else {}
     samples = locate_samples(config.samples)
@@ -101,6 +102,7 @@ def dry_run(config: MergeVocabConfig) -> list[str]:
     if absent:
         return absent
     base = open_base(config.base, config.revision, use_padding_rows=config.use_padding_rows)
+    _check_text(config, base)
     if (text := _text(config)) is not None:
         return [f"{base.first_new_id:,} ids of the base + {describe(text)}"]
     donors = [read_donor(find_donor(donor)) for donor in _donors(config) if isinstance(donor, str)]
@@ -133,6 +135,14 @@ def _check(config: MergeVocabConfig) -> None:
         raise ConfigError("samples: repair: swap gives up the pieces that are rarest on samples; name some text")
     if config.repair != "none" and _text(config) is not None:
         raise ConfigError("repair: pieces learned from text need none, each is joined from two; write repair: none")
+
+
+def _check_text(config: MergeVocabConfig, base: Base) -> None:
+    if _text(config) is not None and not isinstance(base, ByteLevelBase):
+        raise ConfigError(
+            "donor: pieces are learned from text for byte-level bases; for a SentencePiece base train a donor with "
+            "bllossom train-vocab (type: bpe, base: this one), and name its folder"
+        )
 
 
 def _build(

@@ -2,10 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from importlib import metadata
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bllossom.cli import make_app
 from bllossom.pipeline import STAGES
 
 
@@ -32,11 +38,75 @@ def test_a_dry_run_prints_the_resolved_config_and_what_is_not_here(bllossom):
     assert "tokens a step" in done.stdout
 
 
-@pytest.mark.parametrize("command", [*STAGES, "run", "verify", "localize review"])
-def test_every_command_has_help(bllossom, command):
-    done = bllossom(*command.split(), "--help")
-    assert done.returncode == 0
+@pytest.mark.parametrize("command", [*STAGES, "run", "plan", "verify", "reshard", "clean", "localize review"])
+def test_every_command_has_help(command):
+    done = CliRunner().invoke(make_app(), [*command.split(), "--help"])
+    assert done.exit_code == 0
     assert "Usage" in done.stdout
+    if command in STAGES:
+        assert "Keys, in the YAML or typed as key=value:\n  output: folder, required\n" in done.stdout
+
+
+def test_the_version_is_told_without_loading_torch(bllossom):
+    assert bllossom("--version").stdout == f"bllossom {metadata.version('bllossom')}\n"
+    program = "import sys; from bllossom import cli; sys.argv = ['bllossom', '--help']\ntry:\n    cli.main()\n"
+    program += "except SystemExit:\n    assert not {'torch', 'transformers'} & sys.modules.keys()\n"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+
+
+def test_the_table_after_until_has_no_step_of_an_older_run_and_marks_those_before_from(before):
+    recipe = before / "recipe.yaml"
+    steps = [path.stem.split(".") for path in before.glob("configs/*.yaml")]
+    listed = {name: f"{{name: {name}, stage: {stage}, config: configs/{name}.{stage}.yaml}}" for name, stage in steps}
+    names = ["base-vocab", "donor", "vocab", "adapted", "scores"]
+    recipe.write_text(f"output: runs\nsteps: [{', '.join(listed[name] for name in names)}]\n")
+
+    def table(*arguments: str) -> str:
+        done = CliRunner().invoke(make_app(), ["run", str(recipe), *arguments])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert "Tokens per word" not in table("--until", "donor")
+    until = table("--until", "vocab")
+    assert "Tokens per word" in until
+    assert "bits per byte" not in until
+    whole = table()
+    assert "bits per byte" in whole
+    assert "earlier" not in whole
+    listed["again"] = listed["scores"].replace("name: scores", "name: again")
+    recipe.write_text(f"output: runs\nsteps: [{', '.join(listed[name] for name in [*names, 'again'])}]\n")
+    resumed = table("--from", "again")
+    assert "scores (earlier)" in resumed
+    assert "of a step that was not part of this run" in resumed
+
+
+def run_in(folder: Path, *command: str, **streams: object) -> subprocess.CompletedProcess:
+    """Run Python in a folder, on this checkout."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | streams.pop("variables", {})
+    return subprocess.run(command, cwd=folder, env=environment, stderr=subprocess.PIPE, **streams)
+
+
+def test_a_removed_working_folder_ends_in_one_line(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = run_in(gone, "sh", "-c", f'rmdir "{gone}"; exec "$0" -m bllossom.cli verify runs', sys.executable)
+    assert done.stderr.decode() == "error: the folder you are in was removed; go to one that is there with cd\n"
+
+
+def test_a_full_disk_behind_stdout_ends_in_one_line(before):
+    with Path("/dev/full").open("wb") as full:
+        done = run_in(before, sys.executable, "-m", "bllossom.cli", "verify", "runs/vocab", stdout=full)
+    assert done.returncode == 1
+    told = "error: standard output cannot be written (No space left on device); send it elsewhere\n"
+    assert done.stderr.decode() == told
+
+
+def test_a_terminal_without_korean_is_no_reason_to_end(tmp_path):
+    latin = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    done = run_in(tmp_path, sys.executable, "-m", "bllossom.cli", "run", "구이.yaml", "--dry-run", variables=latin)
+    assert done.returncode == 2
+    assert rb"\uad6c\uc774.yaml: cannot be read" in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_wrong_usage_exits_2(bllossom):

@@ -1,197 +1,290 @@
-"""The eval stage as a whole: its scores against an independent computation, its output, its refusals."""
+"""The stage as a whole on rows made up, and what it says of wrong ones; nothing here needs the real data."""
 
 import json
-from collections.abc import Callable
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from sentencepiece import SentencePieceProcessor
 from sklearn.metrics import f1_score
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM
 
+import bllossom
 from bllossom.artifacts import verify
 from bllossom.config import load_config
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.evaluation.data import TASK_DATA, evaluated_rows
-from bllossom.evaluation.harness import EvalConfig, dry_run, evaluate, load_tasks
-from bllossom.evaluation.lm import BllossomLM
+from bllossom.evaluation.harness import EvalConfig, dry_run, evaluate
 from bllossom.evaluation.results import table
 from bllossom.tokenizer.load import load_tokenizer
-
-WINDOW = 160  # of the model in conftest.py
-
-
-def config(output: Path, model: Path, data: Path, **settings: Any) -> EvalConfig:
-    return EvalConfig(output=output, model=str(model), data=data, **{"tasks": list(TASK_DATA), **settings})
+from tests.fixtures.command_runs import partial_of
 
 
-def choices_of(name: str, data: Path) -> list[tuple[list[tuple[str, str]], int]]:
-    """(context, continuation) of every choice, and the right one, by row."""
-    task = load_tasks(config(Path("unused"), Path("unused"), data, tasks=[name]))["bllossom_" + name]
-    task.build_all_requests(rank=0, world_size=1)
-    rows: list[tuple[list[tuple[str, str]], int]] = [([], task.doc_to_target(row)) for row in task.eval_docs]
-    for instance in task.instances:
-        rows[instance.doc_id][0].append(instance.args)
-    return rows
+def config(output: Path, model: Path, data: Path | None, **settings: Any) -> EvalConfig:
+    return EvalConfig(output=output, model=str(model), data=data, **{"tasks": ["table6"], **settings})
 
 
-def log_likelihood(
-    model: PreTrainedModel, pieces: SentencePieceProcessor, context: str, continuation: str, encoding: str
-) -> float:
-    """Written from the encodings' definitions, with SentencePiece itself and nothing of the package."""
-    if encoding == "paper":
-        before, after = pieces.encode(context), pieces.encode(continuation)
-    else:
-        stripped = context.rstrip()
-        before = [1, *pieces.encode(stripped)]
-        after = [1, *pieces.encode(context + continuation)][len(before) :]
-    ids = (before + after)[-(WINDOW + 1) :]
-    with torch.no_grad():
-        logits = model(input_ids=torch.tensor([ids[:-1]])).logits[0, -len(after) :].double()
-    return float(logits.log_softmax(-1).gather(1, torch.tensor(after)[:, None]).sum())
+def samples(output: Path, task: str) -> list[dict[str, Any]]:
+    path = output / "samples" / f"{task}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()]
 
 
-@pytest.mark.real_data
-@pytest.mark.parametrize("encoding", ["paper", "lm-eval"])
-def test_scores_are_those_of_an_independent_computation(
-    shared: Callable[[str], Path], model_folder: Path, benchmarks: Path, tmp_path: Path, encoding: str
-) -> None:
-    figures = evaluate(config(tmp_path / "out", model_folder, benchmarks, encoding=encoding, limit=6)).figures
-    model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
-    pieces = SentencePieceProcessor(model_file=str(shared("tokenizers/llama2/tokenizer.model")))
-    named = []
-    for name in TASK_DATA:
-        golds, predictions, normed = [], [], []
-        for choices, gold in choices_of(name, benchmarks)[:6]:
-            scores = [log_likelihood(model, pieces, context, answer, encoding) for context, answer in choices]
-            by_length = [s / len(answer[1:]) for s, (_, answer) in zip(scores, choices, strict=True)]
-            golds.append(gold)
-            predictions.append(max(range(len(scores)), key=scores.__getitem__))
-            normed.append(max(range(len(scores)), key=by_length.__getitem__))
-        found = figures["tasks"][name]
-        average = "binary" if name in ("klue_sts", "kosbi") else "macro"
-        expected = {
-            "acc": sum(g == p for g, p in zip(golds, predictions, strict=True)) / 6,
-            "acc_norm": sum(g == p for g, p in zip(golds, normed, strict=True)) / 6,
-            "f1": f1_score(golds, predictions, average=average, zero_division=0),
-        }
-        assert found["rows"] == 6
-        for metric in found.keys() & expected.keys():
-            assert found[metric]["value"] == pytest.approx(expected[metric]), (name, metric)
-        named.append(expected["acc" if name in ("klue_nli", "klue_sts", "klue_ynat") else "f1"])
-    assert set(figures["tasks"]["klue_nli"]) == {"rows", "score", "acc"}
-    assert set(figures["tasks"]["kobest_hellaswag"]) == {"rows", "score", "acc", "acc_norm", "f1"}
-    assert figures["average"] == pytest.approx(sum(named) / 8)
-    assert figures["encoding"] == encoding
-    assert figures["truncated"] > 0  # some of BoolQ's rows exceed the window
+@pytest.fixture(scope="module")
+def published(byte_level: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The eight tasks, some English ones and held-out text, scored once."""
+    from tests.evaluation.conftest import MADE_UP
+
+    folder = tmp_path_factory.mktemp("published")
+    for name, rows in MADE_UP.items():
+        (folder / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / "data" / name).write_text(text, encoding="utf8")
+    (folder / "ko.jsonl").write_text('{"text": "서울은 한국의 수도이다."}\n{"text": "강"}\n', encoding="utf8")
+    heldout = {"ko": folder / "ko.jsonl"}
+    evaluate(config(folder / "out", byte_level, folder / "data", tasks=["table6", "english"], limit=6, heldout=heldout))
+    return folder / "out"
 
 
-@pytest.mark.real_data
-def test_lm_eval_s_way_gives_the_log_likelihoods_of_its_own_model_class(model_folder: Path, benchmarks: Path) -> None:
-    from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
+def test_scores_are_what_the_samples_say(published: Path) -> None:
+    figures = json.loads((published / "manifest.json").read_text(encoding="utf8"))["figures"]
+    for name, found in figures["tasks"].items():
+        rows = samples(published, name)
+        assert len(rows) == found["rows"] <= 6
+        golds, answers = [row["gold"] for row in rows], [row["prediction"] for row in rows]
+        nats = [[float(value) for value, _ in row["filtered_resps"]] for row in rows]
+        assert answers == [max(range(len(row)), key=row.__getitem__) for row in nats]
+        right = [int(gold == answer) for gold, answer in zip(golds, answers, strict=True)]
+        assert [row["acc"] for row in rows] == right
+        assert found["acc"]["value"] == pytest.approx(sum(right) / len(right))
+        error = math.sqrt(found["acc"]["value"] * (1 - found["acc"]["value"]) / (len(right) - 1))
+        assert found["acc"]["stderr"] == pytest.approx(error)
+        assert found["acc"]["floor"] == max(golds.count(gold) for gold in golds) / len(golds)
+        assert found["acc"]["chance"] == pytest.approx(1 / len(nats[0]))
+        if "f1" in found:
+            average = "binary" if name in ("klue_sts", "kosbi") else "macro"
+            expected = f1_score(golds, answers, average=average, zero_division=0)
+            assert found["f1"]["value"] == pytest.approx(expected)
+    assert set(figures["tasks"]["klue_nli"]) == {"rows", "score", "data", "shots", "shots_from", "acc"}
+    assert {"acc", "acc_norm", "f1"} <= set(figures["tasks"]["kobest_hellaswag"])
+    table6 = [found[found["score"]]["value"] for name, found in figures["tasks"].items() if name[0] == "k"]
+    assert len(table6) == 8
+    assert figures["average"] == pytest.approx(sum(table6) / 8)
 
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(model_folder).eval(), load_tokenizer(model_folder)
-    rows = [row for name in ("kobest_copa", "klue_ynat") for row, _ in choices_of(name, benchmarks)[:3]]
-    pairs = [pair for row in rows for pair in row]
-    requests = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
-    theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, add_bos_token=True).loglikelihood(requests)
-    ours = BllossomLM(model, tokenizer, "lm-eval", 8).loglikelihood(requests)
-    assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
-    assert [nats for nats, _ in ours] == pytest.approx([nats for nats, _ in theirs], abs=1e-3)
-    apart = BllossomLM(model, tokenizer, "paper", 8).loglikelihood(requests)
-    assert [nats for nats, _ in apart] != pytest.approx([nats for nats, _ in ours], abs=1e-3)
+
+def test_english_stands_beside_korean_and_what_has_no_data_is_told(published: Path) -> None:
+    figures = json.loads((published / "manifest.json").read_text(encoding="utf8"))["figures"]
+    assert {"hellaswag", "arc_easy", "winogrande"} <= figures["tasks"].keys()
+    assert figures["not_run"].keys() == {"arc_challenge", "boolq", "mmlu"}
+    lines = [line.plain for line in table(figures)]
+    assert any(line.startswith("boolq ") and "not run: no data; put" in line for line in lines)
+    assert any(line.startswith("average, table6") and "(8 tasks)" in line for line in lines)
+    assert any(line.startswith("average, english") and "(3 tasks)" in line for line in lines)
+    assert lines[-1].startswith("bits per byte, ko: ")
+    assert figures["tasks"]["hellaswag"]["score"] == "acc_norm"
 
 
-@pytest.mark.real_data
-def test_literal_special_tokens_in_a_row_stay_text(model_folder: Path) -> None:
-    tokenizer = load_tokenizer(model_folder)
-    for encoding in ("paper", "lm-eval"):
-        lm = BllossomLM(None, tokenizer, encoding, 1)  # type: ignore[arg-type]
-        context, answer = lm._encode_pair("<s>문장</s>:", " </s>")
-        assert 2 not in context + answer
-        assert context.count(1) == (encoding == "lm-eval")
+def test_a_score_at_its_floor_is_grey_and_called_so(published: Path) -> None:
+    figures = json.loads((published / "manifest.json").read_text(encoding="utf8"))["figures"]
+    # A random model on six rows is nowhere above its floor.
+    lines = [line for line in table(figures) if "rows)" in line.plain]
+    assert all(line.plain.endswith("at its floor") and "bright_black" in str(line.style) for line in lines)
+    figures["tasks"] = {
+        "kosbi": figures["tasks"]["kosbi"] | {"f1": figures["tasks"]["kosbi"]["f1"] | {"at_floor": False}}
+    }
+    assert not table(figures)[0].plain.endswith("at its floor")
 
 
-@pytest.mark.real_data
-def test_the_output_is_whole_deterministic_and_free_of_paths(
-    model_folder: Path, benchmarks: Path, tmp_path: Path
-) -> None:
-    heldout = tmp_path / "ko.jsonl"
-    heldout.write_text(json.dumps({"text": "서울은 한국의 수도이다."}), encoding="utf8")
-    settings = {"tasks": ["klue_sts", "kobest_copa"], "heldout": {"ko": heldout}, "num_fewshot": 2}
-    first = evaluate(config(tmp_path / "one", model_folder, benchmarks, **settings))
-    second = evaluate(config(tmp_path / "two", model_folder, benchmarks, **settings))
-    assert first.fingerprint == second.fingerprint
-    assert first.figures == second.figures
-    assert verify(tmp_path / "one") == []
-    text = (tmp_path / "one/results.json").read_text(encoding="utf8")
-    assert str(tmp_path.parent) not in text
-    assert str(Path(__file__).parents[2]) not in text
+def test_how_texts_begin_is_recorded(published: Path, byte_level: Path) -> None:
+    figures = json.loads((published / "manifest.json").read_text(encoding="utf8"))["figures"]
+    assert figures["text_start"] == {"task": "", "empty_context": "<|end|>", "document": "<|end|>"}
+    assert load_tokenizer(byte_level).bos_token is None
+    assert (figures["encoding"], figures["chat_template"]) == ("lm-eval", False)
 
+
+def test_results_json_is_lm_eval_s_and_free_of_paths(published: Path) -> None:
+    text = (published / "results.json").read_text(encoding="utf8")
+    assert str(published.parent.parent) not in text.replace("put DATA", "").split('"not_run"')[0]
+    assert str(Path(bllossom.__file__).parent) not in text
     results = json.loads(text)
+    figures = results["bllossom"]["tasks"]["klue_sts"]
     scores = results["results"]["bllossom_klue_sts"]
-    figures = first.figures["tasks"]["klue_sts"]
     assert scores["acc,none"] == figures["acc"]["value"]
     assert scores["acc_stderr,none"] == figures["acc"]["stderr"]
     assert scores["f1_stderr,none"] == figures["f1"]["stderr"]
-    assert results["n-shot"]["bllossom_klue_sts"] == 2
-    assert results["n-samples"]["bllossom_klue_sts"] == {"original": 12, "effective": 12}
-    assert results["results"]["bllossom_heldout_ko"]["bits_per_byte,none"] == first.figures["bits_per_byte"]["ko"]
-    lines = table(first.figures)
-    assert [line.split()[0] for line in lines] == ["klue_sts", "kobest_copa", "average", "bits"]
-    assert all("floor" in line for line in lines[:3])
+    assert results["n-shot"]["bllossom_klue_sts"] == 0
+    assert results["n-samples"]["bllossom_klue_sts"] == {"original": 7, "effective": 6}
+    assert results["results"]["bllossom_heldout_ko"]["bits_per_byte,none"] == results["bllossom"]["bits_per_byte"]["ko"]
+    assert verify(published) == []
+    assert not (published / "done").exists()
+    [first, second] = samples(published, "heldout_ko")
+    assert (first["doc_id"], second["bytes"]) == (0, 3)
 
 
-@pytest.mark.real_data
-def test_other_rows_under_the_same_name_are_scored_anew(model_folder: Path, tmp_path: Path) -> None:
+def test_a_group_has_its_score_from_all_its_rows(byte_level: Path, made_up: Path, tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    for subject in ("anatomy", "astronomy"):
+        path = made_up / f"cais/mmlu/{subject}"
+        path.mkdir(exist_ok=True)
+        (path / "test.jsonl").write_bytes((made_up / "cais/mmlu/anatomy/test.jsonl").read_bytes())
+    group = "group: two\ntask: [mmlu_anatomy, mmlu_astronomy]\naggregate_metric_list: [{metric: acc}]\n"
+    (tmp_path / "tasks/two.yaml").write_text(group, encoding="utf8")
+    run = config(tmp_path / "out", byte_level, made_up, tasks=[str(tmp_path / "tasks")], limit=5)
+    figures = evaluate(run).figures
+    assert list(figures["tasks"]) == ["two"]
+    assert figures["tasks"]["two"]["rows"] == 5
+    parts = figures["subtasks"]
+    assert sorted(part["rows"] for part in parts.values()) == [2, 3]
+    weighted = sum(part["rows"] * part["acc"]["value"] for part in parts.values()) / 5
+    assert figures["tasks"]["two"]["acc"]["value"] == pytest.approx(weighted)
+    results = json.loads((tmp_path / "out/results.json").read_text(encoding="utf8"))
+    assert results["groups"]["two"]["acc,none"] == pytest.approx(weighted)
+
+
+def test_a_kill_costs_no_task_that_was_done(byte_level: Path, made_up: Path, tmp_path: Path) -> None:
+    whole = evaluate(config(tmp_path / "whole", byte_level, made_up))
+    arguments = ["eval", f"output={tmp_path}/out", f"model={byte_level}", "tasks=[table6]", f"data={made_up}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(bllossom.__file__).parent.parent)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bllossom.cli", *arguments], env=environment, stderr=subprocess.DEVNULL
+    )
+    done: list[Path] = []
+    while len(done) < 5 and process.poll() is None:
+        done = list(tmp_path.glob("out.partial-*/done/*.json"))
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in (partial_of(tmp_path / "out") / "done").glob("*.json")}
+    assert len(kept) >= 5
+    partial = partial_of(tmp_path / "out")
+    marked = {path.stem: (partial / "samples" / f"{path.stem}.jsonl") for path in kept}
+    for path in marked.values():
+        os.utime(path, ns=(1, 1))
+    manifest = evaluate(config(tmp_path / "out", byte_level, made_up))
+    assert all((tmp_path / f"out/samples/{name}.jsonl").stat().st_mtime_ns == 1 for name in marked)
+    assert manifest.fingerprint == whole.fingerprint
+    assert manifest.figures == whole.figures
+
+
+def test_a_tuned_model_is_asked_in_its_chat_form(byte_level: Path, made_up: Path, tmp_path: Path) -> None:
+    run = {"tasks": ["kobest_sentineg"], "chat_template": True, "limit": 3}
+    with pytest.raises(BllossomError, match="has no chat template; leave chat_template out"):
+        evaluate(config(tmp_path / "out", byte_level, made_up, **run))
+    folder = tmp_path / "tuned"
+    folder.mkdir()
+    for file in byte_level.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    template = "{% for m in messages %}Q: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}A:{% endif %}"
+    tokenizer = load_tokenizer(folder)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    figures = evaluate(config(tmp_path / "out", folder, made_up, **run)).figures
+    assert (figures["chat_template"], figures["chat_specials"]) == (True, 0)
+    first = samples(tmp_path / "out", "kobest_sentineg")[0]["arguments"]["gen_args_0"]
+    assert first == {"arg_0": "Q: 문장: 0번 다시 사고 싶다 긍부정:\nA:", "arg_1": "부정"}
+
+
+GENERATING = """task: sums
+dataset_path: sums
+test_split: test
+output_type: generate_until
+doc_to_text: "{{question}}="
+doc_to_target: "{{answer}}"
+generation_kwargs: {until: ["번", "."], max_gen_toks: 5}
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+
+
+def test_answers_are_generated_up_to_their_stops(byte_level: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bllossom.evaluation.generate")
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/sums.yaml").write_text(GENERATING, encoding="utf8")
+    (tmp_path / "data/sums").mkdir(parents=True)
+    lines = [json.dumps({"question": f"{n} + {n}", "answer": str(2 * n)}) + "\n" for n in range(3)]
+    (tmp_path / "data/sums/test.jsonl").write_text("".join(lines), encoding="utf8")
+    run = config(tmp_path / "out", byte_level, tmp_path / "data", tasks=[str(tmp_path / "tasks")])
+    figures = evaluate(run).figures["tasks"]["sums"]
+    assert (figures["exact_match"]["floor"], figures["exact_match"]["at_floor"]) == (None, None)
+    tokenizer = load_tokenizer(byte_level)
+    model = AutoModelForCausalLM.from_pretrained(byte_level).eval()
+    for sample in samples(tmp_path / "out", "sums"):
+        [[answer]] = sample["resps"]
+        ids = tokenizer(sample["arguments"]["gen_args_0"]["arg_0"], return_tensors="pt", add_special_tokens=False)
+        longest = model.generate(**ids, max_new_tokens=5, do_sample=False)[0, ids["input_ids"].shape[1] :]
+        text = tokenizer.decode(longest, skip_special_tokens=True)
+        assert answer == re.split(r"번|\.", text)[0]
+
+
+def test_there_is_no_progress_but_ours(
+    byte_level: Path, made_up: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(config(tmp_path / "out", byte_level, made_up, tasks=["kobest_copa", "kobest_boolq"]))
+    talk = capfd.readouterr()
+    assert "%|" not in talk.out + talk.err
+    assert "at its floor" in talk.err
+
+
+def test_other_rows_under_the_same_name_are_scored_anew(byte_level: Path, tmp_path: Path) -> None:
     row = {"premise": "비가 왔다.", "question": "결과", "alternative_1": "우산을 썼다.", "alternative_2": "잤다."}
     path = tmp_path / "data/kobest/copa_test.jsonl"
     path.parent.mkdir(parents=True)
-    values = []
+    values, prints = [], set()
     for label in (0, 1):
         path.write_text(json.dumps(row | {"label": label}, ensure_ascii=False), encoding="utf8")
-        run = config(tmp_path / f"out{label}", model_folder, tmp_path / "data", tasks=["kobest_copa"])
-        values.append(evaluate(run).figures["tasks"]["kobest_copa"]["acc"]["value"])
+        run = config(tmp_path / f"out{label}", byte_level, tmp_path / "data", tasks=["kobest_copa"])
+        found = evaluate(run).figures["tasks"]["kobest_copa"]
+        values.append(found["acc"]["value"])
+        prints.add(found["data"])
     assert sorted(values) == [0.0, 1.0]
+    assert len(prints) == 2
 
 
-@pytest.mark.real_data
-def test_bits_per_byte_alone_need_no_data(model_folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "en.jsonl"
-    path.write_text('{"text": "Rome."}\n', encoding="utf8")
-    run = EvalConfig(output=tmp_path / "out", model=str(model_folder), heldout={"en": path})
+def test_bits_per_byte_alone_need_no_data(byte_level: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text/en.txt").write_text("Rome.\n", encoding="utf8")
+    run = EvalConfig(output=tmp_path / "out", model=str(byte_level), heldout={"en": tmp_path / "text"})
     figures = evaluate(run).figures
-    assert figures["tasks"] == {}
-    assert figures["average"] is None
+    assert (figures["tasks"], figures["average"]) == ({}, None)
     assert figures["heldout"]["en"]["bytes"] == 5
-    assert table(figures) == [f"bits per byte, en: {figures['bits_per_byte']['en']:.4f}"]
+    assert [line.plain for line in table(figures)] == [f"bits per byte, en: {figures['bits_per_byte']['en']:.4f}"]
 
 
-@pytest.mark.real_data
-def test_bad_data_is_met_before_the_model(benchmarks: Path, tmp_path: Path) -> None:
-    (tmp_path / "kobest").mkdir()
-    (tmp_path / "kobest/copa_test.jsonl").write_text('{"premise": "가"}\n', encoding="utf8")
+def test_what_is_wrong_with_the_data_is_met_before_the_model(made_up: Path, tmp_path: Path) -> None:
     absent = tmp_path / "no-model"
-    with pytest.raises(BllossomError, match="question: Field required"):
-        evaluate(config(tmp_path / "out", absent, tmp_path, tasks=["kobest_copa"]))
     with pytest.raises(BllossomError, match="no model can be loaded"):
-        evaluate(config(tmp_path / "out", absent, benchmarks, tasks=["kobest_copa"]))
-    with pytest.raises(BllossomError, match="12 rows are too few for 12 shots"):
-        evaluate(config(tmp_path / "out", absent, benchmarks, tasks=["kobest_copa"], num_fewshot=12))
+        evaluate(config(tmp_path / "out", absent, made_up, tasks=["kobest_copa"]))
+    with pytest.raises(ConfigError, match="7 rows are too few for 12 shots"):
+        evaluate(config(tmp_path / "out", absent, made_up, tasks=["kobest_copa"], num_fewshot=12))
+    (made_up / "kobest/copa_test.jsonl").write_text('{"premise": "가"}\n', encoding="utf8")
+    with pytest.raises(BllossomError, match="question: is not there"):
+        evaluate(config(tmp_path / "out", absent, made_up, tasks=["kobest_copa"]))
+    with pytest.raises(BllossomError, match=r"klue_nli: no data; put .*klue/nli_validation\.jsonl there"):
+        evaluate(config(tmp_path / "out", absent, tmp_path / "made-up/kobest", tasks=["klue_nli"]))
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.real_data
-def test_a_dry_run_counts_rows_and_lists_what_is_missing(benchmarks: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_that_is_not_the_model_s_is_refused(byte_level: Path, made_up: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in byte_level.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_tokens([f"<{n}>" for n in range(600)])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(BllossomError, match="put the tokenizer there that the model was made with"):
+        evaluate(config(tmp_path / "out", folder, made_up, tasks=["kobest_copa"]))
+
+
+def test_a_dry_run_counts_rows_and_lists_what_is_missing(made_up: Path, tmp_path: Path) -> None:
     heldout = {"ko": tmp_path / "later/ko.jsonl"}
-    lines = dry_run(
-        config(tmp_path / "out", tmp_path / "later", benchmarks, tasks=["klue_sts"], limit=5, heldout=heldout)
-    )
-    assert lines[0].startswith("klue_sts: 5 of 12 rows of ")
-    assert len(evaluated_rows("klue_sts", benchmarks)) == 12
+    run = config(tmp_path / "out", tmp_path / "later", made_up, tasks=["klue_sts", "boolq"], limit=5, heldout=heldout)
+    lines = dry_run(run)
+    assert lines[0] == f"klue_sts: 5 of 7 rows of {made_up}"
+    assert lines[1] == "boolq: rows from the hub"
     assert "not here yet" in lines[-1]
     assert "not here yet" in dry_run(config(tmp_path / "out", tmp_path, tmp_path / "later", tasks=["kosbi"]))[0]
 
@@ -201,8 +294,10 @@ def test_configs_that_ask_for_nothing_or_twice_are_refused(tmp_path: Path) -> No
     for text, told in [
         ("output: out\nmodel: a/b\n", "nothing to score"),
         ("output: out\nmodel: a/b\ntasks: [kosbi, kosbi]\n", "stands twice"),
-        ("output: out\nmodel: a/b\ntasks: [copa]\n", r"eval\.yaml:3: tasks\.0: "),
+        ("output: out\nmodel: a/b\ntasks: [kosbi]\nbatch_token: 1\n", "did you mean batch_tokens"),
     ]:
         path.write_text(text, encoding="utf8")
         with pytest.raises(ConfigError, match=told):
             load_config(EvalConfig, path)
+    with pytest.raises(ConfigError, match="did you mean kobest_copa"):
+        dry_run(config(tmp_path / "out", tmp_path, tmp_path, tasks=["kobest_copas"]))

@@ -181,6 +181,56 @@ def test_a_tied_model_that_stores_both_matrices_keeps_them_equal(
     assert torch.equal(after["lm_head.weight"], after["model.embed_tokens.weight"])
 
 
+def test_two_different_matrices_are_two_whatever_the_config_says(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    """transformers does not tie them either: config and files of what is written agree."""
+    base = make_model(tied=True)
+    both = weights(base)
+    both["lm_head.weight"] = both["model.embed_tokens.weight"] + 1
+    save_file(both, base / "model.safetensors", metadata={"format": "pt"})
+    cfg = config(base, output_init="subword-mean")
+    assert expand(cfg).figures["tied"] is False
+    assert json.loads((cfg.output / "config.json").read_text())["tie_word_embeddings"] is False
+    after = AutoModelForCausalLM.from_pretrained(cfg.output)
+    assert torch.equal(after.lm_head.weight[:BASE], both["lm_head.weight"])
+    assert torch.equal(after.get_input_embeddings().weight[:BASE], both["model.embed_tokens.weight"])
+
+
+def test_a_tied_model_begins_with_subword_means(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model(tied=True)
+    with pytest.raises(ConfigError, match="is tied, one matrix serves both sides and input_init fills it"):
+        dry_run(config(base, output_init="random"))
+    manifest = expand(config(base))
+    assert manifest.figures["init"] == {"model.embed_tokens.weight": "subword-mean", "padding": "mean"}
+    assert (manifest.config["input_init"], manifest.config["output_init"]) == ("subword-mean", None)
+
+
+def test_a_config_that_is_silent_on_ties_is_decided_by_the_files(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model(tied=True)
+    settings = json.loads((base / "config.json").read_text())
+    del settings["tie_word_embeddings"]
+    settings["model_type"] = "nobody-knows"
+    (base / "config.json").write_text(json.dumps(settings))
+    assert expand(config(base)).figures["tied"] is True
+
+
+def test_a_wrapper_around_a_language_model_is_refused(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model()
+    settings = json.loads((base / "config.json").read_text())
+    inner = {"vocab_size": settings.pop("vocab_size")}
+    wrapper = settings | {"text_config": inner, "architectures": ["LlavaForConditionalGeneration"]}
+    (base / "config.json").write_text(json.dumps(wrapper))
+    with pytest.raises(BllossomError, match=r"is LlavaForConditionalGeneration, which wraps .*name a text-only model"):
+        expand(config(base))
+
+
 @pytest.mark.parametrize("shard_size", ["5GB", "30KB"])
 def test_an_untied_model_gets_an_output_matrix_of_its_own(
     make_model: Callable[..., Path], config: Callable[..., ExpandConfig], shard_size: str
@@ -218,6 +268,31 @@ def test_dtype_converts_every_weight(make_model: Callable[..., Path], config: Ca
     for name, tensor in before.items():
         assert torch.equal(after[name][: len(tensor)], tensor.bfloat16()), name
     assert AutoModelForCausalLM.from_pretrained(cfg.output).dtype == torch.bfloat16
+
+
+def test_a_dtype_that_the_base_has_already_rewrites_nothing_more(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model(dtype=torch.bfloat16, shard_size="15KB")
+    shards = expand(config(base, dtype="bfloat16")).figures["shards"]
+    assert (shards["rewritten"], shards["copied"]) == (2, 0)
+    assert shards["linked"] > 2
+
+
+def test_the_base_carries_its_template_its_licence_and_its_code(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
+) -> None:
+    base = make_model()
+    (base / "chat_template.jinja").write_text("{{ messages }}")
+    (base / "modeling_own.py").write_text("class Own: ...")
+    (base / "NOTICE.txt").write_text("Notice")
+    cfg = config(base)
+    expand(cfg)
+    assert (cfg.output / "modeling_own.py").read_text() == "class Own: ..."
+    assert (cfg.output / "NOTICE.txt").read_text() == "Notice"
+    assert (cfg.output / "chat_template.jinja").read_text() == "{{ messages }}"
+    assert json.loads((cfg.output / "tokenizer_config.json").read_text())["chat_template"] == "{{ messages }}"
+    assert AutoTokenizer.from_pretrained(cfg.output).chat_template == "{{ messages }}"
 
 
 def test_same_seed_same_bytes_and_what_a_kill_left_is_made_anew(

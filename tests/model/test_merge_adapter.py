@@ -124,12 +124,68 @@ def test_what_cannot_be_merged_is_refused(trained: tuple[Path, torch.Tensor], tm
     for name, changed, told in (
         ("half", {key: value for key, value in weights.items() if key != down}, "does not fit"),
         ("wide", weights | {down: torch.ones(4, 33)}, r"lora_A.weight \[4, 33\] does not fit"),
-        ("more", weights | {down.replace("layers.0", "layers.7"): torch.ones(4, 32)}, "belongs to nothing in"),
+        (
+            "more",
+            weights | {down.replace("layers.0", "layers.7"): torch.ones(4, 32)},
+            r"would change .*layers.7.*, which .* does not have; name the base",
+        ),
     ):
         adapter = copy(trained[0], tmp_path / name)
         save_file(changed, adapter / ADAPTER_WEIGHTS)
         with pytest.raises(BllossomError, match=told):
             merge(adapter)
+
+
+def test_base_or_adapter_is_never_replaced_by_what_is_made_of_it(
+    trained: tuple[Path, torch.Tensor], expanded: Path, tmp_path: Path
+) -> None:
+    for output, which in ((expanded, "model"), (trained[0], "adapter")):
+        before = fingerprint(output)
+        config = MergeAdapterConfig(adapter=trained[0], model=str(expanded), output=tmp_path / ".." / output)
+        with pytest.raises(BllossomError, match=f"is the {which} itself, which it would replace; name another"):
+            merge_adapter(config, force=True)
+        assert fingerprint(output) == before
+
+
+def test_adapter_whose_tokenizer_is_a_template_alone_takes_the_rest_from_its_base(
+    trained: tuple[Path, torch.Tensor], expanded: Path, tmp_path: Path
+) -> None:
+    adapter, base = copy(trained[0], tmp_path / "adapter"), tmp_path / "base"
+    shutil.copytree(expanded, base, ignore=shutil.ignore_patterns(MANIFEST))
+    (adapter / "chat_template.jinja").write_text("the adapter's")
+    (base / "tokenizer.json").write_text("{}")
+    (base / "tokenizer_config.json").write_text('{"chat_template": "the base\'s"}')
+    (base / "modeling_own.py").write_text("class Own: ...")
+    merge_adapter(MergeAdapterConfig(adapter=adapter, model=str(base), output=tmp_path / "merged"))
+    assert (tmp_path / "merged/tokenizer.json").is_file()
+    assert (tmp_path / "merged/modeling_own.py").is_file()
+    assert (tmp_path / "merged/chat_template.jinja").read_text() == "the adapter's"
+    assert json.loads((tmp_path / "merged/tokenizer_config.json").read_text())["chat_template"] == "the adapter's"
+    (adapter / "chat_template.jinja").unlink()
+    merge_adapter(MergeAdapterConfig(adapter=adapter, model=str(base), output=tmp_path / "again"))
+    assert (tmp_path / "again/chat_template.jinja").read_text() == "the base's"
+
+
+def test_adapter_of_pickled_weights_is_told_how_to_save_it_again(
+    trained: tuple[Path, torch.Tensor], tmp_path: Path
+) -> None:
+    adapter = copy(trained[0], tmp_path / "adapter")
+    (adapter / ADAPTER_WEIGHTS).rename(adapter / "adapter_model.bin")
+    with pytest.raises(BllossomError, match=r"holds adapter_model.bin, .*save it again with save_pretrained"):
+        merge_adapter(MergeAdapterConfig(adapter=adapter, output=tmp_path / "merged"))
+
+
+def test_adapter_finds_its_base_from_another_folder(
+    settings: Settings, expanded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(expanded.parent)
+    changes = {"model": expanded.name, "lora": {"rank": 2, "alpha": 4}, "trainable": "embeddings", "steps": 1}
+    pretrain(PretrainConfig(**settings(tmp_path / "adapter", **changes)))
+    monkeypatch.chdir(tmp_path)
+    merge_adapter(MergeAdapterConfig(adapter=tmp_path / "adapter", output=tmp_path / "merged"))
+    moved = copy(tmp_path / "adapter", tmp_path / "moved", base_model_name_or_path="/nowhere/at/all")
+    with pytest.raises(BllossomError, match="was trained on /nowhere/at/all, which is not here; add model=FOLDER"):
+        merge_adapter(MergeAdapterConfig(adapter=moved, output=tmp_path / "other"))
 
 
 def test_rank_stabilised_scale(trained: tuple[Path, torch.Tensor], expanded: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bllossom.errors import BllossomError
-from bllossom.serving.log import AppendLog, read_log
+from bllossom.serving.log import AppendLog, read_log, write_records
 
 RECORDS = [{"id": 1, "text": "백두산\n\u2028"}, {"id": 2, "text": "a"}, {"id": 3, "text": "\ud800"}]
 
@@ -58,3 +58,11 @@ def test_a_full_disk_is_told(tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert read_log(tmp_path / "log.jsonl") == []
+
+
+def test_records_take_the_place_of_a_file_whole(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"id": 9}\n{"cut')
+    write_records(path, RECORDS)
+    assert read_log(path) == RECORDS
+    assert [file.name for file in tmp_path.iterdir()] == ["log.jsonl"]

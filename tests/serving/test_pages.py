@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 
 import pytest
 
-from bllossom.artifacts import locked
+from bllossom.files import locked
 
 pytest.importorskip("starlette", reason="the pages' packages are missing: pip install 'bllossom[pages]'")
 
@@ -138,5 +138,7 @@ def test_a_query_is_read(page):
 def test_a_second_server_on_the_folder_and_on_the_port_are_refused(page, tmp_path):
     with running(tmp_path, page[1]) as (_, line):
         assert f"port {page[1]} cannot be used" in line
-    with locked(tmp_path), running(tmp_path) as (_, line):
+    from bllossom.serving.pages import LOCK
+
+    with locked(tmp_path / LOCK, str(tmp_path)), running(tmp_path) as (_, line):
         assert f"another process is working in {tmp_path}" in line

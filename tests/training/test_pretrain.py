@@ -174,6 +174,41 @@ def test_epochs_read_as_much_as_there_is(settings: Settings, tmp_path: Path) -> 
     assert 0.45 < manifest.figures["mixture"]["ko/news"]["epochs"] <= 0.5
 
 
+def test_more_epochs_than_one_read_as_much_as_is_asked_for(settings: Settings, tmp_path: Path) -> None:
+    lines = {}
+    for epochs in (1, 3):
+        lines[epochs] = dry_run(PretrainConfig(**settings(tmp_path / "model", steps=None, epochs=epochs)))
+    steps = {epochs: int(said[1].split(" steps")[0]) for epochs, said in lines.items()}
+    assert 2.9 < steps[3] / steps[1] <= 3.1
+    manifest = pretrain(PretrainConfig(**settings(tmp_path / "model", steps=None, epochs=1.5)))
+    assert 1.45 < manifest.figures["mixture"]["ko/news"]["epochs"] <= 1.5
+    told_apart = {"weights": {"ko": 7, "en": 3}, "max_epochs": 2}
+    with pytest.raises(ValidationError, match=r"epochs: 3 are more than mixture.max_epochs 2 allows; set max_epochs"):
+        PretrainConfig(**settings(tmp_path / "model", steps=None, epochs=3, mixture=told_apart))
+
+
+def test_rows_longer_than_the_models_window_are_refused(settings: Settings, expanded: Path, tmp_path: Path) -> None:
+    longer = {"block_size": 128, "global_batch": 8 * 128}
+    told = "block_size: 128 tokens are more than the model's window of 64; set block_size to at most 64"
+    for model in ({}, {"model": str(expanded)}):
+        config = PretrainConfig(**settings(tmp_path / "model", **longer, **model))
+        with pytest.raises(ConfigError, match=told):
+            dry_run(config)
+        with pytest.raises(ConfigError, match=told):
+            pretrain(config)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_from_nothing_has_the_tokenizers_own_special_ids(settings: Settings, tmp_path: Path) -> None:
+    tokens = write_tokens(tmp_path / "tokens")
+    index = tokens / "index.json"
+    index.write_text(index.read_text().replace('"bos": 1', '"bos": null').replace('"eos": 2', '"eos": 0'))
+    pretrain(PretrainConfig(**settings(tmp_path / "model", tokens=str(tokens), steps=1)))
+    for name in ("config.json", "generation_config.json"):
+        found = json.loads((tmp_path / "model" / name).read_text())
+        assert (found.get("bos_token_id"), found["eos_token_id"]) == (None, 0), name
+
+
 def test_port_that_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -94,5 +94,5 @@ def test_looking_at_heldout_text_does_not_move_the_run(settings: Settings, whole
     output = tmp_path / "model"
     pretrain(PretrainConfig(**settings(output, evaluate_every=3, checkpoint_every=4, keep=3)))
     assert_same_run(whole, output)
-    measured = [line["step"] for line in log_lines(output) if "bits_per_byte/ko" in line]
+    measured = [line["step"] for line in log_lines(output) if "validation_loss_bits/ko" in line]
     assert measured == [3, 6, 9, 12, 15, 18, 20]

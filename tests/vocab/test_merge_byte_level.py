@@ -12,6 +12,7 @@ from bllossom.tokenizer.byte_level_file import to_bytes
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.vocab.donor import DonorText
+from bllossom.vocab.families.bases import open_base
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
 from tests.fixtures.vocabularies import LLAMA3_PATTERN, QWEN_PATTERN, train_byte_level
 
@@ -110,8 +111,7 @@ def test_shapes_of_today(
         assert loaded("a<think>b")["input_ids"][1] == 602
         nfd = "\u1112\u1161\u11ab"  # 한 in three jamo: NFC makes it one syllable
         assert loaded.decode(loaded(nfd)["input_ids"]) == "한"
-        room = merge_vocab(configure(base, donor, tmp_path / "room", use_padding_rows=True))
-        assert room.figures["base_pieces"] == 603
+        assert open_base(str(base), use_padding_rows=True).first_new_id == 603
 
 
 def test_pieces_that_no_word_holds_are_left_out_and_listed(byte_level_base: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_pieces_that_no_word_holds_are_left_out_and_listed(byte_level_base: Path
 
 
 def test_what_cannot_be_done_says_what_to_change(
-    byte_level_base: Path, small_donor: Path, texts: dict[str, Path], tmp_path: Path
+    byte_level_base: Path, small_base: Path, small_donor: Path, texts: dict[str, Path], tmp_path: Path
 ) -> None:
     def refused(error: type[BllossomError], match: str, base: Path = byte_level_base, **settings: Any) -> None:
         donor = settings.pop("donor", str(small_donor))
@@ -148,6 +148,9 @@ def test_what_cannot_be_done_says_what_to_change(
     refused(BllossomError, "hold no letter of Hangul; name other text, or other scripts", donor=english)
     refused(ConfigError, "names text twice; put all of it under one text", donor=[english, english])
     refused(ConfigError, "pieces learned from text need none", donor=english, repair="add")
+
+    sentencepiece = DonorText(text=[str(texts["ko"])], pieces=50)
+    refused(ConfigError, "for a SentencePiece base train a donor with", base=small_base, donor=sentencepiece)
 
     def changed(name: str, change: Any) -> Path:
         base = tmp_path / name

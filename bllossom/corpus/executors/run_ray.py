@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bllossom.artifacts import locked
 from bllossom.corpus.clean import make_cleaner
 from bllossom.corpus.dedup import Hashes, SeenHashes, are_among, document_hashes
 from bllossom.corpus.marks import Mark, Position, Progress, mark_path
 from bllossom.corpus.readings import Reading
 from bllossom.corpus.slices import Settings, Slice, SliceMaker
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.files import locked
 from bllossom.text.sources import read_records
 from bllossom.tokenizer.encode import Encoder, Encoders
 from bllossom.tokenizer.load import load_tokenizer
@@ -139,9 +139,8 @@ def _check_answers(address: str) -> None:
 
 def scan_file(reading: Reading, settings: Settings, file: int, kept: Path) -> Scan:
     """Read and clean one file for what `cut` needs; kept for a run that goes on."""
-    lock = kept.with_suffix(".lock")
-    lock.mkdir(exist_ok=True)
-    with locked(lock, wait=True):  # a killed run's worker may still be at it
+    # A killed run's worker may still be at it.
+    with locked(kept.with_suffix(".making"), f"the scan of {reading.files[file]}", wait=True):
         return _scan(reading, settings, file, kept)
 
 

@@ -17,12 +17,14 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import InputPath, Source, StageConfig, is_hub_id
+from bllossom.config import InputPath, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.evaluation.answers.model import AnswerModel, Device
 from bllossom.evaluation.answers.prompts import PromptRecord, read_prompts
 from bllossom.evaluation.generate import Generated
+from bllossom.hub import is_hub_id, pin
+from bllossom.instructions.formats.choose import FormatName
 from bllossom.serving.log import AppendLog, write_records
 
 SHOWN_IDS = 3
@@ -39,7 +41,8 @@ class AnswersConfig(StageConfig):
     ]
     prompts: Annotated[InputPath, Field(description="JSONL (see answers/prompts.py)")]
     template: Annotated[
-        str | None, Field(description="a chat format by name or a Jinja file, for all models; null: each model's own")
+        FormatName | InputPath | None,
+        Field(description="a chat format by name or a Jinja file, for all models; null: each model's own"),
     ] = None
     language: Annotated[str | None, Field(description="of prompts that name none, ISO 639-1")] = None
     max_tokens: Annotated[int, Field(gt=0, description="tokens of one answer at most")] = 1024
@@ -71,8 +74,11 @@ def answers(config: AnswersConfig, *, force: bool = False) -> Manifest:
     Raises:
         BllossomError: the prompts are no prompts or do not fit a model, or a model does not load or has no chat form.
     """
-    inputs = {f"models.{name_of(model)}": Path(model) for model in config.models if not is_hub_id(model)}
-    build = lambda folder: _build(config, folder)  # noqa: E731
+    models = {model: pin(model) for model in config.models}
+    inputs: dict[str, Path | str] = {f"models.{name_of(model)}": pinned for model, pinned in models.items()}
+    if isinstance(config.template, Path):
+        inputs["template"] = config.template
+    build = lambda folder: _build(config, models, folder)  # noqa: E731
     return publish(config, stage="answers", inputs=inputs | {"prompts": config.prompts}, build=build, force=force)
 
 
@@ -83,21 +89,23 @@ def dry_run(config: AnswersConfig) -> list[str]:
     return [f"{count} prompts × {len(config.models)} models, {how}, {config.max_tokens:,} tokens each at most"]
 
 
-def _build(config: AnswersConfig, folder: Path) -> dict[str, Any]:
+def _build(config: AnswersConfig, models: Mapping[str, str], folder: Path) -> dict[str, Any]:
     prompts = read_prompts(config.prompts)
     if cut := sum(prompt.cut for prompt in prompts):
         say(f"{config.prompts}: {cut:,} prompts went on behind their last question, and are asked up to there")
-    return {name_of(model): _answer_all(config, model, prompts, folder) for model in config.models}
+    return {
+        name_of(model): _answer_all(config, pinned, prompts, folder / f"{name_of(model)}.jsonl")
+        for model, pinned in models.items()
+    }
 
 
-def _answer_all(config: AnswersConfig, source: str, prompts: Sequence[PromptRecord], folder: Path) -> dict[str, Any]:
+def _answer_all(config: AnswersConfig, source: str, prompts: Sequence[PromptRecord], path: Path) -> dict[str, Any]:
     """Make what is missing of one model's answers, and leave its file in the order of the prompts."""
-    path = folder / f"{name_of(source)}.jsonl"
     with AppendLog(path) as log:
         done = {record["id"]: record for record in log.records}
         missing = [prompt for prompt in prompts if prompt.id not in done]
         if done:
-            say(f"{name_of(source)}: {len(done):,} answers are there already, {len(missing):,} are missing")
+            say(f"{path.stem}: {len(done):,} answers are there already, {len(missing):,} are missing")
         if missing:
             model = AnswerModel.load(source, config.template, config.device)
             for record in _records(config, source, model, missing):

@@ -4,17 +4,17 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from bllossom.config import is_hub_id
 from bllossom.console import progress
 from bllossom.errors import BllossomError
 from bllossom.evaluation.generate import Decoding, Generated, Prompt, generate, stop_ids
-from bllossom.instructions.formats.choose import chat_format
+from bllossom.hub import is_hub_id, pretrained
+from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.messages import UnusableError, conversation
 from bllossom.model.adapter import ADAPTER_CONFIG
@@ -33,7 +33,7 @@ class AnswerModel:
     form: ChatFormat
 
     @classmethod
-    def load(cls, source: str, template: str | None, device: Device) -> "AnswerModel":
+    def load(cls, source: str, template: FormatName | Path | None, device: Device) -> "AnswerModel":
         """Load a model folder, an adapter's folder or a hub id; `template` as in sft, null for the model's own.
 
         Raises:
@@ -43,14 +43,14 @@ class AnswerModel:
         placed = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         # Before the weights: a missing chat form is told at once.
         tokenizer = load_tokenizer(_tokenizer_of(source, base))
-        form = chat_format(Path(template) if template and Path(template).is_file() else template, tokenizer)  # type: ignore[arg-type]
+        form = chat_format(template, tokenizer)
         disable_progress_bar()
         try:
             # A GPU takes the weights as they are; on a CPU bf16 is slower than fp32, and less exact.
             placement: dict[str, Any] = (
                 {"dtype": "auto", "device_map": "cuda"} if placed == "cuda" else {"dtype": torch.float32}
             )
-            model: Any = AutoModelForCausalLM.from_pretrained(base, **placement)
+            model: Any = AutoModelForCausalLM.from_pretrained(**pretrained(base), **placement)
             if adapter is not None:
                 model = _with_adapter(model, adapter)
         except (OSError, ValueError) as error:
@@ -101,6 +101,11 @@ class AnswerModel:
             for made in generate(self.model, self.tokenizer, numbered, decoding, batch_size=batch_size):
                 yield made
                 advance(1)
+
+
+def format_choice(text: str | None) -> FormatName | Path | None:
+    """A chat format as somebody types it: a name that there is, or else a Jinja file."""
+    return next((name for name in get_args(FormatName) if name == text), None if text is None else Path(text))
 
 
 def _base_of(source: str) -> tuple[str, Path | None]:

@@ -115,10 +115,11 @@ class _LocalAsker:
         return [self.known[key] for key in keys]
 
     def _answer(self, missing: Mapping[str, list[Message]]) -> None:
-        from bllossom.evaluation.answers.model import AnswerModel  # imports torch, which an endpoint does not need
+        # Imports torch, which an endpoint does not need.
+        from bllossom.evaluation.answers.model import AnswerModel, format_choice
 
         if self.model is None:
-            self.model = AnswerModel.load(self.judge.model, self.judge.template, self.judge.device)
+            self.model = AnswerModel.load(self.judge.model, format_choice(self.judge.template), self.judge.device)
         keys = list(missing)
         prompts = [self.model.encode(missing[key]) for key in keys]
         fitting = [index for index, ids in enumerate(prompts) if len(ids) < self.model.window]

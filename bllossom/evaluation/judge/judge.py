@@ -18,13 +18,13 @@ from pydantic import Field, model_validator
 from bllossom.artifacts import Manifest, publish
 from bllossom.config import InputPath, StageConfig
 from bllossom.console import say
-from bllossom.errors import BllossomError
+from bllossom.errors import BllossomError, ConfigError
 from bllossom.evaluation.judge.ask import LocalJudge, Reply, ask_endpoint, ask_local
-from bllossom.evaluation.judge.language import Languages, is_wrong
+from bllossom.evaluation.judge.language import Languages, is_wrong, primary
 from bllossom.evaluation.judge.pairs import Item, Pair, choose_pairs, find_files, lay_together, read_answers
 from bllossom.evaluation.judge.prompt import JudgePrompt, load_prompt
 from bllossom.evaluation.judge.rates import measure
-from bllossom.evaluation.judge.report import preferences, write_pictures, write_report
+from bllossom.evaluation.judge.report import lines, preferences, write_pictures, write_report
 from bllossom.evaluation.judge.strengths import measure_strengths
 from bllossom.evaluation.judge.verdicts import ORDERS, Judged, Order, Verdict, of_models
 from bllossom.serving.client import estimate
@@ -86,7 +86,10 @@ def judge(config: JudgeConfig, *, force: bool = False) -> Manifest:
     inputs = {f"answers.{name}": path for name, path in files.items() if name in used}
     inputs |= {"prompt": Path(config.prompt)} if Path(config.prompt).is_file() else {}
     build = lambda folder: _build(config, prompt, _read(files, wanted), folder)  # noqa: E731
-    return publish(config, stage="judge", inputs=inputs, build=build, force=force)
+    manifest = publish(config, stage="judge", inputs=inputs, build=build, force=force)
+    for line in lines(manifest.figures):
+        say(line)
+    return manifest
 
 
 def dry_run(config: JudgeConfig) -> list[str]:
@@ -115,7 +118,7 @@ def _questions(pair: Pair, prompt: JudgePrompt) -> list[list[dict[str, str]]]:
 
 
 def _build(config: JudgeConfig, prompt: JudgePrompt, pairs: Sequence[Pair], folder: Path) -> dict[str, Any]:
-    languages = Languages(config.languages) if config.languages else None  # a wrong code is told before it costs
+    languages = _languages(config, pairs) if config.languages else None
     questions = [question for pair in pairs for question in _questions(pair, prompt)]
     if config.endpoint is not None:
         replies = ask_endpoint(config.endpoint, config.replies_file(), prompt, questions)
@@ -148,10 +151,26 @@ def _build(config: JudgeConfig, prompt: JudgePrompt, pairs: Sequence[Pair], fold
     return figures
 
 
+def _languages(config: JudgeConfig, pairs: Sequence[Pair]) -> Languages:
+    """What tells languages apart.
+
+    Raises:
+        ConfigError: a code that nobody knows, or prompts in a language that is not among them.
+    """
+    languages = Languages(config.languages)
+    named = {code for pair in pairs for item in pair.items if (code := primary(item.language)) is not None}
+    if missing := sorted(named - set(config.languages)):
+        raise ConfigError(
+            f"languages: there are prompts in {missing[0]}, which is not among {', '.join(config.languages)}: every "
+            "answer would pass for one in another language; add it, or set languages: []"
+        )
+    return languages
+
+
 def _judged(
     item: Item, verdicts: Mapping[Order, Verdict], languages: Languages | None, wrong_language_loses: bool
 ) -> Judged:
-    language, wrong_a, wrong_b = item.language, False, False
+    language, wrong_a, wrong_b = primary(item.language), False, False
     if languages is not None:
         language = language or languages.of(item.messages[-1]["content"])
         wrong_a = is_wrong(languages.of(item.answer_a), language)

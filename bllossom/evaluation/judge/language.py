@@ -42,6 +42,11 @@ class Languages:
         return None if found is None else str(found.iso_code_639_1.name).lower()
 
 
+def primary(code: str | None) -> str | None:
+    """The language of a tag such as `ko-KR`."""
+    return None if code is None else code.replace("_", "-").partition("-")[0].lower()
+
+
 def is_wrong(language: str | None, expected: str | None) -> bool:
     """Whether an answer is in another language than its prompt; not where one of the two cannot be told."""
     return None not in (language, expected) and language != expected

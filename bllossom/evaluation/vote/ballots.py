@@ -29,10 +29,11 @@ class Ballots:
         self.items = {item.id: item for item in pair.items}
         self.cast: dict[str, dict[str, str]] = {}
         for vote in votes:
-            if (vote["a"], vote["b"]) != (pair.a, pair.b) or vote["id"] not in self.items:
+            a, b, id_ = (vote.get(key) for key in ("a", "b", "id"))
+            if (a, b) != (pair.a, pair.b) or id_ not in self.items:
                 raise BllossomError(
-                    f"the votes there are on {vote['a']} against {vote['b']}, prompt {vote['id']}, which is not among "
-                    f"{pair.a} against {pair.b}; name another output for these files"
+                    f"the votes there are on {a} against {b}, prompt {id_}, which is not among {pair.a} against "
+                    f"{pair.b}; name another output for these files"
                 )
             self._count(vote["voter"], vote["id"], vote["verdict"])
 

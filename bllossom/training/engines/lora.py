@@ -24,6 +24,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import name_and_revision, pretrained
 from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
 from bllossom.model.folder import check_headers
 from bllossom.training.engines.deepspeed_engine import gathered
@@ -50,7 +51,7 @@ def check_base(source: str, lora: Lora | None) -> None:
         return
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source))
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(**pretrained(source)))
     except (OSError, ValueError):
         return  # it does not load: the one who loads it says so
     _target_modules(model, lora)
@@ -115,9 +116,12 @@ def published_name(name: str) -> str:
 
 
 def _settings(model: PreTrainedModel, lora: Lora) -> dict[str, Any]:
+    name, revision = name_and_revision(model.name_or_path or "")
     return {
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": model.name_or_path,
+        # A path that is found from other places, too: peft looks for it from wherever it is loaded.
+        "base_model_name_or_path": str(Path(name).resolve()) if name and Path(name).is_dir() else name,
+        "revision": revision,
         "r": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,

@@ -9,6 +9,7 @@ from torch.nn import LinearCrossEntropyOptions
 from torch.nn.functional import cross_entropy, linear_cross_entropy
 from transformers import PreTrainedModel
 
+from bllossom.training.engines import document_attention
 from bllossom.training.engines.rows import IGNORED, MicroBatch
 
 
@@ -20,8 +21,9 @@ class GroupLoss(nn.Module):
     time: for 39,478 pieces they would otherwise outweigh the body of a small model.
     """
 
-    def __init__(self, model: PreTrainedModel, *, loss_chunk: int | None, autocast: bool) -> None:
+    def __init__(self, model: PreTrainedModel, *, loss_chunk: int | None, autocast: bool, tf32: bool = False) -> None:
         super().__init__()
+        self.tf32 = tf32
         self.model = model
         self.loss_chunk = loss_chunk
         self.autocast = autocast
@@ -40,25 +42,54 @@ class GroupLoss(nn.Module):
         place; `picked` gives the places that each group is scored at. `noise`, fp32 [rows, tokens], is how much of it,
         at most, is added to each token's embedding while training, times √width.
         """
-        if self.model.config._attn_implementation == "flash_attention_2":
-            # It keeps documents apart in one long row only: in more, transformers takes restarting positions for plain
-            # causal attention, without a word (modeling_flash_attention_utils._is_packed_sequence).
+        kernel: str = self.model.config._attn_implementation
+        extra: dict[str, Any] = {}
+        if kernel in ("flash_attention_2", document_attention.NAME):
+            # They keep documents apart in one long row only: in more, transformers takes restarting positions for plain
+            # causal attention under flash_attention_2, without a word (_is_packed_sequence).
             ids, positions = ids.view(1, -1), positions.view(1, -1)
             noise = None if noise is None else noise.view(1, -1)
+        if kernel == document_attention.NAME:
+            extra["cu_seq_lens_q"] = [*(positions[0] == 0).nonzero().flatten().tolist(), ids.shape[1]]
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.autocast):
-            if noise is None or not self.model.training:
-                hidden = self.model.base_model(input_ids=ids, position_ids=positions, use_cache=False)[0]
-            else:
-                embedded = _noisy(self.model.get_input_embeddings()(ids), noise)
-                hidden = self.model.base_model(inputs_embeds=embedded, position_ids=positions, use_cache=False)[0]
+            read: dict[str, torch.Tensor] = {"input_ids": ids}
+            if noise is not None and self.model.training:
+                read = {"inputs_embeds": _noisy(self.model.get_input_embeddings()(ids), noise)}
+            hidden = self.model.base_model(**read, position_ids=positions, use_cache=False, **extra)[0]
         hidden = hidden.flatten(0, 1)
         # fp32 from here whatever the body's precision: torch 2.13's chunked loss returns a wrong value in bf16.
         head = self.model.get_output_embeddings().weight.float()
         if not any(len(places) for places in picked):
             # Keeps the graph: every weight gets a gradient, which the engines' collectives count on.
             return (hidden.sum() + head.sum()).float() * torch.zeros(len(picked), device=ids.device)
-        sums = [_summed(hidden[places].float(), head, targets[places], self.loss_chunk) for places in picked]
+        sums = [self._summed(hidden[places].float(), head, targets[places]) for places in picked]
         return torch.stack(sums)
+
+    def _summed(self, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if not self.tf32:
+            return _summed(hidden, head, targets, self.loss_chunk)
+        # For the head alone: rotary positions are an fp32 product too, and TF32 knows none above 2,048 exactly.
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        try:
+            nats = _summed(_BackwardProducts.apply(hidden, before), head, targets, self.loss_chunk)
+        finally:
+            torch.set_float32_matmul_precision(before)
+        return _BackwardProducts.apply(nats, "high")
+
+
+class _BackwardProducts(torch.autograd.Function):
+    """The value itself; once its gradient is there, fp32 products are computed in another precision."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, precision: str) -> torch.Tensor:
+        ctx.precision = precision
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        torch.set_float32_matmul_precision(ctx.precision)
+        return gradient, None
 
 
 def loss_inputs(batch: MicroBatch, groups: Sequence[str], device: torch.device) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from pydantic import BaseModel
@@ -16,6 +16,8 @@ from torch import distributed
 
 from bllossom.errors import BllossomError
 from bllossom.training.ranks.device import DeviceType
+
+T = TypeVar("T")
 
 FIRST_FAILURE = "bllossom/first-failure"
 PATIENCE = timedelta(hours=2)
@@ -66,6 +68,14 @@ class Ranks:
         box = [value]
         distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
+
+    def gather(self, value: T) -> list[T]:
+        """What each rank has for `value`, in their order, on every rank."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        distributed.all_gather_object(found, value)
+        return found
 
     def first_failure(self, error: Exception) -> Failure:
         """The failure that came first, where this rank now fails with `error`: its own, or the one it is an echo of.

@@ -1,11 +1,11 @@
 """Checkpoints to go on from after a kill. One is complete once it has its name: it is written beside, then renamed.
 
 <partial output>/checkpoints/step-00000200/engine/…     the engine's own files
-                                           state.json   steps and tokens so far, ranks, the run's inputs
+                                           state.json   steps and tokens so far, ranks, the run's inputs, checksums
 <partial output>/checkpoints/writing/      being written, or left by a kill: never read
+<partial output>/checkpoints/damaged-step-00000200/     not what was written any more, and set aside: never read
 """
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,14 +13,21 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from bllossom.artifacts import Inputs, partial_folders, read_origin
+from bllossom.config import StageConfig
+from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.files import sync_folder, write_whole
+from bllossom.provenance.identity import changed_keys
 from bllossom.training.engines.engine import Engine
 from bllossom.training.ranks.ranks import Ranks
+from bllossom.training.runs.checksums import checksums_of, first_difference, seal, unseal
 
 CHECKPOINTS = "checkpoints"
 WRITING = "writing"
 ENGINE = "engine"
 STATE = "state.json"
+DAMAGED = "damaged-"
 
 
 RunInputs = Callable[[int], Mapping[str, str]]
@@ -38,6 +45,7 @@ class State(BaseModel):
     losses: dict[str, float] = {}  # of the last step, by name: loss/GROUP, and what else the objective tells
     recent: list[float] = []  # losses of the last steps, for telling a spike
     heldout: dict[str, float] = {}  # the score of held-out data at this step, where it was measured
+    unscored: dict[str, float] = {}  # what the log says of this step, where its held-out data are still to be scored
     best_step: int = 0  # that scored best so far
     best_score: float | None = None
     scores_since_best: int = 0
@@ -45,6 +53,7 @@ class State(BaseModel):
     ranks: int | Literal["any"] = 1
     # See RunInputs; checkpoints of before 0.2 call them "reads".
     inputs: Annotated[dict[str, str], Field(validation_alias=AliasChoices("inputs", "reads"))] = {}
+    checksums: dict[str, str] = {}  # of every other file of the checkpoint; none before 0.2
 
     def score(self) -> float | None:
         """Mean held-out score over the languages; None where they were not measured at this step."""
@@ -53,7 +62,7 @@ class State(BaseModel):
 
 def scored(state: State, heldout: dict[str, float]) -> State:
     """The state with what its step scored, and with what that makes of the best one."""
-    state = state.model_copy(update={"heldout": heldout})
+    state = state.model_copy(update={"heldout": heldout, "unscored": {}})
     score = state.score()
     if state.best_score is None or (score is not None and score < state.best_score):
         return state.model_copy(update={"best_step": state.step, "best_score": score, "scores_since_best": 0})
@@ -69,8 +78,9 @@ def save(folder: Path, state: State, engine: Engine, ranks: Ranks, keep: int) ->
     ranks.wait()
     engine.save(writing / ENGINE)
     ranks.wait()
+    checksums = checksums_of(writing, ranks)
     if ranks.first:
-        (writing / STATE).write_text(state.model_dump_json())
+        write_state(writing, state, checksums)
         finish(writing, complete)
         for unneeded in _unneeded(folder, keep):
             shutil.rmtree(unneeded)
@@ -78,14 +88,22 @@ def save(folder: Path, state: State, engine: Engine, ranks: Ranks, keep: int) ->
     return complete
 
 
+def add_scores(folder: Path, state: State) -> None:
+    """Tell the checkpoint of this step, if there is one, what its held-out text scored."""
+    checkpoint = at_step(folder, state.step)
+    if checkpoint.is_dir():
+        write_state(checkpoint, state, read_state(checkpoint).checksums)
+
+
+def write_state(folder: Path, state: State, checksums: dict[str, str]) -> None:
+    """Write the state of a checkpoint whose other files have these checksums."""
+    values = state.model_copy(update={"checksums": checksums}).model_dump(mode="json")
+    write_whole(folder / STATE, seal(values).encode())
+
+
 def finish(writing: Path, complete: Path) -> None:
     """Bring everything to the disk, then give it its name."""
-    for path in [*writing.rglob("*"), writing]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    sync_folder(writing)
     if complete.exists():
         old = complete.with_name(f"{WRITING}.replaced")
         shutil.rmtree(old, ignore_errors=True)
@@ -102,14 +120,57 @@ def at_step(folder: Path, step: int) -> Path:
 
 
 def complete_ones(folder: Path) -> list[Path]:
-    """The complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / STATE).is_file())
+    """The complete checkpoints, oldest first. Whether they are still what was written, `damage` says."""
+    return sorted(folder.glob("step-*"))
 
 
 def newest(folder: Path) -> Path | None:
     """The newest complete checkpoint."""
     found = complete_ones(folder)
     return found[-1] if found else None
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files; None where each is what was written, or where no checksums were.
+
+    The latter is said.
+    """
+    try:
+        state = State.model_validate(unseal((checkpoint / STATE).read_bytes()))
+    except FileNotFoundError:
+        return f"{STATE} is missing"
+    except (OSError, ValueError) as error:
+        return f"{STATE}: {error}"
+    if not state.checksums:
+        say(f"{checkpoint} is of before there were checksums: its files are taken as they are")
+    return first_difference(checkpoint, state.checksums)
+
+
+def set_damaged_aside(folder: Path) -> None:
+    """Leave the newest checkpoint that is whole as the newest one: those after it get another name, and it is said.
+
+    Raises:
+        BllossomError: there are checkpoints, and none of them is whole.
+    """
+    damaged: dict[Path, str] = {}
+    for checkpoint in reversed(complete_ones(folder)):
+        why = damage(checkpoint)
+        if why is None:
+            break
+        damaged[checkpoint] = why
+    else:
+        if damaged:
+            told = "; ".join(f"{path.name}: {why}" for path, why in damaged.items())
+            raise BllossomError(
+                f"{folder}: every checkpoint is damaged ({told}); bring one back from a copy, or remove that folder to "
+                "start over from the first step"
+            )
+        return
+    for path, why in damaged.items():
+        aside = path.with_name(f"{DAMAGED}{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        say(f"{path} is damaged ({why}): going on from {checkpoint.name}; it is kept as {aside.name}")
 
 
 def read_state(checkpoint: Path) -> State:
@@ -119,10 +180,10 @@ def read_state(checkpoint: Path) -> State:
         BllossomError: there is none, or it is damaged.
     """
     try:
-        return State.model_validate_json((checkpoint / STATE).read_bytes())
+        return State.model_validate(unseal((checkpoint / STATE).read_bytes()))
     except (OSError, ValueError) as error:
         raise BllossomError(
-            f"{checkpoint} is no complete checkpoint ({type(error).__name__}); name a folder step-…, or remove it"
+            f"{checkpoint} is no whole checkpoint ({type(error).__name__}); name another folder step-…, or remove it"
         ) from error
 
 
@@ -151,22 +212,25 @@ def check(checkpoint: Path, *, engine: str, ranks: int, inputs: RunInputs) -> St
     return state
 
 
-def refuse_other_runs(partial: Path, output: Path, inputs: RunInputs) -> None:
+def refuse_other_runs(partial: Path, config: StageConfig, sources: Inputs, inputs: RunInputs) -> None:
     """Refuse to start over beside the unfinished run of another config at the same output.
 
     Raises:
-        BllossomError: there is one with a checkpoint; names its inputs and this one's.
+        BllossomError: there is one with a checkpoint; names the keys and inputs in which they differ.
     """
-    for other in sorted(output.parent.glob(f"{output.name}.partial-*")):
+    for other in partial_folders(config.output.resolve()):
         checkpoint = newest(other / CHECKPOINTS)
         if other == partial or checkpoint is None or newest(partial / CHECKPOINTS):
             continue
-        state = read_state(checkpoint)
-        pairs = _differences(state, inputs)
+        try:
+            state, origin = read_state(checkpoint), read_origin(other)
+        except BllossomError:
+            continue  # nothing that could be gone on from
+        keys = changed_keys(config, origin, sources) if origin else []
+        why = "; ".join([*keys, *filter(None, [_differences(state, inputs)])]) or "the same data under another config"
         raise BllossomError(
-            f"{checkpoint} is another run's ({pairs or 'the same data under another config'}), stopped after step "
-            f"{state.step}; restore that config to go on{_precision_of(state, inputs)}, name another output, or "
-            "discard it with --force"
+            f"{checkpoint} is another run's ({why}), stopped after step {state.step}; restore that config to go on"
+            f"{_precision_of(state, inputs)}, name another output, or discard it with --force"
         )
 
 
@@ -193,6 +257,13 @@ def _choice(engine: str) -> str:
 
 def _unneeded(folder: Path, keep: int) -> list[Path]:
     found = complete_ones(folder)
-    scores = {path: score for path in found if (score := read_state(path).score()) is not None}
+    scores = {path: score for path in found if (score := _score_of(path)) is not None}
     best = min(scores, key=lambda path: scores[path]) if scores else None
     return [path for path in found[:-keep] if path != best]
+
+
+def _score_of(checkpoint: Path) -> float | None:
+    try:
+        return read_state(checkpoint).score()
+    except BllossomError:  # damaged since, and no matter for a run that is past it
+        return None

@@ -9,7 +9,7 @@ WORLD_SIZE is set       this process is a rank of torchrun, the deepspeed launch
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,12 +20,13 @@ from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, get_error_handler
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from bllossom.artifacts import Manifest, publish, read_manifest
+from bllossom.artifacts import Inputs, Manifest, publish, read_manifest
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
 from bllossom.training.engines.deepspeed_engine import name_accelerator
 from bllossom.training.ranks import ranks
 from bllossom.training.ranks.device import DeviceType, device_here, local_ranks
+from bllossom.training.ranks.lifetime import end_with, stop_signals
 from bllossom.training.ranks.ranks import Failure, Ranks
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
@@ -58,12 +59,14 @@ def publish_trained(
     config: Config,
     *,
     stage: str,
-    inputs: Mapping[str, Path],
-    run_inputs: RunInputs,
+    inputs: Inputs,
+    run_inputs: Callable[[Path], RunInputs],
     work: Work[Config],
     force: bool,
 ) -> Manifest:
-    """Publish what `work` leaves in its folder. `run_inputs` is what a checkpoint must have been made from to be used.
+    """Publish what `work` leaves in its folder.
+
+    `run_inputs` gives, by the partial folder, what a checkpoint must have been made from to be used.
 
     Raises:
         BllossomError: a checkpoint of another run, number of ranks or data is in the way; or a rank failed.
@@ -73,6 +76,8 @@ def publish_trained(
     name_accelerator(device)
     check_trackers(config.track)
     joined = ranks.launched_from_outside()
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun, when it is killed, leaves its ranks as our launcher would
+        end_with(os.getppid())
     mine = ranks.join(device) if joined else ranks.alone(device)
     if not mine.first:
         return _follow(config, work, mine)
@@ -80,9 +85,11 @@ def publish_trained(
 
     def build(folder: Path) -> dict[str, Any]:
         nonlocal training
-        checkpoints.refuse_other_runs(folder, config.output, run_inputs)
+        needed = run_inputs(folder)
+        checkpoints.refuse_other_runs(folder, config, inputs, needed)
+        checkpoints.set_damaged_aside(folder / CHECKPOINTS)
         if newest := checkpoints.newest(folder / CHECKPOINTS):
-            checkpoints.check(newest, engine=config.engine_name(), ranks=world, inputs=run_inputs)
+            checkpoints.check(newest, engine=config.engine_name(), ranks=world, inputs=needed)
         mine.from_first(folder.absolute())  # the others train beside this rank
         training = True
         figures = _start(work, config, folder, mine, world, joined)
@@ -164,11 +171,11 @@ def _launch(work: Work[Config], config: Config, folder: Path, world: int) -> dic
         local_addr="localhost",
         max_restarts=0,
         start_method="spawn",
-        signals_to_handle="SIGHUP,SIGQUIT",  # SIGTERM and SIGINT are ours
+        signals_to_handle="SIGQUIT",  # the others are ours
     )
     with _forward_stop_requests():
         try:
-            results = elastic_launch(launch, _rank_main)(work, config, folder)
+            results = elastic_launch(launch, _rank_main)(work, config, folder, os.getpid())
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             raise _rank_error(rank, failure) from error
@@ -181,11 +188,13 @@ class RankFailedError(Exception):
     """A Failure as JSON, in the one form that the launcher hands on: an exception's text."""
 
 
-def _rank_main(work: Work[Config], config: Config, folder: Path) -> dict[str, Any]:
+def _rank_main(work: Work[Config], config: Config, folder: Path, launcher: int) -> dict[str, Any]:
     """What each launched rank runs. Being stopped is a result: an error would have the launcher kill the others.
 
-    Once a rank has died the launcher sends the others SIGTERM, and 30 seconds later SIGKILL.
+    Once a rank has died the launcher sends the others SIGTERM, and 30 seconds later SIGKILL. Where the launcher dies,
+    the process `launcher`, they end with it.
     """
+    end_with(launcher)
     mine = ranks.join(device_here(config.gpus))
     try:
         result: dict[str, Any] = {"figures": work(config, folder, mine)}
@@ -223,14 +232,14 @@ def _rank_error(rank: int, failure: ProcessFailure) -> BllossomError:
 
 @contextmanager
 def _forward_stop_requests() -> Iterator[None]:
-    """Hand SIGTERM and Ctrl-C on to the ranks, which end after their step, and wait for them."""
+    """Hand what asks to stop on to the ranks, which end after their step, and wait for them."""
 
     def forward(number: int, _: object) -> None:
         say("stopping after this step")
         for child in psutil.Process().children():
             child.send_signal(signal.SIGTERM)
 
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, forward) for number in stop_signals()}
     try:
         yield
     finally:

@@ -4,8 +4,11 @@ import shutil
 from pathlib import Path
 
 from bllossom.console import say
+from bllossom.errors import BllossomError
 from bllossom.training.engines.deepspeed_engine import to_universal
+from bllossom.training.ranks.ranks import alone
 from bllossom.training.runs import checkpoints
+from bllossom.training.runs.checksums import checksums_of
 
 
 def reshard(checkpoint: Path) -> None:
@@ -15,9 +18,11 @@ def reshard(checkpoint: Path) -> None:
     rounding (2e-4), not bit for bit.
 
     Raises:
-        BllossomError: it is no complete checkpoint, or DeepSpeed cannot convert it.
+        BllossomError: it is no whole checkpoint, or DeepSpeed cannot convert it.
     """
     state = checkpoints.read_state(checkpoint)
+    if why := checkpoints.damage(checkpoint):
+        raise BllossomError(f"{checkpoint} is damaged ({why}); name an older one")
     if state.ranks == "any":
         say(f"{checkpoint} is for any number of ranks already: nothing to do")
         return
@@ -28,6 +33,7 @@ def reshard(checkpoint: Path) -> None:
         shutil.copytree(checkpoint / checkpoints.ENGINE, writing / checkpoints.ENGINE)
     else:
         to_universal(checkpoint / checkpoints.ENGINE, writing / checkpoints.ENGINE)
-    (writing / checkpoints.STATE).write_text(state.model_copy(update={"ranks": "any"}).model_dump_json())
+    checksums = checksums_of(writing, alone("cpu"))
+    checkpoints.write_state(writing, state.model_copy(update={"ranks": "any"}), checksums)
     checkpoints.finish(writing, checkpoint)
     say(f"{checkpoint} is for any number of ranks now; run the same command with the number that you have")

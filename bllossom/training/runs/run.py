@@ -44,12 +44,16 @@ class Segment:
         return self.first + self.steps
 
 
+Score = Callable[[Engine, Callable[[], bool]], dict[str, float] | None]
+"""Scores held-out data, by language; less is better. None where the second argument says that a stop was asked for."""
+
+
 @dataclass(frozen=True)
 class Watch:
     """What is looked at along the way, beside the loss."""
 
-    score: Callable[[Engine], dict[str, float]] | None = None  # of held-out data, by language; less is better
-    score_name: str = "bits_per_byte"
+    score: Score | None = None
+    score_name: str = "validation_loss_bits"
     evaluate_every: int | None = None  # steps; the last one is always scored
     evaluate_at: frozenset[int] = frozenset()  # steps that are scored, too
     keep_best: bool = False  # end with the weights that scored best, not with the last
@@ -87,7 +91,7 @@ def accumulation_of(rows_per_step: int, config: TrainingConfig, world: int, unit
     )
 
 
-def figures_of(state: State, score_name: str = "bits_per_byte") -> dict[str, Any]:
+def figures_of(state: State, score_name: str = "validation_loss_bits") -> dict[str, Any]:
     """What a manifest tells of the training."""
     figures: dict[str, Any] = {
         "steps": state.step,

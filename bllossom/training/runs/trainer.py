@@ -6,12 +6,11 @@ from its checkpoint to the same weights, bit for bit. What is minimised the loop
 """
 
 import math
-import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,11 @@ from bllossom.errors import BllossomError, Stopped
 from bllossom.training.engines.engine import Engine
 from bllossom.training.engines.objective import Objective
 from bllossom.training.engines.optimization import learning_rate_at
+from bllossom.training.ranks.lifetime import stop_requests
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, State
-from bllossom.training.runs.log import memory_bytes, step_log
+from bllossom.training.runs.log import StepLog, memory_bytes, step_log
 from bllossom.training.runs.run import Run, Segment, Watch
 from bllossom.training.runs.steps import StepSource
 from bllossom.training.settings import TrainingConfig
@@ -58,7 +58,7 @@ def train(
     `start` is the state that the phase before left.
 
     Raises:
-        Stopped: SIGTERM or Ctrl-C came; a checkpoint of the last whole step is saved.
+        Stopped: somebody asked to; a checkpoint of the last whole step is saved.
         BllossomError: the loss or the gradient is not finite, or the loss spikes; or the checkpoint is not this run's.
     """
     config, ranks = run.config, run.ranks
@@ -67,8 +67,10 @@ def train(
     engine.training(True)
     with (
         step_log(run.folder, config, ranks, done=state.step, steps=segment.total or segment.end) as log,
-        _stop_requests() as stopping,
+        stop_requests() as stopping,
     ):
+        if state.unscored:
+            state = _score(run, engine, segment, watch, state, log, stopping)
         for step in range(state.step, segment.end):
             if watch.ends_early(state):
                 break
@@ -94,19 +96,57 @@ def train(
                     "losses": result.figures,
                     "recent": [*state.recent, result.loss][-SPIKE_WINDOW:],
                     "heldout": {},
+                    "unscored": {},
                     "inputs": dict(run.inputs(done)),
                 }
             )
-            if watch.score is not None and watch.due(done, segment.end):
-                state = checkpoints.scored(state, watch.score(engine))
-            log.write(done, _figures(state, result, rate, norm, seconds, loading, watch, ranks))
-            periodic = done % config.checkpoint_every == 0 and done < segment.end
-            if periodic or result.stop_asked or (watch.keep_best and state.heldout):
+            figures = _figures(result, rate, norm, seconds, loading, watch, ranks)
+            due, last = watch.due(done, segment.end), done == segment.end
+            if due:
+                state = state.model_copy(update={"unscored": figures})
+            else:
+                log.write(done, figures)
+            # Before anything is scored, which may take longer than the steps did.
+            periodic = done % config.checkpoint_every == 0 and not last
+            if periodic or result.stop_asked or (due and (last or watch.keep_best)):
                 checkpoints.save(saved, state, engine, ranks, config.keep)
             if result.stop_asked:
-                of = f"{done} of {segment.total or segment.end}"
-                raise Stopped(f"stopped after step {of}, saved; to go on, run the same command")
+                raise _stopped(state, segment)
+            if due:
+                state = _score(run, engine, segment, watch, state, log, stopping)
     return _best(run, engine, state) if watch.keep_best else state
+
+
+def _score(
+    run: Run[TrainingConfig],
+    engine: Engine,
+    segment: Segment,
+    watch: Watch,
+    state: State,
+    log: StepLog,
+    stopping: Callable[[], bool],
+) -> State:
+    """Score held-out data after a step that is due for it, and log the step with what it scored.
+
+    Raises:
+        Stopped: somebody asked to; a checkpoint of the step is saved, and scoring begins anew from it.
+    """
+    saved = run.folder / CHECKPOINTS
+    heldout = watch.score(engine, stopping) if watch.score else {}
+    if heldout is None:
+        checkpoints.save(saved, state, engine, run.ranks, run.config.keep)
+        raise _stopped(state, segment)
+    log.write(state.step, state.unscored | {f"{watch.score_name}/{name}": score for name, score in heldout.items()})
+    state = checkpoints.scored(state, heldout)
+    if run.ranks.first:
+        checkpoints.add_scores(saved, state)
+    run.ranks.wait()
+    return state
+
+
+def _stopped(state: State, segment: Segment) -> Stopped:
+    of = f"{state.step} of {segment.total or segment.end}"
+    return Stopped(f"stopped after step {of}, saved; to go on, run the same command")
 
 
 def _best(run: Run[TrainingConfig], engine: Engine, state: State) -> State:
@@ -128,12 +168,24 @@ def _go_on(run: Run[TrainingConfig], engine: Engine, segment: Segment, start: St
     if checkpoint is not None:
         state = checkpoints.check(checkpoint, engine=engine.name, ranks=ranks.world, inputs=inputs)
         if state.phase == segment.phase:
-            engine.load(checkpoint / checkpoints.ENGINE)
+            _load(engine, checkpoint)
             if ranks.first:
                 say(f"going on after step {state.step} of {segment.total or segment.end}")
             return state.model_copy(update={"ranks": ranks.world})
     ours = {"phase": segment.phase, "engine": engine.name, "ranks": ranks.world, "inputs": dict(inputs(segment.first))}
     return start.model_copy(update=ours)
+
+
+def _load(engine: Engine, checkpoint: Path) -> None:
+    try:
+        engine.load(checkpoint / checkpoints.ENGINE)
+    except BllossomError:
+        raise
+    except Exception as error:  # whatever safetensors, pickle or DeepSpeed make of a file of before checksums
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BllossomError(
+            f"{checkpoint} cannot be loaded ({reason}); remove it to go on from an older one, or from the first step"
+        ) from error
 
 
 def dropout_seed(seed: int, step: int, rank: int) -> int:
@@ -183,7 +235,6 @@ def _bad_step(step: int, problem: str, source: StepSource, saved: str) -> str:
 
 
 def _figures(
-    state: State,
     result: StepResult,
     rate: float,
     norm: float,
@@ -196,7 +247,6 @@ def _figures(
     return {
         "loss": result.loss,
         **result.figures,
-        **{f"{watch.score_name}/{language}": score for language, score in state.heldout.items()},
         "learning_rate": rate,
         "gradient_norm": norm,
         "tokens_per_second": round(speed, 1),
@@ -204,17 +254,3 @@ def _figures(
         "loading_share": round(loading / seconds, 4),
         "peak_memory_bytes": memory_bytes(ranks.device),
     }
-
-
-@contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGTERM or Ctrl-C came; the step under way is finished first."""
-    asked: list[int] = []
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in previous:
-        signal.signal(number, lambda received, _: asked.append(received))
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

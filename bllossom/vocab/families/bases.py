@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.byte_level_file import find_tokenizer_json, is_byte_level, read_byte_level
 from bllossom.tokenizer.convert import with_added_tokens, write_tokenizer
-from bllossom.tokenizer.scripts import ScriptCodePoints, holds_script
+from bllossom.tokenizer.scripts import code_points, holds_script
 from bllossom.tokenizer.sentencepiece_file import check_base, find_model_file, read_model
 from bllossom.vocab.families.byte_level import ByteLevelVocabulary, last_joins, only_in
 from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
@@ -105,7 +105,7 @@ class ByteLevelBase:
     def allowed(self, scripts: Scripts) -> Callable[[str], bool]:
         if scripts is None:
             raise ConfigError("donor_filter: a byte-level base needs the scripts that get pieces, such as [Hangul]")
-        return only_in(ScriptCodePoints(scripts))
+        return only_in(code_points(tuple(scripts)))
 
     def with_letters(self, letters: Sequence[str]) -> Vocabulary:
         return self.vocabulary
@@ -117,6 +117,6 @@ class ByteLevelBase:
             raise BllossomError(f"{self._own.read(taken[0])!r} is in the base already; leave it out of the donor")
         self.file.write(folder, settings)
         written = json.loads((folder / "tokenizer.json").read_text(encoding="utf8"))
-        points = ScriptCodePoints(scripts or [])
+        points = code_points(tuple(scripts or ()))
         proof, certificate = certify(self._settings, written, folder, documents, points, self.first_new_id)
         return Extended(ByteLevelVocabulary(written), proof, certificate)

@@ -91,18 +91,17 @@ class ByteLevelVocabulary:
 def only_in(scripts: ScriptCodePoints) -> Callable[[str], bool]:
     """Whether a byte string can occur in text of these scripts alone.
 
-    It can if a whole character of theirs is in it, or if it ends in the first bytes of characters that are all theirs.
-    Continuation bytes say nothing: `\\x84\\xeb` occurs between two Hangul syllables, and in a thousand other places.
+    It does where it begins with a character, and holds a whole one of theirs or ends in the first bytes of characters
+    that are all theirs. A continuation byte at its beginning may be of any script: `\\x84\\xeb` is Hangul only from its
+    second byte on.
     """
-    heads = scripts.heads()
+    heads = scripts.heads
 
     def safe(piece: str) -> bool:
         raw = to_bytes(piece)
-        if raw is None:
+        if raw is None or raw[0] & 0xC0 == 0x80:
             return False
         start = 0
-        while start < len(raw) and raw[start] & 0xC0 == 0x80:
-            start += 1
         while start < len(raw):
             first = raw[start]
             length = 1 if first < 0x80 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4

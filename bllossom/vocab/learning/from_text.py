@@ -8,14 +8,14 @@ from typing import Any, Literal
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.text.sources import read_documents
-from bllossom.tokenizer.scripts import ScriptCodePoints
+from bllossom.tokenizer.scripts import code_points
 from bllossom.vocab.families.bases import Base
 from bllossom.vocab.families.vocabulary import Atoms, count_atoms
-from bllossom.vocab.learning.knee import MOST, STEP, as_table, choose_size, make_curve
+from bllossom.vocab.learning.knee import MOST, Remainder, as_table, choose_size, make_curve
 from bllossom.vocab.learning.learn import Pair, learn, weigh, without_loose_ends
 from bllossom.vocab.repair.repair import Repaired
 
-POINTS = 16  # of the curve, at most
+POINTS, AUTO_POINTS = 8, 32  # of the curve: to be looked at, and to choose from
 
 
 def learn_from_text(
@@ -33,23 +33,25 @@ def learn_from_text(
         BllossomError: the text has no letter of the scripts, or does not give so many pieces.
     """
     allowed = base.allowed(scripts)
-    sources, spaced = _read_sources(base, files, scripts)
+    sources, text = _read_sources(base, files, scripts)
     vocabulary = base.vocabulary
     spelled = [{vocabulary.spell(piece): likely for piece, likely in donor.items()} for donor in donors]
     words = weigh(sources, spelled)
     wanted = MOST if pieces == "auto" else pieces
     merges = learn(words, wanted, allowed, frozenset(vocabulary.pieces), vocabulary.is_whole)
     kept = without_loose_ends(merges, vocabulary.is_whole)
-    if pieces != "auto" and len(kept) < pieces:
+    if len(kept) < (1 if pieces == "auto" else pieces):
         raise BllossomError(
             f"donor: the text gives {len(kept):,} pieces, not {pieces:,}; name more text, or set pieces={len(kept)}"
+            if pieces != "auto"
+            else "donor: the text gives no piece that the base lacks; name more text"
         )
     every: Counter[Atoms] = Counter()
     for source in sources:
         every.update(source)
-    step = max(STEP, -(-len(kept) // POINTS))
+    step = -(-len(kept) // (AUTO_POINTS if pieces == "auto" else POINTS))
     sizes = sorted({*range(step, len(kept), step), len(kept)})
-    curve = make_curve(kept, every, spaced, encode_with, sizes)
+    curve = make_curve(kept, every, text, encode_with, sizes)
     if pieces == "auto":
         kept = without_loose_ends(kept[: choose_size(curve)], vocabulary.is_whole)
     say(f"merge-vocab: {len(kept):,} pieces learned from {len(sources)} source(s), {sum(every.values()):,} words")
@@ -60,24 +62,26 @@ def learn_from_text(
 
 def _read_sources(
     base: Base, files: Sequence[Path], scripts: Sequence[str] | None
-) -> tuple[list[Mapping[Atoms, int]], int]:
-    """Of each file, the words that hold a letter of the scripts, as atoms; and how many words stand between spaces."""
+) -> tuple[list[Mapping[Atoms, int]], Remainder]:
+    """Of each file, the words that hold a letter of the scripts, as atoms; and what all of them hold beside that."""
     vocabulary = base.vocabulary
-    points = ScriptCodePoints(scripts) if scripts is not None else None
+    points = code_points(tuple(scripts)) if scripts is not None else None
     sources: list[Mapping[Atoms, int]] = []
-    spaced = 0
+    spaced = other_tokens = 0
     for path in files:
         words: Counter[str] = Counter()
         for document in read_documents(str(path)):
             words.update(vocabulary.split(document))
             spaced += len(document.split())
         theirs = {w: count for w, count in words.items() if points is None or points.holds(vocabulary.read(w))}
+        others = {word: count for word, count in words.items() if word not in theirs}
+        other_tokens += sum(len(atoms) * count for atoms, count in count_atoms(vocabulary, others).items())
         if theirs:
             sources.append(count_atoms(vocabulary, theirs))
     if not sources:
         named = "text" if scripts is None else f"letter of {', '.join(scripts)}"
         raise BllossomError(f"donor: {files[0]} and the others hold no {named}; name other text, or other scripts")
-    return sources, spaced
+    return sources, Remainder(spaced, other_tokens)
 
 
 def encode_with(merges: Sequence[Pair], words: Sequence[Atoms]) -> list[Sequence[str]]:

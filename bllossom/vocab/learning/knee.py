@@ -16,7 +16,6 @@ from bllossom.vocab.families.vocabulary import Atoms
 from bllossom.vocab.learning.learn import Pair
 
 MOST = 32_000  # pieces that auto tries at most
-STEP = 500  # pieces between two points of the curve
 RARE = 100  # occurrences, below which a piece counts as rare
 RARE_SHARE = 0.1
 
@@ -31,14 +30,22 @@ class Point:
     """New pieces that occur less than RARE times in the text so encoded; parts of characters count too."""
 
 
+@dataclass(frozen=True)
+class Remainder:
+    """Of a text, how many words stand between spaces, and the tokens that no new piece is in."""
+
+    spaced_words: int
+    tokens: int
+
+
 def make_curve(
     merges: Sequence[Pair],
     words: Mapping[Atoms, int],
-    spaced_words: int,
+    remainder: Remainder,
     encode: Callable[[Sequence[Pair], Sequence[Atoms]], list[Sequence[str]]],
     sizes: Sequence[int],
 ) -> list[Point]:
-    """Encode the words anew with the first so many merges, for each size; `spaced_words` are those between spaces."""
+    """Encode the words anew with the first so many merges, for each size."""
     keys = list(words)
     counts = np.array([words[key] for key in keys])
     points = []
@@ -52,7 +59,7 @@ def make_curve(
                     uses[piece] += count
         tokens = int((np.array([len(pieces) for pieces in encoded]) * counts).sum())
         rare = sum(uses[piece] < RARE for piece in new)
-        points.append(Point(size, round(tokens / max(spaced_words, 1), 4), rare))
+        points.append(Point(size, round((tokens + remainder.tokens) / max(remainder.spaced_words, 1), 4), rare))
     return points
 
 

@@ -10,10 +10,12 @@ did the damage and those that would not have, and the one is moved past the othe
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from bllossom.console import progress
 from bllossom.vocab.families.vocabulary import Atoms
 from bllossom.vocab.repair.segments import parts, shortest
 
 ROUNDS = 5  # at most; the third already gains next to nothing
+JOINED = 3_000_000  # segments joined anew at most, about a minute: a count, so that the same input gives the same order
 PIECE_WEIGHT = 50  # how often each piece counts as if it stood alone in the text, when the first order is made
 UNMADE = 10**9  # cost of a piece that cannot be made: more than any text
 
@@ -83,6 +85,7 @@ class Priorities:
         self.weights = [atoms_alone.get(segment, 0) + segments.get(segment, 0) for segment in self.segments]
         self.goals = [len(shortest(segment, self.ranks)) for segment in self.segments]
         self.lengths = [len(join(segment, self.ranks)) for segment in self.segments]
+        self._joined = 0
         self.holding: dict[str, list[int]] = defaultdict(list)
         for index, segment in enumerate(self.segments):
             for part in dict.fromkeys(parts(segment)):
@@ -90,10 +93,19 @@ class Priorities:
                     self.holding[part].append(index)
 
     def improve(self) -> None:
-        """Move joins past each other until no move that a segment asks for shortens the text."""
-        for _ in range(ROUNDS):
-            if sum(self._try(culprit, harmless) for culprit, harmless in self._wishes()) == 0:
-                break
+        """Move joins past each other until no move that a segment asks for shortens the text, or JOINED are joined."""
+        self._joined = 0
+        with progress("ordering joins", total=JOINED) as advance:
+            for _ in range(ROUNDS):
+                moved = 0
+                for culprit, harmless in self._wishes():
+                    before = self._joined
+                    moved += self._try(culprit, harmless)
+                    advance(self._joined - before)
+                    if self._joined > JOINED:
+                        return
+                if moved == 0:
+                    break
 
     def unmade(self) -> list[str]:
         """The pieces that this order does not make."""
@@ -134,7 +146,9 @@ class Priorities:
         old = {piece: self.ranks[piece] for piece in moves}
         self.ranks.update(moves)
         change, lengths = 0, {}
-        for index in dict.fromkeys(index for piece in moves for index in self.holding[piece]):
+        touched = dict.fromkeys(index for piece in moves for index in self.holding[piece])
+        self._joined += len(touched)
+        for index in touched:
             length = len(join(self.segments[index], self.ranks))
             if length != self.lengths[index]:
                 lengths[index] = length

@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.vocab.families.vocabulary import Atoms
 from bllossom.vocab.repair.intermediates import count_savings, cover, find_candidates, missing
 from bllossom.vocab.repair.letters import Letters
+from bllossom.vocab.repair.parts import MANY, learn_parts
 from bllossom.vocab.repair.priorities import Priorities, join
-from bllossom.vocab.repair.segments import count_segments
+from bllossom.vocab.repair.segments import count_segments, count_uses
 
 ATTEMPTS = 5
 CHANGES_OTHERS = "cannot be made without changing text of other scripts"
@@ -66,9 +68,13 @@ class Problem:
 
 def repair_by_adding(problem: Problem) -> Repaired:
     """Keep every donor piece, and add the fewest that mend all."""
-    wanted = problem.multi(problem.donor)
-    added = cover(wanted, count_savings(problem.candidates, problem.segments, wanted))
-    priorities = Priorities(problem.multi([*problem.donor, *added]), problem.segments)
+    wanted, first_order = problem.multi(problem.donor), None
+    if len(problem.candidates) > MANY:
+        say(f"repair: {len(problem.candidates):,} possible intermediates are too many to search: learning them instead")
+        added, first_order = learn_parts(wanted, count_uses(wanted, problem.segments), problem.allowed)
+    else:
+        added = cover(wanted, count_savings(problem.candidates, problem.segments, wanted))
+    priorities = Priorities(problem.multi([*problem.donor, *added]), problem.segments, first_order)
     priorities.improve()
     while unmade := priorities.unmade():
         # Some pieces exclude each other in every order that was tried. Joining two of what is left of them, after all

@@ -46,6 +46,16 @@ def parts(atoms: Atoms) -> Iterator[str]:
             yield text
 
 
+def count_uses(pieces: Collection[str], segments: Mapping[Atoms, int]) -> Counter[str]:
+    """How often each piece stands somewhere in the segments."""
+    uses: Counter[str] = Counter()
+    for segment, count in segments.items():
+        for part in parts(segment):
+            if part in pieces:
+                uses[part] += count
+    return uses
+
+
 def shortest(atoms: Atoms, pieces: Collection[str]) -> list[Atoms]:
     """The shortest segmentation into single atoms and pieces, each given as its atoms."""
     count = len(atoms)

@@ -43,8 +43,10 @@ def test_a_judge_of_length_wins_by_length_alone(config):
     assert {body["temperature"] for body in server.bodies} == {0}
 
 
-def test_a_judge_of_the_first_place_has_no_winner(config):
+def test_a_judge_of_the_first_place_has_no_winner(config, capsys):
     pair, figures, _ = figures_of(config, "first")
+    told = f"wordy against terse: win 0, tie 0, lose 0, inconsistent {PROMPTS}, error 0; win rate 50.0 % [50.0, 50.0]"
+    assert told in capsys.readouterr().err
     assert pair["first_position_rate"] == 1
     assert pair["flip_rate"] == 1
     assert pair["inconsistent"] == PROMPTS
@@ -229,3 +231,12 @@ def test_a_round_robin_gives_strengths_and_a_picture_a_model(config, tmp_path):
 def test_one_judge_is_needed(two_models, tmp_path):
     with pytest.raises(ValueError, match="one judge is needed"):
         JudgeConfig(output=tmp_path / "o", answers=list(two_models))
+
+
+def test_prompts_in_a_language_that_is_not_told_apart_are_refused_before_it_costs(config, tmp_path):
+    answers = [write_answers(tmp_path / f"{name}.jsonl", [name] * 2, language="vi-VN") for name in ("one", "two")]
+    with stand_in(longer) as server:
+        with pytest.raises(ConfigError, match="there are prompts in vi, which is not among en, ko"):
+            judge(config(server.url, answers=answers))
+        assert server.bodies == []
+        judge(config(server.url, answers=answers, languages=[]))

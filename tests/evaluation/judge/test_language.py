@@ -3,7 +3,7 @@
 import pytest
 
 from bllossom.errors import ConfigError
-from bllossom.evaluation.judge.language import Languages, is_wrong
+from bllossom.evaluation.judge.language import Languages, is_wrong, primary
 
 pytest.importorskip("lingua", reason="lingua is not installed (pip install 'bllossom[judge]')")
 
@@ -46,3 +46,7 @@ def test_only_a_language_that_is_known_to_differ_is_wrong():
 def test_codes_that_make_no_sense(codes, message):
     with pytest.raises(ConfigError, match=message):
         Languages(codes)
+
+
+def test_a_tag_with_a_region_is_its_language():
+    assert [primary(code) for code in ("ko", "ko-KR", "EN_us", None)] == ["ko", "ko", "en", None]

@@ -49,6 +49,7 @@ def text(browser, element: str) -> str:
 def enter(browser, port: int, name: str) -> None:
     browser.get(f"http://127.0.0.1:{port}/")
     until(lambda: browser.title)
+    browser.find_element("css selector", "#language option[value=en]").click()
     browser.execute_script("document.getElementById('voter').value = arguments[0]", name)
     browser.find_element("css selector", "#who button").click()
     until(lambda: text(browser, "progress"))
@@ -106,6 +107,7 @@ def test_korean_both_themes_and_a_phones_width(browser, files, tmp_path):
         browser.find_element("css selector", "#language option[value=ko]").click()
         until(lambda: text(browser, "progress") == "3개 중 0개")
         assert browser.title == "어느 답변이 더 좋습니까?"
+        assert browser.execute_script("return document.activeElement === document.body")  # so that keys vote
         assert browser.find_element("css selector", "[data-choice=tie]").text.endswith("비슷하다")
         colours = set()
         for theme in ("light", "dark"):

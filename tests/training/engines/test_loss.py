@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import modeling_flash_attention_utils
 
+from bllossom.training.engines import loss as loss_module
 from bllossom.training.engines.loss import GroupLoss, loss_inputs
 from bllossom.training.engines.rows import IGNORED, Row, collate
 from bllossom.training.models import LlamaShape, init_model
@@ -43,3 +44,42 @@ def test_flash_attention_keeps_documents_apart_in_every_row(monkeypatch: pytest.
     expected = loss(*inputs)
     model.config._attn_implementation = "flash_attention_2"  # not set_attn_implementation, which asks for the package
     torch.testing.assert_close(loss(*inputs), expected, rtol=1e-6, atol=0)
+
+
+def test_tf32_is_for_the_heads_products_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward and backward: positions are an fp32 product too, which TF32 would round."""
+    seen: dict[str, set[str]] = {"head": set(), "body": set()}
+    model = init_model(LlamaShape(hidden_size=16, intermediate_size=32, layers=1, heads=2, window=64), 50, seed=0)
+
+    def note(where: str) -> None:
+        seen[where].add(torch.get_float32_matmul_precision())
+
+    class Noted(torch.autograd.Function):
+        """A product that notes the precision of its passes."""
+
+        @staticmethod
+        def forward(ctx: Any, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+            note("head")
+            ctx.save_for_backward(left, right)
+            return left @ right
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            note("head")
+            left, right = ctx.saved_tensors
+            return gradient @ right.T, left.T @ gradient
+
+    def summed(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int | None) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(Noted.apply(hidden, head.T), targets, reduction="sum")
+
+    monkeypatch.setattr(loss_module, "_summed", summed)
+    layer = model.model.layers[0]
+    layer.register_forward_hook(lambda *_: note("body"))
+    layer.register_full_backward_hook(lambda *_: note("body"))
+    before = torch.get_float32_matmul_precision()
+    rows = [Row(np.arange(8), np.arange(8), np.arange(8), group) for group in ("en", "ko")]
+    loss = GroupLoss(model, loss_chunk=None, autocast=False, tf32=True)
+    for _ in range(2):
+        loss(*loss_inputs(collate(rows), ["en", "ko"], torch.device("cpu"))).sum().backward()
+    assert seen == {"head": {"high"}, "body": {before}}
+    assert torch.get_float32_matmul_precision() == before != "high"

@@ -15,12 +15,14 @@ import pytest
 from bllossom.tokens.mixture import Mixture
 from bllossom.tokens.shards import EDGE_BYTES
 from bllossom.training.pretrain import PretrainConfig, open_mixture
-from tests.fixtures.command_runs import start, wait_for_step
+from bllossom.training.runs import checkpoints
+from tests.fixtures.command_runs import log_lines, partial_of, start, start_in_terminal, wait_for_step
 from tests.fixtures.training import write_tokens
 
 Settings = Callable[..., dict[str, Any]]
 
 ALL_END_SECONDS = 60
+ENDLESS = {"weights": {"ko": 7, "en": 3}, "max_epochs": 100}
 
 
 def spoil(tokens: Path, mixture: Mixture, rows: list[int]) -> int:
@@ -87,17 +89,63 @@ def test_rank_that_does_not_answer_is_ended_with_the_others(
 ) -> None:
     """As a rank that waits on a GPU for one that died: it reacts to nothing but SIGKILL."""
     output = tmp_path / "model"
-    values = settings(output, steps=2000, processes=2, mixture={"weights": {"ko": 7, "en": 3}, "max_epochs": 100})
+    values = settings(output, steps=2000, processes=2, mixture=ENDLESS)
     process = start("-m", "bllossom.cli", "pretrain", "--config", write_yaml(values))
     wait_for_step(output, 3, process)
-    started = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
-    rank_0, rank_1 = sorted(started, key=lambda child: child.create_time())
+    rank_0, rank_1 = sorted(ranks_of(psutil.Process(process.pid)), key=lambda child: child.create_time())
     os.kill(rank_0.pid, signal.SIGSTOP)
     os.kill(rank_1.pid, signal.SIGKILL)
     said = process.communicate(timeout=ALL_END_SECONDS)[1]
     assert process.returncode == 1
     assert "error: rank 1 was killed by SIGKILL (out of memory?), the others were ended" in said
     assert not rank_0.is_running()
+
+
+def ranks_of(launcher: psutil.Process) -> list[psutil.Process]:
+    return [child for child in launcher.children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_ranks_end_with_a_launcher_that_is_killed(
+    settings: Settings, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    output = tmp_path / "model"
+    config = write_yaml(settings(output, steps=2000, processes=2, mixture=ENDLESS))
+    process = start("-m", "bllossom.cli", "pretrain", "--config", config)
+    wait_for_step(output, 3, process)
+    ranks = ranks_of(psutil.Process(process.pid))
+    assert len(ranks) == 2
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    gone, alive = psutil.wait_procs(ranks, timeout=10)
+    assert (len(gone), alive) == (2, [])
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_end_of_the_terminal_saves_as_sigterm_does(
+    processes: int, settings: Settings, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    """The terminal is gone by then: what is said is lost, and nothing else."""
+    output = tmp_path / "model"
+    config = write_yaml(settings(output, steps=2000, processes=processes, mixture=ENDLESS, checkpoint_every=1000))
+    with start_in_terminal("-m", "bllossom.cli", "pretrain", "--config", config) as process:
+        wait_for_step(output, 3, process)
+    assert process.wait(timeout=ALL_END_SECONDS) == 75
+    newest = checkpoints.newest(partial_of(output) / "checkpoints")
+    assert newest is not None
+    assert newest.name == f"step-{len(log_lines(partial_of(output))):08d}"
+
+
+def test_nohup_goes_on_without_its_terminal(
+    settings: Settings, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    output = tmp_path / "model"
+    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from bllossom.cli import main; main()"
+    process = start("-c", code, "pretrain", "--config", write_yaml(settings(output)))
+    wait_for_step(output, 3, process)
+    process.send_signal(signal.SIGHUP)
+    process.communicate()
+    assert process.returncode == 0
+    assert len(log_lines(output)) == 20
 
 
 @pytest.mark.parametrize("launched", [False, True])

@@ -1,5 +1,6 @@
 """Repair on small vocabularies made for it, and on the real ones."""
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -98,3 +99,23 @@ def test_better_than_the_plain_search_in_both(
     assert tokens <= 1.006 * shortest
     joins = last_joins(normal_scores(merged))
     assert [piece for piece in repaired.pieces if len(piece) > 1 and joins[piece] is None] == []
+
+
+GREEK = "αβγδεζηθικλμνξοπρστυφχψω"
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_an_alphabet_whose_syllables_the_base_lacks(
+    small_base: Path, many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Unigram donor of whole words: hundreds of stretches for each, of which none is a piece."""
+    monkeypatch.setattr("bllossom.vocab.repair.repair.MANY", 0 if many else 10**9)
+    generator = random.Random(0)
+    syllables = ["".join(generator.choices(GREEK, k=2)) for _ in range(40)]
+    words = sorted({"▁" + "".join(generator.choices(syllables, k=generator.randrange(2, 5))) for _ in range(120)})
+    donor = [*GREEK, *words]
+    text = [" ".join(word[1:] for word in generator.choices(words, k=2000))]
+    repaired = repair_by_adding(state(small_base, donor, text))
+    merged = append(read_model(small_base / "tokenizer.model"), repaired.pieces, repaired.ranks)
+    assert SentencePieceVocabulary(merged).unmade(repaired.pieces) == []
+    assert 0 < len(repaired.intermediates) < 2 * len(words)

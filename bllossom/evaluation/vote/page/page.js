@@ -85,7 +85,10 @@ async function start(event) {
 }
 
 byId("who").addEventListener("submit", start);
-byId("language").addEventListener("change", translate);
+byId("language").addEventListener("change", () => {
+  translate();
+  document.activeElement.blur(); // so that the keys vote again
+});
 for (const button of document.querySelectorAll("[data-choice]")) {
   button.addEventListener("click", () => vote(button.dataset.choice));
 }

@@ -1,0 +1,117 @@
+"""Commands on what stages left, or will leave: they look at it, convert it, or send it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bllossom import artifacts
+from bllossom.commands.ending import expected_errors, print_result
+from bllossom.commands.options import Debug, DryRun, Overrides
+from bllossom.config import load_config
+from bllossom.errors import BllossomError
+
+
+def plan(
+    config: Annotated[Path, typer.Option("--config", help="A pretrain YAML file.", show_default=False)],
+    overrides: Overrides = None,
+    gpus: Annotated[int, typer.Option(help="How many GPUs; above 8, nodes of 8.")] = 8,
+    gpu: Annotated[str, typer.Option(help="Which: a100-40g, a100-80g, h100-80g or h200-141g.")] = "h100-80g",
+    utilisation: Annotated[
+        float | None, typer.Option(help="Model FLOP utilisation, 0 to 1; else what such GPUs have reached.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Say what a pretraining run will take: memory, time, disk. No weights or data needed."""
+    with expected_errors(debug):
+        # Here, not above: `bllossom --help` imports neither torch nor transformers.
+        from bllossom.training.plan import make_plan
+        from bllossom.training.plan_report import describe
+        from bllossom.training.pretrain import PretrainConfig
+
+        loaded = load_config(PretrainConfig, config, overrides or (), allow_missing=True)
+        found = make_plan(loaded.config, config.parent, gpus=gpus, gpu=gpu, utilisation=utilisation)
+        for line in describe(found):
+            print_result(line)
+
+
+def compare(
+    results: Annotated[
+        list[str], typer.Argument(metavar="RESULT...", help="PATH, NAME=PATH, or NAME=PATH,PATH for one model's seeds.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="A folder for comparison.md, .csv and .json.", show_default=False)
+    ] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Show what is not comparable too, and say why.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Compare results of eval or lm_eval, beside Table 6's published rows, with paired differences."""
+    with expected_errors(debug):
+        from rich.console import Console  # here, like the rest: `bllossom --help` is quick
+
+        from bllossom.evaluation.compare.compare import compare as compare_results
+        from bllossom.evaluation.compare.render import print_tables, write
+
+        found = compare_results(results, anyway=anyway)
+        print_tables(found, Console())
+        if output is not None:
+            write(found, output)
+            print_result(str(output))
+
+
+def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], debug: Debug = False) -> None:
+    """Compare a published folder with its manifest, reading every byte."""
+    with expected_errors(debug):
+        problems = artifacts.verify(folder)
+        for problem in problems:
+            print_result(problem)
+        if problems:
+            raise BllossomError(f"{folder} is not what its manifest says; make it again with --force")
+        print_result(f"{folder} is whole")
+
+
+def reshard(
+    checkpoint: Annotated[Path, typer.Argument(help="A folder step-… in a run's checkpoints/.")], debug: Debug = False
+) -> None:
+    """Convert a training checkpoint so that any number of ranks can go on from it."""
+    with expected_errors(debug):
+        from bllossom.training.runs.reshard import reshard as convert
+
+        convert(checkpoint)
+        print_result(str(checkpoint))
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The output of a recipe, or of several.")],
+    output: Annotated[Path | None, typer.Option("--output", help="The page; else report.html in the run.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Write it anew every ten seconds, while a run goes on.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write one page with all figures and curves of a run, and the cards of its models."""
+    with expected_errors(debug):
+        from bllossom.report import report as pages  # imports what draws
+
+        if live:
+            pages.report_live(runs, output)
+        print_result(str(pages.report(runs, output)))
+
+
+def push(
+    model: Annotated[Path, typer.Argument(help="A published model folder.")],
+    to: Annotated[str, typer.Option("--to", metavar="OWNER/NAME", help="The repository on the hub.")],
+    licence: Annotated[str | None, typer.Option("--licence", help="The model's own, as the hub names it.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Everybody may see it; else you alone.")] = False,
+    revision: Annotated[str | None, typer.Option("--revision", help="A branch to push to.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="A tag to give what was pushed.")] = None,
+    dry_run: DryRun = False,
+    force: Annotated[bool, typer.Option("--force", help="Push in spite of what licences say.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Upload a model with its card to the hub."""
+    with expected_errors(debug):
+        from bllossom.report.push import push as upload
+
+        said = upload(
+            model, to, licence=licence, public=public, revision=revision, tag=tag, dry_run=dry_run, force=force
+        )
+        print_result("\n".join(said))

@@ -1,0 +1,104 @@
+"""Fingerprints: what a file or folder holds, whatever it is called and wherever it lies; and whether it still does."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from bllossom import hub
+from bllossom.errors import BllossomError
+from bllossom.files import FileHashes, FileRecord
+from bllossom.provenance.manifest import CARD, LOGS, MANIFEST, UNFINISHED, read_manifest
+
+Inputs = Mapping[str, Path | str]
+"""By name: a file or folder, or a hub id with its commit (see hub.pin)."""
+
+
+def fingerprint(path: Path) -> str:
+    """The sha256 of a file, or of a folder's payload. A published folder's comes from its manifest, unread.
+
+    Raises:
+        BllossomError: there is nothing at `path`, or it cannot be read.
+    """
+    return fingerprint_contents({"": path}, FileHashes(cached=True))[""]
+
+
+def fingerprint_inputs(inputs: Inputs, hashes: FileHashes) -> dict[str, str]:
+    """The fingerprint of each input, or `owner/name@commit` for what lies in the hub's cache. All are hashed together.
+
+    Raises:
+        BllossomError: an input is missing, or cannot be read.
+    """
+    here = {name: Path(source) for name, source in inputs.items()}
+    named = {name: source for name, source in inputs.items() if isinstance(source, str) and hub.is_hub_id(source)}
+    known = {name: found for name, path in here.items() if (found := named.get(name) or hub.reference(path))}
+    contents = {name: path for name, path in here.items() if name not in known}
+    fingerprints = known | fingerprint_contents(contents, hashes)
+    return {name: fingerprints[name] for name in inputs}
+
+
+def fingerprint_contents(paths: Mapping[str, Path], hashes: FileHashes) -> dict[str, str]:
+    """As `fingerprint`, of many."""
+    found, to_read = {}, {}
+    for name, path in paths.items():
+        if path.is_dir():
+            manifest = read_manifest(path)
+            if manifest is not None:
+                found[name] = manifest.fingerprint
+            else:
+                to_read[name] = {inside: path / inside for inside in _files(path)}
+        elif path.exists():
+            to_read[name] = {"": path}
+        else:
+            raise BllossomError(f"no such file or folder: {path}")
+    files = [file for inside in to_read.values() for file in inside.values()]
+    records = dict(zip(files, hashes.record(files), strict=True))
+    for name, inside in to_read.items():
+        if "" in inside:
+            found[name] = records[inside[""]].sha256
+        else:
+            found[name] = combine({inner: records[file] for inner, file in inside.items()})
+    return found
+
+
+def verify(folder: Path) -> list[str]:
+    """Compare a published folder with its manifest, reading every byte; give the problems, none if it is whole.
+
+    Raises:
+        BllossomError: there is no folder, or no manifest to compare it with.
+    """
+    if not folder.is_dir():
+        raise BllossomError(f"no such folder: {folder}; name a published one")
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise BllossomError(
+            f"{folder} has no {MANIFEST}: it was not published by bllossom, or not yet; name a published folder"
+        )
+    there = set(payload(folder))
+    problems = [f"{name}: is missing" for name in sorted(manifest.files.keys() - there)]
+    problems += [f"{name}: is not in the manifest" for name in sorted(there - manifest.files.keys())]
+    names = sorted(there & manifest.files.keys())
+    for name, found in zip(names, FileHashes(cached=False).record([folder / name for name in names]), strict=True):
+        expected = manifest.files[name]
+        if found.bytes != expected.bytes:
+            problems.append(f"{name}: has {found.bytes:,} bytes, the manifest says {expected.bytes:,}")
+        elif found.sha256 != expected.sha256:
+            problems.append(f"{name}: its contents changed (sha256 {found.sha256[:12]}…, not {expected.sha256[:12]}…)")
+    if combine(manifest.files) != manifest.fingerprint:
+        problems.append(f"{MANIFEST}: its fingerprint is not that of the files it lists")
+    return problems
+
+
+def payload(folder: Path) -> list[str]:
+    """The files of a folder of ours that count, by their names in it."""
+    return [name for name in _files(folder) if name not in (UNFINISHED, CARD)]
+
+
+def _files(folder: Path) -> list[str]:
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(name.as_posix() for name in names if name.parts[0] != LOGS and name.as_posix() != MANIFEST)
+
+
+def combine(files: Mapping[str, FileRecord]) -> str:
+    """The fingerprint of a folder with these files."""
+    lines = "".join(f"{name}\0{files[name].sha256}\n" for name in sorted(files))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,30 @@
+"""What stages that train on instructions know of their files and of the model, before and beside the training."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bllossom.artifacts import LOGS
+from bllossom.instructions.dataset import Examples
+from bllossom.instructions.preferences import PreferenceSource
+from bllossom.instructions.reading import InstructionSource
+from bllossom.text.rows import locate_rows
+
+
+def files_of(data: Sequence[InstructionSource | PreferenceSource]) -> dict[str, Path]:
+    """The files of every source, by names that tell their order."""
+    inputs: dict[str, Path] = {}
+    for index, source in enumerate(data):
+        files = locate_rows(source.path)
+        one = len(files) == 1
+        inputs |= {f"data.{index}" if one else f"data.{index}/{n:05d} {f.name}": f for n, f in enumerate(files)}
+    return inputs
+
+
+def list_left_out(examples: Examples, folder: Path) -> None:
+    """Write what was too long, and what was skipped, where a person can read it."""
+    (folder / LOGS).mkdir(exist_ok=True)
+    for name, entries in (("too_long", examples.too_long), ("skipped", examples.skipped)):
+        lines = [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries]
+        (folder / LOGS / f"{name}.jsonl").write_text("".join(lines), encoding="utf8")

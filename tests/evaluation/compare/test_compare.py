@@ -1,0 +1,201 @@
+"""Results side by side: ours, lm-eval's and the published; what is refused, and what is printed."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from bllossom.cli import make_app
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.evaluation.compare.compare import compare
+from bllossom.evaluation.compare.read import published, read_result
+from bllossom.evaluation.compare.render import as_csv, as_json, markdown, print_tables
+
+ROWS = 40
+
+
+def cell(value: float, **more: Any) -> dict[str, Any]:
+    return {"value": value, "stderr": 0.05, "floor": 0.3, "chance": 0.5, "at_floor": False} | more
+
+
+def write_ours(folder: Path, right: list[int], *, bits: float = 2.0, **settings: Any) -> Path:
+    """A result of one right-or-wrong task, one of F1 and held-out text; `right` are the documents answered rightly."""
+    (folder / "samples").mkdir(parents=True)
+    golds = [number % 2 for number in range(ROWS)]
+    answers = [gold if number in right else 1 - gold for number, gold in enumerate(golds)]
+    depends = {"rows": ROWS, "data": "abc", "shots": 0, "shots_from": None} | settings.pop("depends", {})
+    accuracy = len(right) / ROWS
+    value = f1(golds, answers)
+    tasks = {
+        "klue_nli": {"score": "acc", "acc": cell(accuracy), **depends},
+        "kobest_copa": {"score": "f1", "f1": cell(value, at_floor=value < 0.5), **depends},
+    }
+    held = {"ko": {"bits_per_byte": bits, "stderr": 0.01}}
+    figures = {"tasks": tasks, "subtasks": {}, "heldout": held}
+    whole = {"results": {}, "config": {"encoding": "lm-eval", "chat_template": False} | settings, "bllossom": figures}
+    (folder / "results.json").write_text(json.dumps(whole), encoding="utf8")
+    for task in tasks:
+        lines = [
+            {"doc_id": n, "prompt_hash": f"{n}", "filter": "none", "acc": float(a == g), "f1": [g, a]}
+            for n, (g, a) in enumerate(zip(golds, answers, strict=True))
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in reversed(lines))
+        (folder / f"samples/{task}.jsonl").write_text(text, encoding="utf8")
+    lines = [{"doc_id": n, "bits": bits * (n + 1), "bytes": n + 1, "tokens": 1} for n in range(10)]
+    (folder / "samples/heldout_ko.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf8"
+    )
+    return folder
+
+
+def f1(golds: list[int], answers: list[int]) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(golds, answers, average="macro"))
+
+
+def write_theirs(folder: Path, value: float, shots: int = 0) -> Path:
+    """As lm_eval writes it: OUTPUT/MODEL/results_DATE.json and samples beside it."""
+    (folder / "model").mkdir(parents=True)
+    results = {
+        "results": {
+            "kobest_boolq": {"alias": "kobest_boolq", "acc,none": value, "acc_stderr,none": 0.02, "f1,none": 0.4}
+        },
+        "n-shot": {"kobest_boolq": shots},
+        "n-samples": {"kobest_boolq": {"original": 1404, "effective": 3}},
+    }
+    (folder / "model/results_2026-01-01T00-00-00.1.json").write_text(json.dumps(results), encoding="utf8")
+    lines = [{"doc_id": n, "prompt_hash": str(n), "filter": "none", "acc": float(n < 3 * value)} for n in range(3)]
+    path = folder / "model/samples_kobest_boolq_2026-01-01T00-00-00.1.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf8")
+    return folder
+
+
+def test_paired_differences_best_and_intervals(tmp_path: Path) -> None:
+    base = write_ours(tmp_path / "base", list(range(10)))
+    better = write_ours(tmp_path / "better", list(range(30)), bits=1.5)
+    found = compare([str(base), str(better)])
+    assert found.entries == ["base", "better"]
+    assert [measure.name for measure in found.measures] == [
+        "bits per byte, ko",
+        "klue_nli acc",
+        "kobest_copa f1",
+        "average of 2",
+    ]
+    accuracy = found.differences["better", "klue_nli acc"]
+    assert accuracy.value == pytest.approx(0.5)
+    assert accuracy.sure
+    assert accuracy.p == pytest.approx(2 / 2**20)
+    assert found.differences["better", "kobest_copa f1"].sure
+    assert found.differences["better", "bits per byte, ko"].value == pytest.approx(-0.5)
+    assert set(found.best.values()) == {"better"}
+    assert "left out (encoding: lm-eval in base, paper in" in found.notes[-1]
+
+
+def test_seeds_of_a_model_are_one_line_with_their_spread(tmp_path: Path) -> None:
+    paths = [write_ours(tmp_path / f"run-{n}", list(range(10 + 2 * n))) for n in range(3)]
+    other = write_ours(tmp_path / "other", list(range(30)))
+    found = compare([f"mine={','.join(map(str, paths))}", f"other={other}"])
+    score = found.scores["mine", "klue_nli acc"]
+    assert (score.value, score.spread, score.stderr) == (pytest.approx(0.3), pytest.approx(0.1), None)
+    assert found.differences["other", "klue_nli acc"].value == pytest.approx(0.45)
+    assert "30.0 (spread 10.0)" in markdown(found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"encoding": "paper"}, "encoding: lm-eval in base, paper in other"),
+        ({"chat_template": True}, "chat_template: False in base, True in other"),
+        ({"depends": {"rows": 7, "data": "x"}}, "klue_nli: rows: 40 in base, 7 in other"),
+        ({"depends": {"shots": 5}}, "klue_nli: shots: 0 in base, 5 in other"),
+        ({"depends": {"data": "def"}}, "klue_nli: data: abc in base, def in other"),
+    ],
+)
+def test_what_is_not_comparable_is_refused_unless_told_to(tmp_path: Path, settings: dict[str, Any], told: str) -> None:
+    base = write_ours(tmp_path / "base", [1, 2])
+    other = write_ours(tmp_path / "other", [1, 2, 3], **settings)
+    with pytest.raises(BllossomError, match=told) as refused:
+        compare([str(base), str(other)])
+    assert str(refused.value).endswith("add --anyway to see them so")
+    assert told in compare([str(base), str(other)], anyway=True).notes
+
+
+def test_other_questions_have_no_paired_difference(tmp_path: Path) -> None:
+    base, other = write_ours(tmp_path / "base", [1, 2]), write_ours(tmp_path / "other", [1, 2, 3])
+    path = other / "samples/klue_nli.jsonl"
+    path.write_text(
+        path.read_text(encoding="utf8").replace('"prompt_hash": "5"', '"prompt_hash": "x"'), encoding="utf8"
+    )
+    (other / "samples/kobest_copa.jsonl").unlink()
+    found = compare([str(base), str(other)])
+    assert ("other", "klue_nli acc") not in found.differences
+    assert "klue_nli acc, other: no paired difference: the documents or their questions differ" in found.notes
+    assert "kobest_copa f1, other: no paired difference: samples are missing" in found.notes
+
+
+def test_lm_eval_s_own_output_is_read(tmp_path: Path) -> None:
+    one, two = write_theirs(tmp_path / "one", 1 / 3), write_theirs(tmp_path / "two", 1.0)
+    result = read_result(one, "one")
+    assert result.tasks["kobest_boolq"].metrics["acc"].stderr == 0.02
+    assert (result.tasks["kobest_boolq"].rows, result.encoding) == (3, "lm-eval")
+    path = one / "model/results_2026-01-01T00-00-00.1.json"
+    before = json.loads(path.read_text(encoding="utf8")) | {"config": {"encoding": "paper"}}
+    (tmp_path / "before.json").write_text(json.dumps(before), encoding="utf8")
+    assert read_result(tmp_path / "before.json", "before").encoding == "paper"
+    found = compare([str(one), str(two / "model")])
+    assert found.differences["model", "kobest_boolq acc"].value == pytest.approx(2 / 3)
+    with pytest.raises(BllossomError, match="kobest_boolq: shots: 0 in one, 5 in three"):
+        compare([str(one), str(write_theirs(tmp_path / "three", 1.0, shots=5))])
+
+
+def test_the_published_rows_stand_beside_a_result_like_them(tmp_path: Path) -> None:
+    full = {"encoding": "paper", "depends": {"rows": None, "data": None}}
+    base = write_ours(tmp_path / "base", [1, 2], **full)
+    found = compare([str(base)])
+    assert len(found.entries) == 13
+    assert found.scores["Bllossom-ko (published)", "kobest_copa f1"].value == pytest.approx(0.69)
+    assert found.scores["Llama2 (published)", "klue_nli acc"].value == pytest.approx(0.44)
+    assert found.best["kobest_copa f1"] == "polyglot-ko-12.8b (published)"
+    assert [len(row.tasks) for row in published()] == [8] * 12
+
+
+def test_tables_in_every_form(tmp_path: Path) -> None:
+    base = write_ours(tmp_path / "[base]", list(range(10)))
+    better = write_ours(tmp_path / "better", list(range(30)))
+    found = compare([str(base), str(better)])
+    console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system="standard")
+    print_tables(found, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[base]" in text
+    assert "\x1b[1m75.0 ± 9.8\x1b[0m" in text  # the best is bold
+    assert "\x1b[90m" in text  # what is at its floor is grey
+    assert "| klue_nli acc | 25.0 ± 9.8 | **75.0 ± 9.8** |" in markdown(found)
+    assert "| kobest_copa f1 | *25.0 ± 9.8* | **75.0 ± 9.8** |" in markdown(found)
+    assert "**+50.0 [+" in markdown(found)
+    rows = list(csv.DictReader(io.StringIO(as_csv(found))))
+    assert float(rows[-2]["value"]) == pytest.approx(0.75)
+    assert float(next(row for row in rows if row["p"])["difference"]) == pytest.approx(0.5)
+    assert json.loads(as_json(found))["results"]["better"]["klue_nli acc"]["difference"]["p"] < 0.001
+
+
+def test_the_command_writes_them_and_names_what_is_wrong(tmp_path: Path) -> None:
+    base = write_ours(tmp_path / "base", [1, 2])
+    done = CliRunner().invoke(make_app(), ["compare", str(base), f"again={base}", "--output", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"comparison.{kind}" for kind in ("md", "csv", "json")
+    }
+    assert CliRunner().invoke(make_app(), ["compare", str(tmp_path / "nothing")]).exit_code == 1
+    with pytest.raises(ConfigError, match="base: two results of one name; call one of them NAME=PATH"):
+        compare([str(base), str(base)])
+    with pytest.raises(BllossomError, match=r"no result there; name a folder that eval published"):
+        compare([str(tmp_path / "nothing")])
+    (tmp_path / "other.json").write_text("[]", encoding="utf8")
+    with pytest.raises(BllossomError, match=r"other\.json is not a result"):
+        compare([str(tmp_path / "other.json")])

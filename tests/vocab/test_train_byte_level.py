@@ -1,0 +1,37 @@
+"""train-vocab with a byte-level base: its own BPE goes on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.vocab.train import TrainVocabConfig, train_vocab
+
+
+def configure(base: Path, texts: dict[str, Path], output: Path, **settings: Any) -> TrainVocabConfig:
+    values = {"type": "bpe", "vocab_size": 660, "scripts": ["Hangul"], **settings}
+    return TrainVocabConfig(text=[str(texts["ko"])], base=str(base), output=output, **values)
+
+
+def test_the_bases_own_bpe_goes_on(byte_level_base: Path, texts: dict[str, Path], tmp_path: Path) -> None:
+    manifest = train_vocab(configure(byte_level_base, texts, tmp_path / "out"))
+    before, after = load_tokenizer(byte_level_base), load_tokenizer(tmp_path / "out")
+    assert manifest.figures["pieces"] == len(after) == 660
+    assert len(encode_text(after, "정부는 대통령은")) < len(encode_text(before, "정부는 대통령은"))
+    assert encode_text(after, "the river") == encode_text(before, "the river")
+    assert json.loads((tmp_path / "out/certificate.json").read_text())["new_pieces"] == 58
+
+
+def test_what_does_not_fit_is_refused(
+    byte_level_base: Path, small_base: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="a byte-level base needs type: bpe and the scripts that get pieces"):
+        train_vocab(configure(byte_level_base, texts, tmp_path / "no", scripts=None))
+    with pytest.raises(ConfigError, match="only a byte-level base needs them; take them out"):
+        train_vocab(configure(small_base, texts, tmp_path / "no"))
+    with pytest.raises(BllossomError, match="the base has 602 ids already; set a larger one"):
+        train_vocab(configure(byte_level_base, texts, tmp_path / "no", vocab_size=602))
