@@ -1,17 +1,16 @@
 """What docs/data.md tells to write is a config, and the defaults it names are the code's."""
 
-import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bllossom.config import load_config
-from bllossom.corpus import finish
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.decontaminate import DecontaminationConfig
-from bllossom.corpus.prepare import PrepareConfig, SourceConfig
+from bllossom.corpus.prepare import PrepareConfig, SourceConfig, prepare
 from bllossom.tokens.mixture import MixtureConfig
 from bllossom.training.pretrain import PretrainConfig
 
@@ -43,8 +42,9 @@ def test_defaults_of_decontamination_are_the_codes() -> None:
     assert "`overlap` (half)" in " ".join(GUIDE.split())
 
 
-def test_keys_that_are_named_exist() -> None:
-    figures = set(re.findall(r'"([a-z_]+)":', inspect.getsource(finish)))  # of report.json
+def test_keys_that_are_named_exist(make: Callable[..., PrepareConfig]) -> None:
+    [report, *_] = prepare(make()).figures["sources"].values()
+    figures = set(report)
     models = (PrepareConfig, SourceConfig, CleaningConfig, DecontaminationConfig, MixtureConfig)
     known = {key for model in models for key in model.model_fields} | figures
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)[:`]", GUIDE))

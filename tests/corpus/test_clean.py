@@ -27,6 +27,7 @@ def test_decomposed_hangul_is_composed() -> None:
 
 
 def test_controls_go_and_line_ends_become_one_kind() -> None:
+    assert remove_controls("one.\x0btwo.\x0cthree.\x85four.\x1efive") == "one.\ntwo.\nthree.\nfour.\nfive"
     assert remove_controls("a\r\nb\rc\x00\x9f\ufeffd\te\n") == "a\nb\ncd\te\n"
     # Joiners and soft hyphens carry meaning in some scripts: they are no control characters.
     assert remove_controls("👩\u200d👧 a\u00adb") == "👩\u200d👧 a\u00adb"
@@ -65,3 +66,10 @@ def test_an_unknown_script_is_refused() -> None:
 def test_a_script_without_a_ratio_is_refused() -> None:
     with pytest.raises(ValidationError, match="script and min_script_ratio go together"):
         CleaningConfig(script="Hangul")
+
+
+def test_what_nobody_sees_goes_where_that_is_asked_for() -> None:
+    text = "서\u200b울 co\u00adoperate\u2060d 👩\u200d👧 می\u200cخواهم"
+    assert make_cleaner(CleaningConfig())(text).data.decode() == text
+    cleaned = make_cleaner(CleaningConfig(zero_width_characters=True))(text).data.decode()
+    assert cleaned == "서울 cooperated 👩\u200d👧 می\u200cخواهم"

@@ -252,3 +252,16 @@ def test_dry_run_says_the_arithmetic(settings: Settings, tmp_path: Path) -> None
     missing = PretrainConfig(**settings(tmp_path / "model", tokens=str(tmp_path / "not-here-yet")))
     assert dry_run(missing) == [lines[0].replace("2 ranks × 2", "1 rank × 4"), *lines[1:3]]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_blocks_longer_than_the_models_window_are_refused(settings: Settings, expanded: Path, tmp_path: Path) -> None:
+    window = json.loads((expanded / "config.json").read_text())["max_position_embeddings"]
+    for model, longest in ((settings(tmp_path)["model"], 64), (str(expanded), window)):
+        config = PretrainConfig.model_validate(
+            settings(tmp_path / "run", model=model, block_size=2 * longest, global_batch=2 * longest, micro_batch=1)
+        )
+        for way in (pretrain, dry_run):
+            with pytest.raises(
+                ConfigError, match=rf"more than the model's window of {longest:,} tokens .* lower it to"
+            ):
+                way(config)
