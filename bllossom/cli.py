@@ -11,10 +11,14 @@ import typer
 from typer.core import TyperCommand
 
 from bllossom import keys, pipeline
-from bllossom.commands import clean, folders, pages
+from bllossom.artifacts import LOGS
+from bllossom.commands import clean, folders, pages, show
+from bllossom.commands.chat import chat
 from bllossom.commands.ending import escape_what_cannot_be_shown, exit_at_once, expected_errors, print_result
-from bllossom.commands.options import ConfigFile, Debug, DryRun, Force, Overrides, StepOverrides
+from bllossom.commands.options import ConfigFile, Debug, DryRun, Force, Json, Overrides, Packed, Preview, StepOverrides
 from bllossom.config import load_config
+from bllossom.recipe.jobs import run_side_by_side
+from bllossom.recipe.recipe import read_recipe, run_steps
 from bllossom.report import summary
 
 HELP_WIDTH = 100
@@ -34,16 +38,18 @@ def make_app() -> typer.Typer:
         group = localize if name.startswith("localize ") else app
         own = {"answers": answers, "localize export": _export_command(stage)}.get(name)  # has an option of its own
         shown = group.command(name.removeprefix("localize "), help=stage.summary, cls=_with_keys(stage))
-        shown(own or _stage_command(stage))
+        shown(own or (_previewing_command(stage) if stage.previews else _stage_command(stage)))
     localize.command("review")(pages.review)
     app.add_typer(localize, name="localize")
     app.command("vote")(pages.vote)
+    app.command("chat")(chat)
     app.command("run")(run)
     app.command("plan")(folders.plan)
     app.command("compare")(folders.compare)
     app.command("verify")(folders.verify)
     app.command("reshard")(folders.reshard)
     app.command("clean")(clean.clean)
+    app.add_typer(show.make_show(), name="show")
     app.command("report")(folders.report)
     app.command("push")(folders.push)
     return app
@@ -85,6 +91,29 @@ def _stage_command(stage: pipeline.Stage) -> Any:
     ) -> None:
         with expected_errors(debug):
             _run_stage(stage, config, overrides or (), dry_run=dry_run, force=force)
+
+    return command
+
+
+def _previewing_command(stage: pipeline.Stage) -> Any:
+    run_stage = _stage_command(stage)
+
+    def command(
+        config: ConfigFile = None,
+        overrides: Overrides = None,
+        dry_run: DryRun = False,
+        preview: Preview = None,
+        packed: Packed = False,
+        as_json: Json = False,
+        force: Force = False,
+        debug: Debug = False,
+    ) -> None:
+        if preview is None:
+            run_stage(config, overrides, dry_run, force, debug)
+            return
+        with expected_errors(debug):
+            loaded = load_config(stage.config(), config, overrides or ())
+            stage.preview(loaded.config, preview, packed=packed, as_json=as_json, emit=print_result)
 
     return command
 
@@ -138,20 +167,27 @@ def run(
     overrides: StepOverrides = None,
     first: Annotated[str | None, typer.Option("--from", metavar="NAME", help="The first step to run.")] = None,
     last: Annotated[str | None, typer.Option("--until", metavar="NAME", help="The last step to run.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME=VALUE", help="Of a matrix these copies alone.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="How many independent steps run side by side.")] = 1,
     dry_run: DryRun = False,
     force: Force = False,
     debug: Debug = False,
 ) -> None:
     """Run the steps of a recipe in order; what is published and unchanged is skipped."""
     with expected_errors(debug):
-        planned = pipeline.read_recipe(recipe, overrides or (), allow_missing=dry_run)
-        steps = planned.between(first, last)
+        planned = read_recipe(recipe, overrides or (), allow_missing=dry_run)
+        steps = planned.between(first, last, only or ())
         if dry_run:
             for step in steps:
                 print_result(f"# ── {step.name}")
                 pipeline.describe(step.stage, step.loaded, print_result)
             return
-        ran = pipeline.run_steps(steps, force=force)
+        if jobs > 1:
+            ran = run_side_by_side(steps, jobs, planned.recipe.output / LOGS, force=force)
+        else:
+            ran = run_steps(steps, force=force)
         table = summary.write(planned.recipe.output, planned.results_before(first), ran)
         if table:
             print_result(table)

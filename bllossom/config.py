@@ -9,7 +9,6 @@ Paths are relative to the folder the command is typed in; `~` is the home folder
 """
 
 import difflib
-import glob
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from pydantic_core import PydanticCustomError, PydanticSerializationUnexpectedVa
 from bllossom.errors import ConfigError
 from bllossom.hub import is_hub_id
 from bllossom.keys import TypeName, elements_of, known_at, takes
+from bllossom.paths import there
 from bllossom.yaml_text import INTERPOLATION, Interpolation, Lines, Location, dotted, place_of, read_yaml, set_value
 
 SHELL_VARIABLE = re.compile(r"\$([A-Za-z_]\w*)")
@@ -141,7 +141,7 @@ def _check_path(path: Path, info: ValidationInfo) -> Path:
 
 def _check_glob(pattern: str, info: ValidationInfo, hub_allowed: bool = False) -> str:
     pattern = str(expand_path(pattern)) if pattern.startswith("~") or "$" in pattern else pattern
-    if not glob.glob(pattern, recursive=True):  # noqa: PTH207
+    if not there(pattern):
         _note_if_missing(pattern, info, hub_allowed)
     return pattern
 

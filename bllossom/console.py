@@ -75,3 +75,8 @@ def progress(what: str, total: int | None) -> Iterator[Callable[..., None]]:
             say(f"{what}: {done:,}{of} ({now - start:.0f} s) {note}".rstrip())
 
     yield advance
+
+
+def stdout() -> Console:
+    """Where results go that have colours: on a terminal with them, in a pipe as plain text."""
+    return Console(soft_wrap=True, highlight=False, markup=False)

@@ -1,20 +1,15 @@
-"""The stages by name, and a recipe: named steps in order, skipping what is already published and unchanged."""
+"""The stages by name: where each lives, and what a dry run says of one."""
 
-import difflib
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from pydantic import AfterValidator, Field, field_validator
 
-from bllossom.artifacts import Manifest, read_manifest
-from bllossom.config import Loaded, Model, StageConfig, expand_path, load_config
-from bllossom.console import say
-from bllossom.errors import ConfigError
+from bllossom.artifacts import Manifest
+from bllossom.config import Loaded, StageConfig
 
 
 @dataclass(frozen=True)
@@ -25,6 +20,7 @@ class Stage:
     config_name: str
     function_name: str
     summary: str
+    previews: str = ""  # the module that shows what training will see, where there is one
     bare_key: str = ""
     """The key, a list, that arguments of the command without a = belong to."""
 
@@ -43,6 +39,10 @@ class Stage:
     def run(self, config: StageConfig, *, force: bool) -> Manifest:
         """Run the stage and publish its output."""
         return getattr(importlib.import_module(self.module), self.function_name)(config, force=force)
+
+    def preview(self, config: StageConfig, count: int, **how: Any) -> None:
+        """Show `count` examples as training will see them."""
+        importlib.import_module(self.previews).preview(config, count, **how)
 
     def dry_run(self, config: StageConfig) -> list[str]:
         """Lines that say what the stage would do."""
@@ -65,7 +65,14 @@ STAGES: Mapping[str, Stage] = {
     ),
     "prepare": Stage("bllossom.corpus.prepare", "PrepareConfig", "prepare", "Clean text and turn it into tokens."),
     "pretrain": Stage("bllossom.training.pretrain", "PretrainConfig", "pretrain", "Pretrain on a mixture of tokens."),
-    "sft": Stage("bllossom.training.sft", "SftConfig", "sft", "Tune on instructions, with loss on the outputs only."),
+    "sft": Stage(
+        "bllossom.training.sft",
+        "SftConfig",
+        "sft",
+        "Tune on instructions, with loss on the outputs only.",
+        previews="bllossom.training.preview",
+    ),
+    "dpo": Stage("bllossom.training.dpo", "DpoConfig", "dpo", "Tune on pairs of answers, the better and the worse."),
     "merge-adapter": Stage(
         "bllossom.model.merge_adapter", "MergeAdapterConfig", "merge_adapter", "Merge a LoRA adapter into its base."
     ),
@@ -95,151 +102,6 @@ STAGES: Mapping[str, Stage] = {
         bare_key="answers",
     ),
 }
-
-
-class RecipeStep(Model):
-    """One named step of a recipe."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="also the name of its output folder")]
-    stage: Annotated[str, Field(description="one of the stages, as the command is called")]
-    config: Annotated[
-        Path | None, Field(description="the stage's YAML, relative to the recipe's folder; without one, `set` is all")
-    ] = None
-    set: Annotated[dict[str, Any], Field(default_factory=dict, description="dotted keys set on top of the YAML")]
-
-    @field_validator("stage")
-    @classmethod
-    def _known(cls, stage: str) -> str:
-        if stage not in STAGES:
-            raise ValueError(f"there is no stage {stage!r}; the stages are {', '.join(STAGES)}")
-        return stage
-
-
-RECIPE_KEYS = frozenset({"output", "seed", "steps"})
-
-
-class Recipe(Model):
-    """Named steps in order; step NAME publishes `<output>/NAME`."""
-
-    output: Annotated[Path, AfterValidator(expand_path), Field(description="the folder that holds every step's output")]
-    seed: Annotated[
-        int | None, Field(description="given to every step whose stage takes a seed; null leaves each its own")
-    ] = None
-    steps: Annotated[list[RecipeStep], Field(min_length=1)]
-
-    @field_validator("steps")
-    @classmethod
-    def _named_once(cls, steps: list[RecipeStep]) -> list[RecipeStep]:
-        names = [step.name for step in steps]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"every step needs a name of its own; used twice: {', '.join(twice)}")
-        if own := sorted(set(names) & RECIPE_KEYS):
-            raise ValueError(f"{own[0]} is a key of the recipe, and cannot name a step; give it another name")
-        return steps
-
-
-@dataclass(frozen=True)
-class PlannedStep:
-    """A step with its config read and checked."""
-
-    name: str
-    stage: Stage
-    loaded: Loaded[StageConfig]
-
-
-@dataclass(frozen=True)
-class PlannedRecipe:
-    """A recipe with every step's config read and checked."""
-
-    recipe: Recipe
-    steps: list[PlannedStep]
-
-    def between(self, first: str | None, last: str | None) -> list[PlannedStep]:
-        """The steps from `first` to `last`, both included; None is the recipe's own end."""
-        names = [step.name for step in self.steps]
-        for name in (first, last):
-            if name is not None and name not in names:
-                raise ConfigError(f"there is no step {name!r}; the steps are {', '.join(names)}")
-        start = names.index(first) if first else 0
-        stop = names.index(last) + 1 if last else len(names)
-        if start >= stop:
-            raise ConfigError(f"--from {first} comes after --until {last}; the steps are {', '.join(names)}")
-        return self.steps[start:stop]
-
-    def results_before(self, first: str | None) -> dict[str, Manifest]:
-        """What is there of the steps before `first`, from earlier runs."""
-        start = [step.name for step in self.steps].index(first) if first else 0
-        found = {step.name: read_manifest(step.loaded.config.output) for step in self.steps[:start]}
-        return {name: manifest for name, manifest in found.items() if manifest is not None}
-
-
-def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: bool = False) -> PlannedRecipe:
-    """Read a recipe and the config of each of its steps. An override is `key=value` of the recipe, or of a step,
-    `STEP.key=value`; that goes before what the recipe sets.
-
-    Raises:
-        ConfigError: holds the problems of the recipe, or of all its steps' configs together.
-    """
-    own = [text for text in overrides if _first_part(text) in RECIPE_KEYS]
-    recipe = load_config(Recipe, path, own, keep_steps=True).config
-    of_steps = _by_step([text for text in overrides if text not in own], [step.name for step in recipe.steps])
-    outputs: dict[str, Path] = {}
-    steps: list[PlannedStep] = []
-    problems: list[str] = []
-    for step in recipe.steps:
-        stage = STAGES[step.stage]
-        kind = stage.config()
-        values = {"output": str(recipe.output / step.name), **step.set}
-        if "seed" in kind.model_fields and recipe.seed is not None:
-            values = {"seed": recipe.seed, **values}
-        file = None if step.config is None else path.parent / step.config
-        try:
-            mine = of_steps.get(step.name, [])
-            loaded = load_config(kind, file, mine, values=values, steps=outputs, allow_missing=allow_missing)
-            steps.append(PlannedStep(step.name, stage, loaded))
-            outputs[step.name] = loaded.config.output
-        except ConfigError as error:
-            problems += [f"step {step.name}: {problem}" for problem in error.problems]
-            outputs[step.name] = recipe.output / step.name  # for what the steps behind it say
-    if problems:
-        raise ConfigError(problems)
-    return PlannedRecipe(recipe, steps)
-
-
-def _first_part(override: str) -> str:
-    return override.partition("=")[0].partition(".")[0]
-
-
-def _by_step(overrides: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
-    """The overrides of each step, without its name in front.
-
-    Raises:
-        ConfigError: names each override that is of no step.
-    """
-    problems: list[str] = []
-    found: dict[str, list[str]] = {}
-    for override in overrides:
-        name, _, rest = override.partition(".")
-        if name in names and "=" not in name:
-            found.setdefault(name, []).append(rest)
-            continue
-        key = override.partition("=")[0]
-        nearest = difflib.get_close_matches(_first_part(override), [*names, *RECIPE_KEYS], n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"the steps are {', '.join(names)}"
-        problems.append(f"command line: {key}: neither a key of the recipe nor STEP.key ({hint})")
-    if problems:
-        raise ConfigError(problems)
-    return found
-
-
-def run_steps(steps: Sequence[PlannedStep], *, force: bool = False) -> dict[str, Manifest]:
-    """Run the steps in order. What is published and unchanged is skipped; `force` replaces what has changed."""
-    manifests: dict[str, Manifest] = {}
-    for number, step in enumerate(steps, start=1):
-        say(f"── {number}/{len(steps)} {step.name}")
-        manifests[step.name] = step.stage.run(step.loaded.config, force=force)
-    return manifests
 
 
 def describe(stage: Stage, loaded: Loaded[StageConfig], say_line: Callable[[str], None]) -> None:

@@ -132,7 +132,7 @@ def to_markdown(result: dict[str, Any]) -> str:
         "",
         "Tokens per word on the source that was left out, at so many new rows (parts of characters counted). *list*: "
         "KoBERT's pieces in its order, chained left to right; *continued BPE*: the base's BPE goes on, plain counts; "
-        "*both*: `donor: [kobert, {text: …}]`, each source's words by the root of their share, the list as a source.",
+        "*both*: `donor: [kobert, {text: …}]`, words weighed as vocab/learning/learn.py says, the list as a source.",
         "",
         "| left out | base | "
         + " | ".join(f"{name}, {n:,}" for n in SIZES for name in next(iter(folds.values())))

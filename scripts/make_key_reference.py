@@ -6,7 +6,8 @@
 from pathlib import Path
 
 from bllossom.keys import markdown
-from bllossom.pipeline import STAGES, Recipe
+from bllossom.pipeline import STAGES
+from bllossom.recipe.recipe import Recipe
 
 REFERENCE = Path(__file__).parents[1] / "docs/keys.md"
 HEAD = """# Keys

@@ -7,7 +7,9 @@ from typer.testing import CliRunner
 
 from bllossom.cli import make_app
 from bllossom.config import load_config
-from bllossom.pipeline import STAGES, Recipe
+from bllossom.localize.review import ReviewConfig
+from bllossom.pipeline import STAGES
+from bllossom.recipe.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "configs").glob("**/*.yaml"))
@@ -34,12 +36,14 @@ def stage_of(path: Path) -> str:
 def test_every_config_parses(path):
     if path.stem == "recipe":
         assert load_config(Recipe, path, keep_steps=True).config.steps
+    elif path.stem == "review":
+        assert str(load_config(ReviewConfig, path, allow_missing=True).config.folder).startswith("runs/")
     else:
         config = load_config(STAGES[stage_of(path)].config(), path, allow_missing=True).config
         assert str(config.output).startswith("runs/")
 
 
-@pytest.mark.parametrize("recipe", ["demo", "micro", "bllossom-13b"])
+@pytest.mark.parametrize("recipe", ["demo", "micro", "bllossom-13b", "localize"])
 def test_every_recipe_dry_runs_without_weights_or_data(recipe):
     result = CliRunner().invoke(make_app(), ["run", str(ROOT / f"configs/{recipe}/recipe.yaml"), "--dry-run"])
     assert result.exit_code == 0, result.output
@@ -54,4 +58,9 @@ def test_a_dry_run_does_not_send_an_earlier_steps_folder_to_the_hub():
 
 
 def test_every_recipe_is_covered():
-    assert {path.parent.name for path in FILES if path.stem == "recipe"} == {"demo", "micro", "bllossom-13b"}
+    assert {path.parent.name for path in FILES if path.stem == "recipe"} == {
+        "demo",
+        "micro",
+        "bllossom-13b",
+        "localize",
+    }

@@ -47,7 +47,7 @@ def test_keys_that_are_named_exist_with_these_defaults() -> None:
     known = PretrainConfig.model_fields | SftConfig.model_fields | Lora.model_fields
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", TRAINING))
     assert {"global_batch", "micro_batch"} <= named <= known.keys() | {"new_rows"}
-    rows = re.findall(r"^\| `([a-z_]+)` \| `([^`]+)` \|", TRAINING, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \| `([^`]+)` \|", TRAINING, re.MULTILINE)
     about_gpus = {key for key, field in TrainingConfig.model_fields.items() if "GPU" in (field.description or "")}
     assert about_gpus - {"gpus", "processes"} <= dict(rows).keys()  # the table is whole
     for key, default in rows:

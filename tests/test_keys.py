@@ -6,7 +6,8 @@ from pydantic import BaseModel, Field
 
 from bllossom.config import InputPath, Source, StageConfig
 from bllossom.keys import help_lines, keys_of, markdown
-from bllossom.pipeline import STAGES, Recipe
+from bllossom.pipeline import STAGES
+from bllossom.recipe.recipe import Recipe
 
 
 class Rate(BaseModel):

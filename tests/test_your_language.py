@@ -9,7 +9,7 @@ import torch
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from bllossom.pipeline import read_recipe, run_steps
+from bllossom.recipe.recipe import read_recipe, run_steps
 from bllossom.tokenizer.files import copy_tokenizer
 from tests.fixtures.vocabularies import train_byte_level
 

@@ -17,5 +17,11 @@ StepOverrides = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and what would happen.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace another result at the output.")]
+Preview = Annotated[
+    int | None,
+    typer.Option("--preview", min=1, metavar="N", help="Show N examples as training will see them, and end."),
+]
+Packed = Annotated[bool, typer.Option("--packed", help="With --preview: rows as they are packed.")]
+Json = Annotated[bool, typer.Option("--json", help="With --preview: one JSON object a line.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Remove all of it without asking.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of expected errors too.")]

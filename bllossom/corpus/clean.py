@@ -8,9 +8,9 @@ import regex
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from bllossom.config import Model
+from bllossom.config import AddedIn, Model
 from bllossom.errors import ConfigError
-from bllossom.text.normalise import compose, may_have_controls, remove_controls
+from bllossom.text.normalise import compose, may_have_controls, remove_controls, remove_zero_width
 
 
 class CleaningConfig(Model):
@@ -18,8 +18,14 @@ class CleaningConfig(Model):
 
     nfc: Annotated[bool, Field(description="compose characters (Unicode NFC): one spelling for each syllable")] = True
     control_characters: Annotated[
-        bool, Field(description="remove control characters but tab and newline; CR and CRLF become newlines")
+        bool,
+        Field(description="remove control characters but tab and newline; those that part lines become newlines"),
     ] = True
+    zero_width_characters: Annotated[
+        bool,
+        AddedIn(2),
+        Field(description="remove zero-width spaces, word joiners and soft hyphens; joiners of letters stay"),
+    ] = False
     min_characters: Annotated[int, Field(ge=1, description="drop documents shorter than this, in characters")] = 1
     script: Annotated[str, Field(description="Unicode script that most letters should be in: Hangul, Latin, …")] = ""
     min_script_ratio: Annotated[
@@ -58,6 +64,8 @@ def make_cleaner(config: CleaningConfig) -> Callable[[str], Cleaned]:
     def composed(text: str, data: bytes) -> str:
         if config.control_characters and may_have_controls(data):
             text = remove_controls(text)
+        if config.zero_width_characters:
+            text = remove_zero_width(text)
         return compose(text) if config.nfc else text
 
     def why_dropped(text: str) -> str:

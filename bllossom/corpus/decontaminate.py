@@ -13,8 +13,8 @@ from bllossom.config import InputGlob, Model
 from bllossom.console import say
 from bllossom.corpus.ngrams import normalised, window_hashes
 from bllossom.errors import BllossomError
+from bllossom.text.locate import locate
 from bllossom.text.rows import read_rows
-from bllossom.text.sources import locate
 
 FILTER_BITS = 27  # a 16 MiB bitmap lets through one window in 220 by chance, with the eight tasks' test rows
 

@@ -1,12 +1,28 @@
 """Exact duplicates: a set of 64-bit hashes that is asked a batch at a time."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
 
 EXACT_BYTES_PER_DOCUMENT = 40  # at most, while the table grows: 8 for the hash, and four new slots of 8
 CHUNK = 1 << 16  # hashes placed at a time: bounds the temporary arrays
+
+
+def document_hashes(documents: Sequence[bytes]) -> Hashes:
+    """What exact duplicates are told by."""
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, documents), np.uint64, len(documents))
+
+
+def are_among(numbers: NDArray[np.int64], sorted_numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of `numbers` are in `sorted_numbers`, in time that hardly grows with those: np.isin would look at all."""
+    places = np.searchsorted(sorted_numbers, numbers)
+    found = places < len(sorted_numbers)
+    found[found] = sorted_numbers[places[found]] == numbers[found]
+    return found
 
 
 class SeenHashes:

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.console import say
-from bllossom.corpus.marks import SAMPLES, Mark, Progress
-from bllossom.corpus.slices import Reading, Settings
+from bllossom.corpus.marks import MISSING, SAMPLES, Mark, Progress
+from bllossom.corpus.readings import Reading
+from bllossom.corpus.slices import Settings
 from bllossom.errors import BllossomError
 from bllossom.files import write_whole
 from bllossom.tokenizer.ids import tokenizer_fingerprint
+from bllossom.tokens.origins import join_origins
 from bllossom.tokens.shards import (
     HELDOUT,
     ShardRecord,
@@ -57,6 +59,7 @@ def finish(
             heldout=_join_heldout(parts, f"{HELDOUT}/{language}/{name}", settings.dtype, folder, work),
         )
         records.append(record)
+        _tell_skipped(f"{language}/{name}", marks)
         report[f"{language}/{name}"] = _figures(record, marks, licences.get(f"{language}/{name}", ""))
         samples += _samples(language, name, marks)
         if not record.documents:
@@ -107,6 +110,7 @@ def _join_heldout(parts: Sequence[Part], file: str, dtype: str, folder: Path, wo
         shard = open_shard(work, mark.heldout, dtype)
         ends = shard.documents[:, 0]
         writer.add(shard.tokens, np.diff(ends, prepend=np.uint32(0)), shard.documents[:, 1])
+    join_origins(folder, file, [(work, mark.heldout.file) for _, mark, _ in parts if mark.heldout.documents])
     return writer.finish()
 
 
@@ -122,6 +126,20 @@ def _join_text(language: str, sources: Mapping[tuple[str, str], Sequence[Part]],
         own = any(reading.heldout_share == 1 for _, reading in mine)
         change = "name a holdout_path of which something is kept" if own else "raise holdout"
         say(f"{language}: no document is held out; {change}, or no bits per byte can be measured in it")
+
+
+def _tell_skipped(name: str, marks: Sequence[Mark]) -> None:
+    """Say what was read past: the report has it too, but who runs the stage should not have to look."""
+    broken = sum(mark.tally.broken for mark in marks)
+    missing = sum(mark.tally.dropped.get(MISSING, (0, 0))[0] for mark in marks)
+    if broken:
+        first = next(drop for mark in marks for drop in mark.samples if drop.reason == "broken")
+        say(
+            f"{name}: {broken:,} broken record(s) skipped, the first {first.file}:{first.record}: {first.detail}; "
+            f"{DROPPED} lists the first {SAMPLES}"
+        )
+    if missing:
+        say(f"{name}: {missing:,} document(s) without the field, or with null there, left out")
 
 
 def _figures(record: SourceRecord, marks: Sequence[Mark], licence: str) -> dict[str, Any]:
@@ -176,6 +194,7 @@ def _samples(language: str, name: str, marks: Sequence[Mark]) -> list[dict[str, 
 REMEDIES = {
     "duplicate": "set deduplicate: false to keep what came before it too",
     "near duplicate": "raise near_duplicates.threshold",
+    MISSING: "set field to where its text is",
     "contaminated": "raise decontaminate.overlap, or take the tests it is made of out of decontaminate.paths",
 }
 

@@ -6,8 +6,11 @@ from pathlib import Path
 from pydantic import Field
 
 from bllossom.config import Model
+from bllossom.tokens.origins import Origin
 from bllossom.tokens.shards import ShardRecord
 
+MISSING = "missing"  # why a document is left out that lacks the field, with missing: skip
+SAMPLE_CHARACTERS = 300
 SAMPLES = 20  # dropped documents kept to be read, for each source and reason
 
 
@@ -27,6 +30,13 @@ class Drop(Model):
     file: str
     record: int
     text: str
+
+
+def dropped_sample(reason: str, detail: str, origin: Origin, text: bytes) -> Drop:
+    """A document that was left out, with the beginning of its text."""
+    name, record, _, _ = origin
+    beginning = text[: 4 * SAMPLE_CHARACTERS].decode(errors="ignore")[:SAMPLE_CHARACTERS]
+    return Drop(reason=reason, detail=detail, file=Path(name).name, record=record, text=beginning)
 
 
 class Tally(Model):
@@ -50,6 +60,7 @@ class Mark(Model):
     tally: Tally
     samples: list[Drop]
     encoder: str
+    digest: str = ""  # of the text it is made of (SliceMaker.digest)
 
 
 @dataclass
@@ -63,10 +74,10 @@ class SliceCounts:
     broken: int = 0
     samples: list[Drop] = field(default_factory=list)
 
-    def drop(self, reason: str, came_as: int) -> bool:
-        """Count a document that is left out; True while samples of this reason are wanted."""
+    def drop(self, reason: str, came_as: int, documents: int = 1) -> bool:
+        """Count a document that is left out, or several; True while samples of this reason are wanted."""
         tally = self.dropped.setdefault(reason, [0, 0])
-        tally[0] += 1
+        tally[0] += documents
         tally[1] += came_as
         return tally[0] <= SAMPLES
 
@@ -100,3 +111,13 @@ def read_marks(work: Path) -> Progress:
 def mark_path(work: Path, number: int) -> Path:
     """Where the mark of a slice is, counted over all readings."""
     return work / f"{number:05d}.mark.json"
+
+
+def check_conserved(mark: Mark) -> None:
+    """Check that what came in is what was dropped and what was written, in documents and in bytes."""
+    tally = mark.tally
+    documents = tally.kept[0] + sum(dropped[0] for dropped in tally.dropped.values())
+    text = tally.kept[1] + tally.changed + sum(dropped[1] for dropped in tally.dropped.values())
+    written = (mark.shard.documents + mark.heldout.documents, mark.shard.bytes + mark.heldout.bytes)
+    if tally.read != (documents, text) or written != tally.kept:
+        raise AssertionError(f"text was lost or doubled: read {tally.read}, accounted {(documents, text)}, {written=}")

@@ -6,7 +6,9 @@ similarity s meet with a probability of 1 - (1 - s^r)^b (Leskovec, Rajaraman and
 section 3.4): an S-curve around `threshold`.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -14,11 +16,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bllossom.config import Model
+from bllossom.console import progress
 from bllossom.corpus.clean import make_cleaner
 from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT, SeenHashes
 from bllossom.corpus.ngrams import normalised, window_hashes
-from bllossom.corpus.slices import Reading
+from bllossom.corpus.readings import Reading
 from bllossom.text.sources import read_records
+from bllossom.tokens.shards import save_array
 
 SEED = 1
 WINDOW_BYTES = 24  # 8 Hangul syllables or 24 Latin letters: about five words
@@ -52,6 +56,25 @@ def bytes_per_document(config: NearDuplicatesConfig) -> int:
     return bands(config)[0] * EXACT_BYTES_PER_DOCUMENT
 
 
+def near_duplicates_of(
+    readings: Sequence[Reading], config: NearDuplicatesConfig, work: Path, text_bytes: int
+) -> list[NDArray[np.int64]]:
+    """What the pass over near duplicates found, kept in the work folder so that a kill later on does not repeat it."""
+    found = work / "near-duplicates"
+    if not found.is_dir():
+        unfinished = work / "near-duplicates.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        with progress("bytes of text compared", text_bytes) as advance:
+            drops = find_near_duplicates(readings, config, advance)
+        for reading in readings:
+            reading.check_unchanged(reading.files)
+        for number, reading_drops in enumerate(drops):
+            save_array(unfinished / f"{number:05d}.npy", reading_drops)
+        unfinished.rename(found)
+    return [np.load(found / f"{number:05d}.npy") for number in range(len(readings))]
+
+
 def find_near_duplicates(
     readings: Sequence[Reading], config: NearDuplicatesConfig, advance: Callable[[int], None]
 ) -> list[NDArray[np.int64]]:
@@ -74,7 +97,7 @@ def _batches(reading: Reading, advance: Callable[[int], None]) -> Iterator[tuple
     batch_bytes = 0
     number = -1
     for file in reading.files:
-        for record in read_records(file, reading.field, split=reading.split):
+        for record in read_records(file, reading.options):
             for text in record.texts:
                 number += 1
                 data, _, reason = clean(text)

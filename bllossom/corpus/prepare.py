@@ -9,50 +9,53 @@ Held-out files come first, so that training text that repeats them is dropped as
 
 import json
 import shutil
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from transformers import PreTrainedTokenizerFast
 
-from bllossom.artifacts import Manifest, publish
-from bllossom.config import Source, StageConfig
+from bllossom.artifacts import Manifest, fingerprint, publish
+from bllossom.config import AddedIn, Source, StageConfig
 from bllossom.console import progress, say
+from bllossom.corpus.adopt import adopt
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.decontaminate import DecontaminationConfig, Decontaminator, test_files
 from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
-from bllossom.corpus.estimate import INDEX_BYTES, Estimate, estimate_reading, table
 from bllossom.corpus.executors.run_local import run_local
 from bllossom.corpus.executors.run_ray import run_ray
 from bllossom.corpus.finish import finish
-from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, find_near_duplicates
+from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, near_duplicates_of
+from bllossom.corpus.planning.checks import check_disk, check_sources, disk_bytes, tell_large_documents
+from bllossom.corpus.planning.estimate import estimate_reading, table
 from bllossom.corpus.readings import (
     NAME,
+    Common,
+    Reading,
     SourceConfig,
+    changed,
     first_documents,
-    is_there,
     make_readings,
     named_sources,
     readings_of,
 )
-from bllossom.corpus.slices import Reading, Settings
+from bllossom.corpus.slices import Settings
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.hub import is_hub_id, pin
+from bllossom.paths import shown, there
+from bllossom.text.sources import MAX_DOCUMENT_BYTES
 from bllossom.tokenizer.encode import Encoder, Encoders
 from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
 from bllossom.tokenizer.ids import count_ids, token_dtype
 from bllossom.tokenizer.load import load_tokenizer
-from bllossom.tokens.shards import INDEX, save_array
+from bllossom.tokens.shards import INDEX
 
 __all__ = ["PrepareConfig", "SourceConfig", "dry_run", "prepare"]
 
 WORK = "work"
 REPORT = "report.json"
 QUICK_SAMPLE_BYTES = 2_000_000  # of each source, for the progress bar and the room on the disk
-ENCODED_BYTES = 64_000  # of each source, for the room on the disk: 10 to 30 ms
 
 
 class PrepareConfig(StageConfig):
@@ -82,7 +85,17 @@ class PrepareConfig(StageConfig):
     on_error: Annotated[Literal["stop", "skip"], Field(description="a broken record ends the stage, or is skipped")] = (
         "stop"
     )
+    missing: Annotated[
+        Literal["stop", "skip"],
+        AddedIn(2),
+        Field(description="a record without the field ends the stage, or is left out, counted"),
+    ] = "stop"
     max_errors: Annotated[int, Field(ge=0, description="with on_error: skip, end the stage beyond this many")] = 1000
+    max_document_bytes: Annotated[
+        int,
+        AddedIn(2),
+        Field(gt=0, description="a document of more bytes is broken: it takes up to 40 times as much memory"),
+    ] = MAX_DOCUMENT_BYTES
     shard_bytes: Annotated[
         int, Field(gt=0, le=1_000_000_000, description="bytes of text in a shard; a kill costs what is not yet in one")
     ] = 64_000_000
@@ -115,16 +128,16 @@ def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
             small.
     """
     config = config.model_copy(update={"tokenizer": pin(config.tokenizer)})
-    readings = make_readings(config.sources, config.clean, config.holdout)
+    readings = make_readings(config.sources, _common(config))
     inputs: dict[str, Path | str] = {}
     for reading in readings:
         part = "heldout/" if reading.heldout_share == 1 else ""
         for number, path in enumerate(reading.files):
             # The names count: files are read in their order, and dropped.jsonl tells them.
-            inputs[f"{reading.language}/{reading.source}/{part}{number:05d} {path.name}"] = path
+            inputs[f"{reading.language}/{reading.source}/{part}{number:05d} {shown(path.name)}"] = path
     if config.decontaminate:
         tests = test_files(config.decontaminate)
-        inputs |= {f"decontaminate/{number:05d} {path.name}": path for number, path in enumerate(tests)}
+        inputs |= {f"decontaminate/{number:05d} {shown(path.name)}": path for number, path in enumerate(tests)}
     return publish(
         config,
         stage="prepare",
@@ -134,20 +147,28 @@ def prepare(config: PrepareConfig, *, force: bool = False) -> Manifest:
     )
 
 
+def _common(config: PrepareConfig) -> Common:
+    return Common(config.clean, config.holdout, config.missing == "skip", config.max_document_bytes)
+
+
 def dry_run(config: PrepareConfig) -> list[str]:
     """Say what each source holds and needs, estimated from a sample of it."""
     lines, readings = [], []
     for language, name, source in named_sources(config.sources):
-        paths = [source.path, source.holdout_path] if source.holdout_path else [source.path]
-        absent = [path for path in paths if is_hub_id(path) or not is_there(path)]
+        paths = [*source.paths, source.holdout_path] if source.holdout_path else source.paths
+        absent = [path for path in paths if is_hub_id(path) or not there(path)]
         lines += [f"{language}/{name}: {path} is not here yet" for path in absent]
         if not absent:
-            readings += readings_of(language, name, source, config.clean, config.holdout)
+            try:
+                readings += readings_of(language, name, source, _common(config))
+            except BllossomError as error:
+                raise ConfigError(f"sources.{language}: {error}") from error
     tokenizer = None
     if is_hub_id(config.tokenizer) or not Path(config.tokenizer).exists():
         lines.append(f"tokenizer {config.tokenizer} is not here yet: tokens, time and disk cannot be estimated")
     else:
         tokenizer = load_tokenizer(config.tokenizer)
+        _edges(config, tokenizer)
     samples = [text for reading in readings for text in first_documents(reading)]
     encoder = Encoders(tokenizer).choose(samples)[0] if tokenizer else None
     itemsize = 2 if tokenizer is None or token_dtype(count_ids(tokenizer)) == "uint16" else 4
@@ -181,7 +202,13 @@ def _build(config: PrepareConfig, readings: list[Reading], folder: Path) -> dict
     work = folder / WORK
     if not (folder / INDEX).is_file():
         work.mkdir(exist_ok=True)
-        _tokenize(config, readings, folder, work)
+        try:
+            _tokenize(config, readings, folder, work)
+        except FileNotFoundError as error:
+            gone = [path for reading in readings for path in reading.files if not path.exists()]
+            if not gone:
+                raise
+            raise BllossomError(changed(gone[0])) from error
     # The index is written last: from here on all is there, and a kill while tidying up costs nothing.
     shutil.rmtree(work, ignore_errors=True)
     figures: dict[str, Any] = json.loads((folder / REPORT).read_bytes())
@@ -192,20 +219,27 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
     tokenizer = load_tokenizer(config.tokenizer)
     encoders = Encoders(tokenizer)
     estimates = [estimate_reading(reading, None, 2, QUICK_SAMPLE_BYTES) for reading in readings]
-    _check_sources(readings, estimates, config.on_error)
-    _check_disk(config, readings, estimates, encoders, folder)
+    check_sources(readings, estimates, config.on_error)
+    tell_large_documents(estimates)
+    need = partial(
+        disk_bytes, edges=config.bos + config.eos, deduplicate=config.deduplicate, shard_bytes=config.shard_bytes
+    )
+    both = zip(readings, estimates, strict=True)
+    check_disk(sum(need(reading, estimate, encoders) for reading, estimate in both), folder)
     text_bytes = sum(estimate.text_bytes for estimate in estimates)
+    bos, eos = _edges(config, tokenizer)
     decontaminator = Decontaminator(config.decontaminate) if config.decontaminate else None
+    near = config.near_duplicates
     settings = Settings(
         shard_bytes=config.shard_bytes,
         on_error=config.on_error,
         max_errors=config.max_errors,
         deduplicate=config.deduplicate,
-        bos=_special(tokenizer, "bos") if config.bos else None,
-        eos=_special(tokenizer, "eos") if config.eos else None,
+        bos=bos,
+        eos=eos,
         pieces=encoders.pieces,
         dtype=token_dtype(encoders.pieces),
-        near_duplicates=_near_duplicates(config, readings, work, text_bytes),
+        near_duplicates=near_duplicates_of(readings, near, work, text_bytes) if near else None,
         contaminated=decontaminator.find if decontaminator else None,
     )
 
@@ -218,29 +252,29 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
         return encoder
 
     save_tokenizer(config.tokenizer, tokenizer, folder / "tokenizer")
+    adopt(readings, settings, _decides(config), choose, folder, work)
     run = run_ray if config.executor == "ray" else run_local
     with progress("bytes of text tokenised", text_bytes) as advance:
         done = run(readings, settings, choose, folder, work, advance)
+    for reading in readings:
+        reading.check_unchanged(reading.files)
     finish(readings, done, settings, tokenizer, _licences(config), folder, work)
 
 
-def _near_duplicates(
-    config: PrepareConfig, readings: list[Reading], work: Path, text_bytes: int
-) -> list[NDArray[np.int64]] | None:
-    """What the pass over near duplicates found, kept in the work folder so that a kill later on does not repeat it."""
-    if config.near_duplicates is None:
-        return None
-    found = work / "near-duplicates"
-    if not found.is_dir():
-        unfinished = work / "near-duplicates.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        with progress("bytes of text compared", text_bytes) as advance:
-            drops = find_near_duplicates(readings, config.near_duplicates, advance)
-        for number, reading_drops in enumerate(drops):
-            save_array(unfinished / f"{number:05d}.npy", reading_drops)
-        unfinished.rename(found)
-    return [np.load(found / f"{number:05d}.npy") for number in range(len(readings))]
+def _decides(config: PrepareConfig) -> dict[str, Any]:
+    """What of the config decides the bytes of a slice, beside its text and its source's own settings."""
+    keys = {"bos", "eos", "deduplicate", "near_duplicates", "shard_bytes"}
+    decides = config.model_dump(mode="json", include=keys)
+    decides["tokenizer"] = [fingerprint(path) for path in _tokenizer_inputs(config.tokenizer).values()]
+    if config.decontaminate:
+        tests = [fingerprint(path) for path in test_files(config.decontaminate)]
+        decides["decontaminate"] = [config.decontaminate.model_dump(mode="json", exclude={"paths"}), tests]
+    return decides
+
+
+def _edges(config: PrepareConfig, tokenizer: PreTrainedTokenizerFast) -> tuple[int | None, int | None]:
+    """The ids put before and behind each document."""
+    return _special(tokenizer, "bos") if config.bos else None, _special(tokenizer, "eos") if config.eos else None
 
 
 def _special(tokenizer: PreTrainedTokenizerFast, which: str) -> int:
@@ -256,73 +290,6 @@ def _licences(config: PrepareConfig) -> dict[str, str]:
         for language, name, source in named_sources(config.sources)
         if source.licence
     }
-
-
-def _check_sources(readings: Sequence[Reading], estimates: Sequence[Estimate], on_error: str) -> None:
-    """Refuse what the samples show to be broken or empty: a large source before it would be tokenised in vain."""
-    problems = []
-    for reading, estimate in zip(readings, estimates, strict=True):
-        if estimate.broken and on_error == "stop":
-            problems.append(f"{estimate.broken}, or set on_error: skip")
-        elif estimate.exact and not estimate.text_bytes:
-            problems.append(_no_text(reading, estimate))
-    if problems:
-        raise BllossomError("\n".join(problems))
-
-
-def _no_text(reading: Reading, estimate: Estimate) -> str:
-    own = reading.heldout_share == 1
-    name = f"{reading.language}/{reading.source}{': its holdout_path' if own else ''}"
-    change = "name another path, or set holdout in its place" if own else "leave the source out, or name another path"
-    if estimate.broken:
-        return f"{name} holds no record that can be read, first {estimate.broken}, or {change}"
-    return f"{name} holds no text; {change}"
-
-
-def _check_disk(
-    config: PrepareConfig, readings: Sequence[Reading], estimates: Sequence[Estimate], encoders: Encoders, folder: Path
-) -> None:
-    """Refuse to start what will not fit. A run that goes on has part of it written already."""
-    needed = sum(
-        _disk_bytes(config, reading, estimate, encoders) for reading, estimate in zip(readings, estimates, strict=True)
-    )
-    more = needed - sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    free = shutil.disk_usage(folder).free
-    if more > free:
-        raise BllossomError(
-            f"the tokens need about {_size(more)} more, and {folder.parent} has {_size(free)} free; "
-            "make some room, or choose an output on another disk"
-        )
-
-
-def _disk_bytes(config: PrepareConfig, reading: Reading, estimate: Estimate, encoders: Encoders) -> int:
-    """What a reading takes, where nothing is dropped. What is held out lies in the work folder too, as tokens and text.
-
-    The work folder also has a hash of each document, and of each slice how often it has each piece: int64.
-    """
-    tokens = estimate.text_bytes * _tokens_per_byte(encoders, reading) + (config.bos + config.eos) * estimate.documents
-    shards = tokens * np.dtype(token_dtype(encoders.pieces)).itemsize + INDEX_BYTES * estimate.documents
-    slices = estimate.text_bytes // config.shard_bytes + 1
-    work = 8 * (config.deduplicate * estimate.documents + encoders.pieces * slices)
-    heldout = reading.heldout_share * (shards + 2 * estimate.text_bytes)
-    return round(shards + work + heldout)
-
-
-def _tokens_per_byte(encoders: Encoders, reading: Reading) -> float:
-    """Of a source's first documents. It is 0.27 for English and 0.56 for Korean with Llama 2's tokenizer."""
-    texts: list[bytes] = []
-    room = ENCODED_BYTES
-    for text in first_documents(reading):
-        texts.append(text[:room].decode(errors="ignore").encode())
-        room -= len(texts[-1])
-        if room <= 0:
-            break
-    encoder: Encoder = encoders.fast or encoders.reference
-    return len(encoder.encode(texts).ids) / max(1, sum(map(len, texts)))
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.1f} MB"
 
 
 def save_tokenizer(source: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

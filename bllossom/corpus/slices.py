@@ -20,30 +20,29 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from bllossom.corpus.clean import CleaningConfig, make_cleaner
-from bllossom.corpus.dedup import Hashes
-from bllossom.corpus.marks import SAMPLES, Drop, Mark, Position, SliceCounts, mark_path
+from bllossom.console import say
+from bllossom.corpus.clean import make_cleaner
+from bllossom.corpus.dedup import Hashes, are_among, document_hashes
+from bllossom.corpus.marks import (
+    MISSING,
+    SAMPLES,
+    Mark,
+    Position,
+    SliceCounts,
+    check_conserved,
+    dropped_sample,
+    mark_path,
+)
+from bllossom.corpus.readings import Reading
 from bllossom.errors import BllossomError
 from bllossom.files import locked, write_whole
-from bllossom.text.sources import Split, read_records
+from bllossom.paths import shown
+from bllossom.text.sources import RawRecord, line_of, place, read_records
 from bllossom.tokenizer.encode import Encoded, Encoder, add_edges
+from bllossom.tokens.origins import Origin, write_origins
 from bllossom.tokens.shards import SHARDS, ShardRecord, ShardWriter, save_array
 
 BATCH_BYTES = 4_000_000  # text encoded at a time: enough to keep the cores busy, little enough to hold three of
-SAMPLE_CHARACTERS = 300
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Files of one source that are read in one go."""
-
-    language: str
-    source: str
-    files: Sequence[Path]
-    field: str
-    split: Split
-    clean: CleaningConfig
-    heldout_share: float  # 1 for a source's own held-out file
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,7 @@ class Candidate(NamedTuple):
     data: bytes
     came_as: int  # bytes before cleaning
     number: int  # within the reading
-    file: int
-    record: int
+    origin: Origin
 
 
 class SliceMaker:
@@ -101,6 +99,9 @@ class SliceMaker:
         self._counts = SliceCounts()
         self._hashes: list[np.ndarray] = []
         self._heldout: list[bytes] = []
+        self._origins: list[Origin] = []
+        self._heldout_origins: list[Origin] = []
+        self._digest = xxhash.xxh3_64()
         self._pieces = np.zeros(settings.pieces, np.int64)
         self._end, self._last = Position(), False
 
@@ -130,6 +131,9 @@ class SliceMaker:
         shard = writer.finish()
         name = f"{this.number:05d}"
         heldout = self._write_heldout(work, name)
+        self._reading.check_unchanged(self._reading.files[this.start.file : self._end.file + 1])
+        write_origins(root, file, self._origins)
+        write_origins(work, f"{name}.heldout", self._heldout_origins)
         save_array(work / f"{name}.hashes.npy", np.concatenate([np.empty(0, np.uint64), *self._hashes]))
         save_array(work / f"{name}.pieces.npy", self._pieces)
         mark = Mark(
@@ -140,11 +144,22 @@ class SliceMaker:
             heldout=heldout,
             tally=self._counts.tally(),
             samples=self._counts.samples,
+            digest=self._digest.hexdigest(),
             encoder=self._encoder.name,
         )
-        _conserves(mark)
+        check_conserved(mark)
         write_whole(mark_path(work, this.number), mark.model_dump_json().encode())
         return mark
+
+    def digest(self, start: Position) -> tuple[str, Position]:
+        """What the slice would be made of: read and cleaned, but not made.
+
+        Raises:
+            BllossomError: a record is broken (or too many are).
+        """
+        for _ in self._batches(start, 0):
+            pass
+        return self._digest.hexdigest(), self._end
 
     def _batches(self, start: Position, broken_before: int) -> Iterator[list[Candidate]]:
         """Cleaned documents from `start` on, up to the end of the slice or of the reading."""
@@ -154,11 +169,13 @@ class SliceMaker:
         for file in range(start.file, len(self._reading.files)):
             skip = start.record if file == start.file else 0
             path = self._reading.files[file]
-            for record in read_records(path, self._reading.field, split=self._reading.split, skip=skip):
-                if record.error:
-                    self._broken(file, record.number, record.error, broken_before)
-                for text in record.texts:
-                    candidate = self._candidate(text, document, file, record.number)
+            whole = shown(path)
+            for record in read_records(path, self._reading.options, skip=skip):
+                self._meet(path, record, broken_before)
+                name = f"{whole}/{record.member}" if record.member else whole
+                for at, text in enumerate(record.texts):
+                    origin = (name, line_of(record.number), at, record.ids[at] if record.ids else "")
+                    candidate = self._candidate(text, document, origin)
                     document += 1
                     if candidate is not None:
                         batch.append(candidate)
@@ -167,32 +184,51 @@ class SliceMaker:
                 if batch_bytes >= BATCH_BYTES or full:
                     self._advance(counts.read[1] - advanced_bytes)
                     advanced_bytes = counts.read[1]
+                    self._note(batch)
                     yield batch
                     batch, batch_bytes = [], 0
                 if full:
                     self._end = Position(file=file, record=record.number, document=document)
                     return
         self._advance(counts.read[1] - advanced_bytes)
+        self._note(batch)
         yield batch
         self._end, self._last = Position(file=len(self._reading.files), document=document), True
 
-    def _candidate(self, text: str, number: int, file: int, record: int) -> Candidate | None:
+    def _note(self, batch: list[Candidate]) -> None:
+        """Put what the batch holds, and where it begins and ends in the source, into the digest."""
+        self._digest.update(document_hashes([candidate.data for candidate in batch]).tobytes())
+        ends = [(candidate.number, candidate.origin) for candidate in (*batch[:1], *batch[-1:])]
+        self._digest.update(json.dumps([ends, self._counts.read, self._counts.broken]).encode())
+
+    def _candidate(self, text: str, number: int, origin: Origin) -> Candidate | None:
         data, came_as, reason = self._clean(text)
         self._counts.read[0] += 1
         self._counts.read[1] += came_as
         if reason:
             if self._counts.drop(reason, came_as):
-                self._sample(reason, "", file, record, data)
+                self._sample(reason, "", origin, data)
             return None
-        return Candidate(data, came_as, number, file, record)
+        return Candidate(data, came_as, number, origin)
 
-    def _broken(self, file: int, record: int, error: str, broken_before: int) -> None:
-        where = f"{self._reading.files[file]}:{record}: {error}"
+    def _meet(self, path: Path, record: RawRecord, broken_before: int) -> None:
+        """Count what of a record cannot be read, or is not there."""
+        if record.note:
+            say(f"{shown(path)}: {record.note}")
+        if record.missing:
+            self._counts.read[0] += record.missing
+            self._counts.drop(MISSING, 0, record.missing)
+        for error in record.errors:
+            self._broken(path, record, error, broken_before)
+
+    def _broken(self, path: Path, record: RawRecord, error: str, broken_before: int) -> None:
+        where = f"{place(path, record)}: {error}"
         if self._settings.on_error == "stop":
             raise BllossomError(f"{where}, or set on_error: skip")
         self._counts.broken += 1
         if self._counts.broken <= SAMPLES:
-            self._sample("broken", error, file, record, b"")
+            member = f"/{record.member}" if record.member else ""
+            self._sample("broken", error, (shown(f"{path}{member}"), line_of(record.number), 0, ""), b"")
         limit = self._settings.max_errors
         if broken_before + self._counts.broken > limit:
             raise BllossomError(f"more than {limit:,} broken records, now {where}, or raise max_errors")
@@ -207,7 +243,7 @@ class SliceMaker:
         near = self._settings.near_duplicates
         if near is not None:
             numbers = np.asarray([candidate.number for candidate in batch], np.int64)
-            batch = self._without(batch, np.isin(numbers, near[reading]), "near duplicate")
+            batch = self._without(batch, are_among(numbers, near[reading]), "near duplicate")
         if self._settings.contaminated is not None:
             batch = [candidate for candidate in batch if not self._is_contaminated(candidate)]
         for candidate in batch:
@@ -220,7 +256,7 @@ class SliceMaker:
         for at in np.flatnonzero(flags).tolist():
             dropped = batch[at]
             if self._counts.drop(reason, dropped.came_as):
-                self._sample(reason, "", dropped.file, dropped.record, dropped.data)
+                self._sample(reason, "", dropped.origin, dropped.data)
         return [candidate for candidate, flag in zip(batch, flags.tolist(), strict=True) if not flag]
 
     def _is_contaminated(self, candidate: Candidate) -> bool:
@@ -229,20 +265,20 @@ class SliceMaker:
         if row:
             self._counts.drop("contaminated", candidate.came_as)
             # All of these are listed, not just a sample: they are few, and each is a finding.
-            self._sample("contaminated", row, candidate.file, candidate.record, candidate.data)
+            self._sample("contaminated", row, candidate.origin, candidate.data)
         return bool(row)
 
-    def _sample(self, reason: str, detail: str, file: int, record: int, text: bytes) -> None:
-        shown = text[: 4 * SAMPLE_CHARACTERS].decode(errors="ignore")[:SAMPLE_CHARACTERS]
-        name = self._reading.files[file].name
-        self._counts.samples.append(Drop(reason=reason, detail=detail, file=name, record=record, text=shown))
+    def _sample(self, reason: str, detail: str, origin: Origin, text: bytes) -> None:
+        self._counts.samples.append(dropped_sample(reason, detail, origin, text))
 
     def _keep_back(self, batch: list[Candidate], kept_before: int) -> list[bytes]:
         """Put the held-out share of the batch aside; give the texts to train on."""
         first = kept_before + self._counts.kept[0] - len(batch)
         texts: list[bytes] = []
-        for place, candidate in enumerate(batch, first):
-            (self._heldout if is_heldout(place, self._reading.heldout_share) else texts).append(candidate.data)
+        for kept, candidate in enumerate(batch, first):
+            back = is_heldout(kept, self._reading.heldout_share)
+            (self._heldout if back else texts).append(candidate.data)
+            (self._heldout_origins if back else self._origins).append(candidate.origin)
         return texts
 
     def _encode(self, texts: Sequence[bytes]) -> Encoded:
@@ -264,24 +300,9 @@ class SliceMaker:
         return writer.finish()
 
 
-def document_hashes(documents: Sequence[bytes]) -> Hashes:
-    """What exact duplicates are told by."""
-    return np.fromiter(map(xxhash.xxh3_64_intdigest, documents), np.uint64, len(documents))
-
-
 def is_heldout(place: int, share: float) -> bool:
     """Whether the document that is number `place` among the kept ones of its source is held out.
 
     Evenly spread, and after n documents never more than half a document off n · share.
     """
     return int((place + 1) * share + 0.5) > int(place * share + 0.5)
-
-
-def _conserves(mark: Mark) -> None:
-    """Check that what came in is what was dropped and what was written, in documents and in bytes."""
-    tally = mark.tally
-    documents = tally.kept[0] + sum(dropped[0] for dropped in tally.dropped.values())
-    text = tally.kept[1] + tally.changed + sum(dropped[1] for dropped in tally.dropped.values())
-    written = (mark.shard.documents + mark.heldout.documents, mark.shard.bytes + mark.heldout.bytes)
-    if tally.read != (documents, text) or written != tally.kept:
-        raise AssertionError(f"text was lost or doubled: read {tally.read}, accounted {(documents, text)}, {written=}")

@@ -3,26 +3,22 @@
 Unlike documents (sources.py), rows are read whole: what a column holds is the caller's matter.
 """
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.text.archives import DAMAGED_ARCHIVE, members, whole
 from bllossom.text.compression import DAMAGED, unpack
-from bllossom.text.csv_rows import CsvError, read_csv
-from bllossom.text.sources import PARQUET_ROWS, explain, file_format, locate
+from bllossom.text.csv_rows import CsvError, read_csv, read_tsv
+from bllossom.text.kinds import Kind, file_kind, is_archive
+from bllossom.text.locate import locate
+from bllossom.text.readers.columns import read_arrow, read_parquet
+from bllossom.text.readers.entry import Entry
+from bllossom.text.readers.json_values import read_lines, values
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of a file, or why it cannot be read."""
-
-    number: int  # 1-based: the line that it begins at, or the row of a Parquet file
-    value: Any  # plain Python; None where there is an error
-    error: str = ""
+__all__ = ["Entry", "locate_rows", "read_entries", "read_rows"]
 
 
 def locate_rows(source: str) -> list[Path]:
@@ -32,7 +28,7 @@ def locate_rows(source: str) -> list[Path]:
         BllossomError: nothing is there, or only plain text.
     """
     found = locate(source)
-    files = [file for file in found if file_format(file) != "text"]
+    files = [file for file in found if is_archive(file.name) or file_kind(file) != "text"]
     if not files:
         raise BllossomError(f"{source}: plain text has no rows; name JSON, JSONL, Parquet or CSV")
     if len(files) < len(found):
@@ -48,19 +44,34 @@ def read_entries(path: Path) -> Iterator[Entry]:
     Raises:
         BllossomError: the file is plain text.
     """
-    kind = file_format(path)
+    kind = None if is_archive(path.name) else file_kind(path)
     if kind == "text":
-        raise BllossomError(f"{path}: plain text has no rows; name a JSON, JSONL, Parquet or CSV file")
+        raise BllossomError(f"{path}: plain text has no rows; name a JSON, JSONL, Parquet, Arrow, CSV or TSV file")
     number = 0
     try:
         with path.open("rb", buffering=1 << 20) as packed:
-            file = unpack(path, packed)
-            for entry in {"jsonl": _jsonl, "json": _json, "parquet": _parquet, "csv": _csv}[kind](file):
+            for entry in _archive(path, packed) if kind is None else _read(kind, unpack(path.name, packed)):
                 number = entry.number
                 yield entry
     # An OSError is what the decoders of gzip and Parquet raise, too.
-    except (OSError, *DAMAGED) as error:
+    except (OSError, *DAMAGED, *DAMAGED_ARCHIVE) as error:
         yield Entry(number + 1, None, f"cannot be read from here on ({error}); get the file anew")
+
+
+def _archive(path: Path, packed: IO[bytes]) -> Iterator[Entry]:
+    for member in members(path.name, packed, None):
+        if member.kind not in (None, "text"):
+            yield from _read(member.kind, whole(member.file))
+
+
+def _read(kind: Kind, file: IO[bytes]) -> Iterator[Entry]:
+    if kind == "jsonl":
+        return _jsonl(file)
+    if kind == "json":
+        return values(file.read())
+    if kind in ("csv", "tsv"):
+        return _table(file, kind)
+    return read_parquet(file) if kind == "parquet" else read_arrow(file)
 
 
 def read_rows(path: Path) -> Iterator[Any]:
@@ -77,74 +88,16 @@ def read_rows(path: Path) -> Iterator[Any]:
 
 
 def _jsonl(file: IO[bytes]) -> Iterator[Entry]:
-    begun = False
-    for number, line in enumerate(file, 1):
-        if line.isspace():
-            continue
-        if not begun and line.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-            yield from _values(line + file.read(), number)
-            return
-        begun = True
-        try:
-            # Decoded first: json.loads on bytes would let surrogates through that UTF-8 forbids.
-            yield Entry(number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")))
-        except (ValueError, RecursionError) as error:
-            yield Entry(number, None, explain(error))
+    for place, entry in enumerate(read_lines(file)):
+        if place == 0 and isinstance(entry.value, list):
+            yield from (entry._replace(value=row) for row in entry.value)
+        else:
+            yield entry
 
 
-def _json(file: IO[bytes]) -> Iterator[Entry]:
-    yield from _values(file.read(), 1)
-
-
-def _values(data: bytes, line: int) -> Iterator[Entry]:
-    """The elements of a JSON list, or JSON values one after the other, with the lines they begin at."""
+def _table(file: IO[bytes], kind: Kind) -> Iterator[Entry]:
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        yield Entry(line + data.count(b"\n", 0, error.start), None, "is not UTF-8 here; convert the file with iconv")
-        return
-    decoder, place, counted = json.JSONDecoder(), _skip(text, 0), 0
-    listed = text[place : place + 1] == "["
-    place = _skip(text, place + 1) if listed else place
-    while place < len(text) and not (listed and text[place] == "]"):
-        line, counted = line + text.count("\n", counted, place), place
-        try:
-            value, place = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError) as error:
-            yield Entry(line, None, explain(error))
-            return
-        yield Entry(line, value)
-        place = _skip(text, place)
-        if listed and text[place : place + 1] == ",":
-            place = _skip(text, place + 1)
-        elif listed and text[place : place + 1] != "]":
-            yield Entry(line, None, "is not followed by a comma or the end of the list; repair the file")
-            return
-
-
-def _skip(text: str, place: int) -> int:
-    while place < len(text) and text[place] in " \t\r\n":
-        place += 1
-    return place
-
-
-def _parquet(file: IO[bytes]) -> Iterator[Entry]:
-    import pyarrow
-    import pyarrow.parquet
-
-    number = 0
-    try:
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(PARQUET_ROWS):
-            for value in batch.to_pylist():
-                number += 1
-                yield Entry(number, value)
-    except pyarrow.ArrowException as error:
-        yield Entry(number + 1, None, f"is not Parquet that can be read from here on ({error}); get the file anew")
-
-
-def _csv(file: IO[bytes]) -> Iterator[Entry]:
-    try:
-        for number, row in read_csv(file):
+        for number, row in read_csv(file) if kind == "csv" else read_tsv(file):
             yield Entry(number, row)
     except CsvError as error:
         yield Entry(error.line, None, str(error))

@@ -1,286 +1,218 @@
-"""Where text comes from: JSONL (plain, .gz, .zst), Parquet, CSV, JSON, plain text; a path, folder, glob or hub.
+"""Documents out of anybody's files: JSON Lines, JSON, Parquet, Arrow, CSV, TSV and plain text, packed or in archives.
 
 Files are read as a stream of records. A record is what an error can be pinned to (a line, a row, a paragraph) and what
 reading can go on after; it gives one document, or several where the field path branches (`[]`).
 """
 
-import glob
-import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, NamedTuple
 
-from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.hub import is_hub_id, parse
-from bllossom.text.compression import COMPRESSIONS, DAMAGED, unpack
-from bllossom.text.csv_rows import CsvError, read_csv
-from bllossom.text.fields import Each, extract, parse_field
+from bllossom.paths import shown
+from bllossom.text.archives import DAMAGED_ARCHIVE, MEMBER_BITS, Member, members, whole
+from bllossom.text.compression import DAMAGED, recode, unpack
+from bllossom.text.csv_rows import CsvError, read_csv, read_tsv
+from bllossom.text.fields import IDENTITIES, Steps, documents_of, identity_of, parse_field
+from bllossom.text.kinds import Kind, file_kind, is_archive
+from bllossom.text.locate import locate
+from bllossom.text.readers.columns import Columns, read_arrow, read_parquet
+from bllossom.text.readers.entry import Entry, explain
+from bllossom.text.readers.json_values import read_json, read_lines
+from bllossom.text.readers.plain_text import Split, read_text, too_long
 
-FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".txt": "text"}
-KNOWN = f"{', '.join(FORMATS)} (or those with {' or '.join(COMPRESSIONS)})"
-LEFT_OUT_NAMES = 3  # of a folder's files that are not read, told by name
-HUB_SETTINGS = ("dataset_dict.json", "state.json", "*_info.json", "*_infos.json")  # of a data set: not text
-PARQUET_ROWS = 256  # rows decoded at a time: bounds memory, costs nothing measurable
-Split = Literal["blank-line", "file"]
+MAX_DOCUMENT_BYTES = 64_000_000
+LEFT_OUT_NAMES = 3  # of an archive's files that cannot be read, told by name
+
+__all__ = ["RawRecord", "ReadOptions", "Split", "place", "read_documents", "read_records"]
 
 
-@dataclass(frozen=True, slots=True)
-class RawRecord:
-    """One line, row or paragraph: its documents, or why it cannot be read."""
+@dataclass(frozen=True)
+class ReadOptions:
+    """How the files of a source are read; as its config says."""
 
-    number: int  # 1-based within its file
+    fields: tuple[str, ...] = ("text",)
+    split: Split = "blank-line"
+    format: Kind | None = None  # None: by the name of each file, or how it begins
+    encoding: str = "utf-8"
+    skip_missing: bool = False
+    max_document_bytes: int = MAX_DOCUMENT_BYTES
+
+
+class RawRecord(NamedTuple):
+    """One line, row or paragraph: its documents, and what is broken in it."""
+
+    number: int  # rising within its file; the line or row is its lower 32 bits, the rest the place in an archive
     texts: tuple[str, ...]
-    error: str = ""
+    errors: tuple[str, ...] = ()
+    missing: int = 0  # documents that lack the field, where these are skipped
+    ids: tuple[str, ...] = ()  # what each document calls itself, "" for nothing; may be left out as a whole
+    member: str = ""  # of an archive
+    note: str = ""  # something to tell about the file
 
 
-def locate(source: str, *, quiet: bool = False) -> list[Path]:
-    """The files a source names, in a fixed order: a file, a folder (searched below), a glob, or a hub data set.
-
-    Which files of a folder are left out, because their names end in no known way, is said unless `quiet`.
-
-    Raises:
-        BllossomError: nothing is there, or nothing of a known format.
-    """
-    path = Path(source)
-    if path.is_file():
-        found = [path]
-    elif path.is_dir():
-        files = {file for file in path.rglob("*") if file.is_file()}
-        found = [file for file in files if _ending(file) in FORMATS]
-        if not quiet:
-            _tell_left_out(path, [file.relative_to(path) for file in files.difference(found)])
-    elif is_hub_id(source):
-        found = _download(source)
-    else:
-        found = [Path(match) for match in glob.glob(source, recursive=True) if Path(match).is_file()]  # noqa: PTH207
-    if not found:
-        what = "no file of a known format in" if path.is_dir() or is_hub_id(source) else "no such file:"
-        raise BllossomError(f"{what} {source}; name a file, a folder, a glob or a hub data set (owner/name)")
-    for file in found:
-        file_format(file)
-    return sorted(found)
+Read = Callable[..., Iterator[Entry]]
 
 
-def file_format(path: Path) -> str:
-    """`jsonl`, `json`, `parquet` or `text`, by the file's name.
+def place(path: Path, record: RawRecord) -> str:
+    """Where a record is, to be shown: `file:line`, `archive/file:line`."""
+    member = f"/{record.member}" if record.member else ""
+    return f"{shown(f'{path}{member}')}:{line_of(record.number)}"
 
-    Raises:
-        BllossomError: the name ends in none of the known ways.
-    """
-    if _ending(path) not in FORMATS:
-        raise BllossomError(f"{path}: unknown format; rename it to end in one of {KNOWN}")
-    return FORMATS[_ending(path)]
+
+def line_of(number: int) -> int:
+    """The line, row or paragraph, from 1, that a record's number stands for."""
+    return number % (1 << MEMBER_BITS)
 
 
 def read_records(
-    path: Path, field: str = "text", *, split: Split = "blank-line", skip: int = 0, raw: IO[bytes] | None = None
+    path: Path, options: ReadOptions = ReadOptions(), *, skip: int = 0, raw: IO[bytes] | None = None
 ) -> Iterator[RawRecord]:
-    """Stream the records of one file after the first `skip`; what is broken comes as a record with its error.
+    """Stream the records of one file with numbers above `skip`; what is broken comes as a record with its errors.
 
-    `split` says how a plain text file parts into documents. A `.json` file is one record, and is held in memory. `raw`
-    is the file as opened by a caller who wants to see how far reading has come.
+    A `.json` file of one value is one record, and is held in memory. `raw` is the file as opened by a caller who wants
+    to see how far reading has come.
     """
-    kind = file_format(path)
-    steps = parse_field(field)
-    read = {
-        "jsonl": partial(_read_jsonl, steps=steps),
-        "json": partial(_read_json, steps=steps),
-        "parquet": partial(_read_parquet, field=field, steps=steps),
-        "csv": partial(_read_csv, steps=steps),
-        "text": partial(_read_text, split=split),
-    }[kind]
+    documents = _Documents(options)
     number = skip
     with raw or path.open("rb", buffering=1 << 20) as packed:
         try:
-            for record in read(unpack(path, packed), skip=skip):
+            for record in (
+                _archive(path, packed, documents, skip)
+                if is_archive(path.name)
+                else documents.read(options.format or file_kind(path), unpack(path.name, packed), skip)
+            ):
                 number = record.number
                 yield record
         # Within the with: who passed `raw` may ask it how far reading has come at this record, too.
-        except DAMAGED as error:
-            yield RawRecord(
-                number + 1, (), f"the compressed file is damaged or cut short from here on ({error}); get it anew"
-            )
+        except (*DAMAGED, *DAMAGED_ARCHIVE, UnicodeDecodeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's, not a decoder's
+            yield RawRecord(number + 1, (), (_why_not(path, error),))
 
 
-def read_documents(source: str, field: str = "text", *, split: Split = "blank-line") -> Iterator[str]:
+def _why_not(path: Path, error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return explain(error)
+    if isinstance(error, DAMAGED_ARCHIVE) and "password" in str(error):
+        return "the archive is encrypted; unpack it"
+    what = "archive" if is_archive(path.name) else "compressed file"
+    return f"the {what} is damaged or cut short from here on ({error}); get it anew"
+
+
+def read_documents(source: str, options: ReadOptions = ReadOptions()) -> Iterator[str]:
     """Stream the texts of a source, whatever its format.
 
     Raises:
         BllossomError: nothing is there, or a record is broken; the message names the file and the line.
     """
     for path in locate(source):
-        for record in read_records(path, field, split=split):
-            if record.error:
-                raise BllossomError(f"{path}:{record.number}: {record.error}")
+        for record in read_records(path, options):
+            if record.errors:
+                raise BllossomError(f"{place(path, record)}: {record.errors[0]}")
             yield from record.texts
 
 
-def _read_jsonl(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[RawRecord]:
-    key = steps[0] if len(steps) == 1 else None
-    for number, line in enumerate(file, 1):
-        if number <= skip or line.isspace():
-            continue
-        try:
-            # Decoded first: json.loads on bytes would let surrogates through that UTF-8 forbids.
-            value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+class _Documents:
+    """Reads the documents of open files."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = options
+        self._fields: list[Steps] = [parse_field(field) for field in options.fields]
+        only = self._fields[0] if len(self._fields) == 1 else []
+        self._key = only[0] if len(only) == 1 and isinstance(only[0], str) else None
+        names = [str(steps[0]) for steps in self._fields]
+        columns = Columns((), (*names, *IDENTITIES)) if options.skip_missing else Columns(names, IDENTITIES)
+        self._readers: dict[Kind, Read] = {
+            "jsonl": read_lines,
+            "json": read_json,
+            "parquet": partial(read_parquet, columns=columns),
+            "arrow": partial(read_arrow, columns=columns),
+            "csv": partial(_read_table, read_csv),
+            "tsv": partial(_read_table, read_tsv),
+        }
+
+    def read(self, kind: Kind, file: IO[bytes], skip: int) -> Iterator[RawRecord]:
+        options = self._options
+        if kind not in ("parquet", "arrow"):
+            file = recode(file, options.encoding)
+        if kind == "text":
+            for number, text, error, _ in read_text(file, options.split, options.max_document_bytes, skip):
+                yield RawRecord(number, () if error else (text,), (error,) if error else ())
+            return
+        key, most = self._key, options.max_document_bytes // 4  # a character has up to four bytes
+        for entry in self._readers[kind](file, skip):
+            number, value, error, escaped = entry
+            if error:
+                yield RawRecord(number, (), (error,))
+                continue
             text = value.get(key) if key is not None and isinstance(value, dict) else None
-            texts = (text,) if isinstance(text, str) else tuple(extract(value, steps))
-            if b"\\u" in line:
-                _refuse_surrogates(texts)
-            yield RawRecord(number, texts)
-        except (ValueError, RecursionError) as error:
-            yield RawRecord(number, (), explain(error))
+            if not isinstance(text, str):
+                yield self._record(number, value)
+            elif (escaped or len(text) > most) and (problem := _problem(text, options.max_document_bytes)):
+                yield RawRecord(number, (), (problem,))
+            else:
+                yield RawRecord(number, (text,), (), 0, (_name(value),))
+
+    def _record(self, number: int, value: object) -> RawRecord:
+        options = self._options
+        texts, ids, errors, missing = documents_of(value, self._fields, skip_missing=options.skip_missing)
+        problems = [_problem(text, options.max_document_bytes) for text in texts]
+        if any(problems):
+            kept = [not problem for problem in problems]
+            errors = (*errors, *filter(None, problems))
+            texts, ids = (tuple(x for x, keep in zip(row, kept, strict=True) if keep) for row in (texts, ids))
+        return RawRecord(number, texts, errors, missing, ids)
 
 
-def _read_json(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[RawRecord]:
-    if skip:
-        return
+def _name(value: dict[str, object]) -> str:
+    """fields.identity_of, for the key that nearly all have."""
+    name = value.get("id")
+    return name if isinstance(name, str) else identity_of(value)
+
+
+def _problem(text: str, max_bytes: int) -> str:
+    """What is wrong with a text that JSON lets through: half of an escaped surrogate pair, or its sheer size."""
     try:
-        texts = tuple(extract(json.loads(file.read().decode("utf-8-sig")), steps))
-        _refuse_surrogates(texts)
-        yield RawRecord(1, texts)
-    except (ValueError, RecursionError) as error:
-        yield RawRecord(1, (), explain(error))
+        return too_long(max_bytes) if len(text.encode()) > max_bytes else ""
+    except UnicodeEncodeError as error:
+        return explain(error)
 
 
-def _refuse_surrogates(texts: tuple[str, ...]) -> None:
-    """Raise UnicodeEncodeError where half of a surrogate pair was escaped: JSON lets it through, UTF-8 does not."""
-    for text in texts:
-        text.encode()
+TableReader = Callable[[IO[bytes]], Iterator[tuple[int, dict[str, str]]]]
 
 
-def _read_parquet(file: IO[bytes], *, field: str, steps: list[str | Each], skip: int) -> Iterator[RawRecord]:
-    import pyarrow
-    import pyarrow.parquet
-
+def _read_table(read: TableReader, file: IO[bytes], skip: int) -> Iterator[Entry]:
     try:
-        table = pyarrow.parquet.ParquetFile(file)
-    except (pyarrow.ArrowException, OSError) as error:
-        yield RawRecord(1, (), f"is not a Parquet file that can be read ({error}); get it anew")
-        return
-    columns = table.schema_arrow.names
-    if steps[0] not in columns:
-        yield RawRecord(1, (), f"no field {field!r}; there are: {', '.join(columns)}; set field to one of them")
-        return
-    first = 0
-    for group in range(table.num_row_groups):
-        end = first + table.metadata.row_group(group).num_rows
-        if end > skip:
-            yield from _read_row_group(table, group, first, steps=steps, skip=skip)
-        first = end
-
-
-def _read_row_group(table: Any, group: int, number: int, *, steps: list[str | Each], skip: int) -> Iterator[RawRecord]:
-    """The rows of a group, the first of them number + 1. The groups behind a damaged one can still be read."""
-    import pyarrow
-
-    try:
-        for batch in table.iter_batches(PARQUET_ROWS, row_groups=[group], columns=[steps[0]]):
-            for value in batch.column(0):
-                number += 1
-                if number > skip:
-                    yield _parquet_record(number, value, steps[1:])
-    except (pyarrow.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's, not the decoder's
-        if number >= skip:
-            yield RawRecord(number + 1, (), f"the row group is damaged from here on ({error}); get the file anew")
-
-
-def _parquet_record(number: int, value: Any, steps: list[str | Each]) -> RawRecord:
-    try:
-        plain = value.as_py()
-        plain = plain.decode("utf-8") if isinstance(plain, bytes) else plain
-        return RawRecord(number, tuple(extract(plain, steps)))
-    except ValueError as error:
-        return RawRecord(number, (), explain(error))
-
-
-def _read_csv(file: IO[bytes], *, steps: list[str | Each], skip: int) -> Iterator[RawRecord]:
-    try:
-        for number, row in read_csv(file):
+        for number, row in read(file):
             if number > skip:
-                yield _csv_record(number, row, steps)
+                yield Entry(number, row)
     except CsvError as error:
-        yield RawRecord(error.line, (), str(error))
+        yield Entry(error.line, None, str(error))
 
 
-def _csv_record(number: int, row: dict[str, str], steps: list[str | Each]) -> RawRecord:
+def _archive(path: Path, packed: IO[bytes], documents: _Documents, skip: int) -> Iterator[RawRecord]:
+    number, left_out = skip, list[str]()
+    skipped, within = divmod(skip, 1 << MEMBER_BITS)
+    for member in members(path.name, packed, documents._options.format):
+        if member.kind is None:
+            left_out.append(member.name)
+        elif member.number >= skipped:
+            base = member.number << MEMBER_BITS
+            for record in _member(member, documents, within if member.number == skipped else 0):
+                number = base + record.number
+                yield record._replace(number=number, member=member.name)
+    if left_out:
+        names = ", ".join(left_out[:LEFT_OUT_NAMES]) + (", …" if len(left_out) > LEFT_OUT_NAMES else "")
+        yield RawRecord(number + 1, (), note=f"{len(left_out):,} file(s) in it are of no known format: {names}")
+
+
+def _member(member: Member, documents: _Documents, skip: int) -> Iterator[RawRecord]:
+    assert member.kind is not None
+    file = whole(member.file) if member.kind in ("parquet", "arrow") else member.file
     try:
-        return RawRecord(number, tuple(extract(row, steps)))
-    except ValueError as error:
-        return RawRecord(number, (), explain(error))
-
-
-def _read_text(file: IO[bytes], *, split: Split, skip: int) -> Iterator[RawRecord]:
-    parts = _paragraphs(file) if split == "blank-line" else iter([file.read()])
-    for number, part in enumerate(parts, 1):
-        if number <= skip:
-            continue
-        try:
-            yield RawRecord(number, (part.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n"),))
-        except ValueError as error:
-            yield RawRecord(number, (), explain(error))
-
-
-def _paragraphs(file: IO[bytes]) -> Iterator[bytes]:
-    lines: list[bytes] = []
-    for line in file:
-        if not line.isspace():
-            lines.append(line)
-        elif lines:
-            yield b"".join(lines)
-            lines = []
-    if lines:
-        yield b"".join(lines)
-
-
-def _ending(path: Path) -> str:
-    return (Path(path.stem) if path.suffix in COMPRESSIONS else path).suffix
-
-
-def _tell_left_out(folder: Path, files: list[Path]) -> None:
-    # What is hidden is no text that anybody put there: .git, .DS_Store, a download's .cache.
-    names = sorted(str(file) for file in files if not any(part.startswith(".") for part in file.parts))
-    if names:
-        first = ", ".join(names[:LEFT_OUT_NAMES]) + (", …" if len(names) > LEFT_OUT_NAMES else "")
-        say(f"{folder}: {len(names):,} file(s) left out: {first}; what is text must end in one of {KNOWN}")
-
-
-def _download(source: str) -> list[Path]:
-    """The files of a hub data set `owner/name`, or of one folder in it, `hf://datasets/owner/name/folder`;
-    at the revision behind an @, where there is one.
-
-    All of a known format but those that the `datasets` library keeps its own settings in, told by their names.
-    """
-    from huggingface_hub import snapshot_download
-
-    name, revision, folder_in_it = parse(source)
-    within = f"{folder_in_it}/" if folder_in_it else ""
-    patterns = [f"{within}*{suffix}{packed}" for suffix in FORMATS for packed in ("", *COMPRESSIONS)]
-    try:
-        folder = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns)
-    except Exception as error:  # the hub client raises a dozen kinds for "cannot be had"
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BllossomError(f"{source}: not here and not from the hub ({reason}); name a path, or go online") from error
-    files = [file for file in (Path(folder) / within).rglob("*") if file.is_file() and _ending(file) in FORMATS]
-    return [file for file in files if not any(file.match(pattern) for pattern in HUB_SETTINGS)]
-
-
-def explain(error: Exception) -> str:
-    """Why a record cannot be read and what to do, for what decoding it raised."""
-    if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start + 1} of the record is not UTF-8; convert the file with iconv"
-    if isinstance(error, UnicodeEncodeError):
-        return "an escaped half of a surrogate pair is no character; repair it"
-    if isinstance(error, json.JSONDecodeError):
-        return f"is not JSON ({error.msg.removesuffix(' at')} at column {error.colno}); repair it"
-    if isinstance(error, RecursionError):
-        return "lists or objects are nested too deeply in it to be read; repair it"
-    if type(error) is ValueError and "set_int_max_str_digits" in str(error):
-        return f"a number in it has more than {sys.get_int_max_str_digits():,} digits; shorten it, or put it in quotes"
-    return str(error)
+        yield from documents.read(member.kind, file, skip)
+    except UnicodeDecodeError as error:
+        yield RawRecord(skip + 1, (), (explain(error),))

@@ -47,14 +47,14 @@ class Encoder(Protocol):
 
 
 class ReferenceEncoder:
-    """The tokenizer's own implementation, on all cores.
+    """The tokenizer's own implementation, on so many threads.
 
     The library makes Python objects of its results one thread at a time; feeding it from several keeps the others busy.
     """
 
     name: Literal["tokenizers", "gigatoken"] = "tokenizers"
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, settings: dict[str, Any]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, settings: dict[str, Any], threads: int) -> None:
         # A copy: splitting special tokens is a state of the backend, and the caller's must not change.
         self._backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.encode_special_tokens = True
@@ -65,11 +65,12 @@ class ReferenceEncoder:
             # Done by `_parts`: the library would keep every character's origin, a sixth of the time.
             self._backend.normalizer = None
         self._dtype = token_dtype(count_ids(tokenizer))
+        self._threads = threads
 
     def encode(self, texts: Sequence[bytes]) -> Encoded:
         # Little at a time: an encoding takes some hundred times the memory of its ids.
         batches = [texts[start : start + REFERENCE_BATCH] for start in range(0, len(texts), REFERENCE_BATCH)]
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(self._threads) as threads:
             rows = [row for batch in threads.map(self._rows, batches) for row in batch]
         return Encoded(np.concatenate([np.empty(0, self._dtype), *rows]), np.fromiter(map(len, rows), np.int64))
 
@@ -124,7 +125,7 @@ class GigatokenEncoder:
 
     name: Literal["tokenizers", "gigatoken"] = "gigatoken"
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], threads: int) -> None:
         # gigatoken imports these when it first encodes, and takes a Ctrl-C meanwhile for their absence: it goes on to
         # fail in a way of its own. After the text encoded below it has nothing left to import.
         import awkward  # noqa: F401
@@ -136,25 +137,27 @@ class GigatokenEncoder:
             raise ValueError(f"it would not find the added tokens {', '.join(map(repr, plain[:3]))}")
         plainer = settings | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
         self._tokenizer = gigatoken.Tokenizer.from_json(json.dumps(plainer))
+        self._parallel = None if threads > 1 else False  # None: on the threads of the process, RAYON_NUM_THREADS
         self.encode([b"a"])
 
     def encode(self, texts: Sequence[bytes]) -> Encoded:
-        layout = self._tokenizer.encode_batch(list(texts)).layout
+        layout = self._tokenizer.encode_batch(list(texts), parallel=self._parallel).layout
         offsets = np.asarray(layout.offsets.data, np.int64)
         return Encoded(np.asarray(layout.content.data)[offsets[0] : offsets[-1]], np.diff(offsets))
 
 
 class Encoders:
-    """The reference and, where there is one for this tokenizer, the fast encoder."""
+    """The reference and, where there is one for this tokenizer, the fast encoder; on all cores, or as few as told."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, threads: int | None = None) -> None:
+        threads = threads or os.cpu_count() or 1
         settings = json.loads(tokenizer.backend_tokenizer.to_str())  # as in tokenizer.json
         self.pieces = count_ids(tokenizer)
-        self.reference = ReferenceEncoder(tokenizer, settings)
+        self.reference = ReferenceEncoder(tokenizer, settings, threads)
         self.fast: GigatokenEncoder | None = None
         self.why_not = ""
         try:
-            self.fast = GigatokenEncoder(settings)
+            self.fast = GigatokenEncoder(settings, threads)
         # A tokenizer it cannot take makes it raise what it likes, a Rust panic (a BaseException) among it.
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):

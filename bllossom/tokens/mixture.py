@@ -77,7 +77,10 @@ class _Stream:
 class Mixture:
     """Blocks of a tokens folder in the order of training. Block i depends on (seed, i) and the shards alone."""
 
-    def __init__(self, streams: Sequence[_Stream], config: MixtureConfig, block_size: int, seed: int) -> None:
+    def __init__(
+        self, folder: Path, streams: Sequence[_Stream], config: MixtureConfig, block_size: int, seed: int
+    ) -> None:
+        self.folder = folder
         self.config, self.block_size, self.seed = config, block_size, seed
         self._streams = list(streams)
         self._windows: dict[int, Ints] = {}
@@ -123,7 +126,7 @@ class Mixture:
                 tokens_per_document=source.tokens / source.documents,
             )
             streams.append(stream)
-        return cls(streams, config, block_size, seed)
+        return cls(tokens_dir, streams, config, block_size, seed)
 
     def block(self, index: int) -> Block:
         """Block number `index` of training.

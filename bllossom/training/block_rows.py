@@ -36,7 +36,11 @@ class BlockRows:
         """The block behind row `index`, and where it comes from."""
         number = self._number(index)
         block = self.mixture.block(number)
-        return f"block {number} ({block.language}/{block.source}, documents {', '.join(map(str, block.documents))})"
+        source, documents = f"{block.language}/{block.source}", [str(document) for document in block.documents]
+        return (
+            f"block {number} ({source}, documents {', '.join(documents)}): "
+            f"bllossom show document {self.mixture.folder} {source} {' '.join(documents)}"
+        )
 
     def leave_out(self, indices: Sequence[int]) -> str:
         """The override that leaves out these rows' blocks, beside those that are left out already."""

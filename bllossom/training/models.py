@@ -1,6 +1,7 @@
 """Models in, models out: plain Hugging Face folders, with the tokenizer beside the weights."""
 
 import importlib.util
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, TypeVar, cast
 
@@ -16,6 +17,7 @@ from bllossom.model.checkpoint import refuse_wrapper
 from bllossom.tokenizer.files import holds_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.shards import read_index
+from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import partitioned_loading
 from bllossom.training.ranks.device import DeviceType, device_here
 from bllossom.training.settings import TrainingConfig
@@ -61,8 +63,9 @@ def edge_ids(tokens: Path) -> tuple[int | None, int | None]:
     return index.bos, index.eos
 
 
-def load_model(source: str, config: TrainingConfig) -> PreTrainedModel:
-    """A causal language model: fp32 on the CPU, bf16 where the engine keeps fp32 masters, in parts under ZeRO-3.
+def load_model(source: str, config: TrainingConfig, *, whole: bool = False) -> PreTrainedModel:
+    """A causal language model: fp32 on the CPU, bf16 where the engine keeps fp32 masters, in parts under ZeRO-3
+    unless it is wanted `whole`.
 
     Raises:
         BllossomError: it cannot be had.
@@ -71,7 +74,7 @@ def load_model(source: str, config: TrainingConfig) -> PreTrainedModel:
     masters_apart = config.deepspeed is not None and config.bf16
     try:
         refuse_wrapper(source, AutoConfig.from_pretrained(**pretrained(source)).to_dict())
-        with partitioned_loading(config):
+        with nullcontext() if whole else partitioned_loading(config):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 **pretrained(source), dtype=torch.bfloat16 if masters_apart else torch.float32
             )
@@ -140,7 +143,8 @@ def _check_kernel(device: DeviceType, what: str, package: str, otherwise: str) -
 
 def prepare_for_training(model: PreTrainedModel, config: TrainingConfig) -> None:
     """Switch on what the config asks for in the model itself."""
-    model.set_attn_implementation(config.attention)
+    document_attention.register()
+    model.set_attn_implementation(config.attention_kernel())
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.liger:

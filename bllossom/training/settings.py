@@ -152,6 +152,10 @@ class TrainingConfig(StageConfig):
         kernels = ", with Liger's kernels" if self.liger else ""
         return f"computes in {self.precision} on {'GPUs' if device == 'cuda' else 'the CPU'}{kernels}"
 
+    def attention_kernel(self) -> str:
+        """The attention that transformers is asked for."""
+        return self.attention
+
     def engine_name(self) -> str:
         """What a checkpoint is marked with."""
         return "plain" if self.deepspeed is None else str(self.deepspeed)

@@ -22,13 +22,11 @@ from bllossom.instructions.messages import Conversation
 from bllossom.instructions.reading import Instructions, InstructionSource, read_instructions
 from bllossom.model.folder import recorded_rows
 from bllossom.tokenizer.load import load_tokenizer
-from bllossom.training.chat_files import stop_at, write_companions
+from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import offloads_gradients
 from bllossom.training.engines.lora import add_adapters, check_base
 from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.optimization import trained_weights
-from bllossom.training.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
-from bllossom.training.instruction_data import files_of, list_left_out
 from bllossom.training.models import check_kernels, load_model, resolve_here, window_of
 from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
 from bllossom.training.ranks.device import device_here
@@ -39,8 +37,11 @@ from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, fig
 from bllossom.training.runs.steps import EvenSteps, StepSource
 from bllossom.training.runs.train_segment import parameter_count, train_segment
 from bllossom.training.runs.validation import mean_loss
-from bllossom.training.samples import write_samples
 from bllossom.training.settings import LearningRate, TrainingConfig
+from bllossom.training.tuning.chat_files import stop_at, write_companions
+from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
+from bllossom.training.tuning.instruction_data import files_of, list_left_out
+from bllossom.training.tuning.samples import write_samples
 
 LIMA_TOKENS = 2048
 
@@ -108,6 +109,15 @@ class SftConfig(TrainingConfig):
         if self.patience is not None and not self.holdout:
             raise ValueError("patience: there is nothing to measure without held-out data; set holdout, as 0.05")
         return self
+
+    def attention_kernel(self) -> str:
+        """See TrainingConfig: packed rows are attended to example by example."""
+        return document_attention.NAME if self.one_row else self.attention
+
+    @property
+    def one_row(self) -> bool:
+        """Whether the rows of a micro-batch are put end to end."""
+        return self.packing and self.attention == "sdpa"
 
 
 def sft(config: SftConfig, *, force: bool = False) -> Manifest:
@@ -224,7 +234,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     state = train_segment(
         Run(config, folder, ranks, _run_inputs(config, folder)),
         model,
-        CausalObjective([OUTPUTS], config.neftune_alpha),
+        CausalObjective([OUTPUTS], config.neftune_alpha, one_row=config.one_row),
         _steps(config, examples.items),
         Segment(steps, config.examples_per_step, config.learning_rate, total=steps),
         _watch(config, heldout, ranks, [math.ceil(per_epoch * epoch) for epoch in range(1, config.epochs + 1)]),

@@ -7,12 +7,13 @@ import pytest
 from bllossom.corpus import near_duplicates
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bands, find_near_duplicates
-from bllossom.corpus.slices import Reading
+from bllossom.corpus.readings import Reading
+from bllossom.text.sources import ReadOptions
 
 
 def reading(path: Path) -> Reading:
     field = "data[].text" if path.suffix == ".json" else "text"
-    return Reading("ko", "a", [path], field, "blank-line", CleaningConfig(), 0)
+    return Reading("ko", "a", [path], ReadOptions(fields=(field,)), CleaningConfig(), 0)
 
 
 def peak_bytes(path: Path) -> int:

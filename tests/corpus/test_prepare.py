@@ -30,7 +30,7 @@ from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.prepare import PrepareConfig, dry_run, prepare
 from bllossom.corpus.slices import is_heldout
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.text.sources import RawRecord, read_records
+from bllossom.text.sources import RawRecord, ReadOptions, read_records
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.mixture import Mixture, MixtureConfig, heldout_blocks
@@ -490,7 +490,7 @@ def test_the_encoders_sample_is_the_beginning_of_a_source(
             yield record
 
     monkeypatch.setattr(readings, "read_records", watched)
-    reading = readings.Reading("ko", "a", [path], "text", "blank-line", CleaningConfig(), 0)
+    reading = readings.Reading("ko", "a", [path], ReadOptions(), CleaningConfig(), 0)
     assert readings.first_documents(reading) == [text.encode()] * read
     assert numbers == list(range(1, read + 1))
 

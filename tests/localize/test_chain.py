@@ -97,7 +97,6 @@ def test_what_was_reviewed_is_exported_and_the_rest_is_refused_or_left_apart(cha
         posted = {"reviewer": "하나", "id": "x0", "texts": [turn["text"] for turn in texts]}
         desk.entity({**posted, "old": "스튜어트산", "new": "북한산"})
         decide(desk, "x0", "accept", ["북한산은 어디에 있습니까?", "북한산은 8킬로미터 떨어져 있습니다. 멉니다."])
-        decide(desk, "x0", "accept", reviewer="두리")
         desk.topic(
             {
                 "reviewer": "하나",
@@ -116,6 +115,7 @@ def test_what_was_reviewed_is_exported_and_the_rest_is_refused_or_left_apart(cha
         )
         decide(desk, "x3", "drop")
         decide(desk, "x5", "accept")
+        decide(desk, "x0", "accept", reviewer="두리")
 
     review(work, "review", act)
     arguments = ("export", "--config", CONFIGS / "localize-export.yaml", f"translation={work / 'train'}")

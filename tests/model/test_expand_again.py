@@ -66,7 +66,12 @@ def published(vocabularies: tuple[Path, Path], tmp_path_factory: pytest.TempPath
     train_on(folder / "expand", folder / "tokens", folder / "pretrain")
     examples = [{"instruction": "한국어로 노래한다.", "output": "빵집 주인은 대통령을 기다린다."}] * 2
     (folder / "examples.json").write_text(json.dumps(examples))
-    tuning = {"model": str(folder / "pretrain"), "data": [folder / "examples.json"], "examples_per_step": 2}
+    tuning = {
+        "template": "plain",
+        "model": str(folder / "pretrain"),
+        "data": [folder / "examples.json"],
+        "examples_per_step": 2,
+    }
     sft(SftConfig.model_validate(COMMON | tuning | {"output": folder / "sft"}))
     return {name: folder / name for name in ("base", "tokens", "expand", "pretrain", "sft")}
 

@@ -10,7 +10,7 @@ import pytest
 
 from bllossom.errors import BllossomError
 from bllossom.text.rows import locate_rows, read_entries
-from bllossom.text.sources import read_documents
+from bllossom.text.sources import ReadOptions, read_documents
 
 ROWS = [{"a": "x\ny", "b": "한"}, {"a": "separator\u2028inside", "b": ""}]
 
@@ -44,14 +44,14 @@ def test_each_row_has_the_line_it_begins_at(tmp_path: Path) -> None:
     ("name", "data", "last"),
     [
         ("a.jsonl", b'{"a"\n{"a": 1}\n', (2, {"a": 1})),
-        ("a.json", b'[{"a": 1}\n{"a": 2}]', (1, "is not followed by a comma or the end of the list")),
+        ("a.json", b'[{"a": 1}\n{"a": 2}]', (2, "a comma or the end of the list is missing before it")),
         ("a.json", b'[{"a": 1},\n{"a": 2]', (2, "is not JSON")),
         ("a.json", b'[{"a": 1},\n{"a": "\xff"}]', (2, "is not UTF-8")),
         ("a.csv", b'a,b\n1,2\n"1,2\n', (3, "is not CSV")),
         ("a.csv", b"a,b\n1,2\n1\n", (3, "has 1 columns where the first line names 2")),
         ("a.csv", b"a,a\n1,2\n", (1, "has one twice")),
         ("a.csv", b"a,b\n1,\xff\n", (1, "is not UTF-8")),
-        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9)[:-9], (10, "cannot be read from here on")),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9, mtime=0)[:-9], (10, "cannot be read from here on")),
     ],
 )
 def test_what_is_broken_is_told_with_its_line(tmp_path: Path, name: str, data: bytes, last: tuple[int, object]) -> None:
@@ -76,4 +76,4 @@ def test_documents_of_a_csv_column(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('id,text\n1,"one, two"\n2,"three\nfour"\n')
     assert list(read_documents(str(tmp_path / "a.csv"))) == ["one, two", "three\nfour"]
     with pytest.raises(BllossomError, match=r"a.csv:2: no field 'body'.*id, text"):
-        list(read_documents(str(tmp_path / "a.csv"), "body"))
+        list(read_documents(str(tmp_path / "a.csv"), ReadOptions(fields=("body",))))

@@ -38,6 +38,37 @@ def test_both_encoders_give_the_tokenizers_ids(tokenizer: PreTrainedTokenizerFas
         assert [part.tolist() for part in np.split(encoded.ids, np.cumsum(encoded.lengths)[:-1])] == expected
 
 
+THREADS = """
+import os, sys, threading, time
+from bllossom.corpus.executors import run_ray
+os.cpu_count = lambda: 16
+count = lambda: len(os.listdir("/proc/self/task"))
+made = run_ray._encoders(sys.argv[1])
+texts = [("tree sea sky %d " % number * 200).encode() for number in range(4000)]
+before, most, done = count(), [0], threading.Event()
+def watch():
+    while not done.is_set():
+        most[0] = max(most[0], count())
+        time.sleep(0.0005)
+watcher = threading.Thread(target=watch)
+watcher.start()
+for encoder in (made.reference, made.fast):
+    encoder.encode(texts)
+done.set()
+watcher.join()
+print(most[0] - before - 1)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted by Linux's /proc")
+def test_a_task_of_one_core_starts_one_thread(tokenizer_folder: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(bllossom.__file__).parents[1]), "RAYON_NUM_THREADS": "1"}
+
+    command = [sys.executable, "-c", THREADS, str(tokenizer_folder)]
+    started = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert int(started) <= 2  # one of ours, and one that a library keeps for all
+
+
 def test_literal_special_tokens_stay_text(tokenizer: PreTrainedTokenizerFast) -> None:
     ids = Encoders(tokenizer).reference.encode([b"a</s>b <s> <unk>"]).ids
     assert not np.isin(ids, [0, 1, 2]).any()

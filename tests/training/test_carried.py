@@ -114,7 +114,7 @@ def test_sft_leaves_one_template_wherever_a_reader_looks(base: Path, tmp_path: P
     data = tmp_path / "data.json"
     data.write_text(json.dumps([{"instruction": "사람", "output": "도시"}] * 4, ensure_ascii=False))
     shape = {"examples_per_step": 2, "micro_batch": 2, "max_tokens": 64, "learning_rate": {"peak": 0.01}, "gpus": 0}
-    sft(SftConfig(model=str(base), data=[data], output=tmp_path / "model", **shape))
+    sft(SftConfig(model=str(base), data=[data], template="llama2", output=tmp_path / "model", **shape))
     template = (tmp_path / "model/chat_template.jinja").read_text()
     assert template != OLD_TEMPLATE
     assert_carried(tmp_path / "model", template)

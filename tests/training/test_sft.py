@@ -14,20 +14,18 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bllossom.artifacts import verify
 from bllossom.errors import BllossomError, ConfigError, Stopped
-from bllossom.model.folder import save_model
 from bllossom.model.merge_adapter import MergeAdapterConfig, merge_adapter
 from bllossom.training import sft as sft_module
 from bllossom.training.engines.rows import Row
-from bllossom.training.example_rows import PackedSteps
-from bllossom.training.models import LlamaShape, init_model
 from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.sft import SftConfig, dry_run, sft
+from bllossom.training.tuning.example_rows import PackedSteps
 from tests.fixtures.command_runs import assert_same_run, log_lines, start, wait_for_step
+from tests.fixtures.tiny_chat import write_tiny_model
 
 EXAMPLES = [{"instruction": f"Count to {n}.", "output": " ".join(map(str, range(n + 1)))} for n in range(1, 11)]
 NO_DEEPSPEED = "DeepSpeed is not installed (pip install 'bllossom[deepspeed]')"
@@ -36,24 +34,7 @@ Make = Callable[..., SftConfig]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with a byte-level tokenizer of 300 pieces."""
-    folder = tmp_path_factory.mktemp("sft") / "model"
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator([example["output"] + example["instruction"] for example in EXAMPLES], trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
-    shape = LlamaShape(hidden_size=16, intermediate_size=32, layers=1, heads=2, window=256)
-    tiny = init_model(shape, len(tokenizer), seed=0)
-    save_model(tiny, tiny.named_parameters(), folder, "fp32", writes=True)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return write_tiny_model(tmp_path_factory.mktemp("sft") / "model")
 
 
 @pytest.fixture
@@ -125,7 +106,8 @@ def test_the_folder_says_how_to_chat_and_where_to_stop(make: Make, model: Path, 
         [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
     )
     assert prompt == "<s><|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-    assert "chat_template" not in json.loads((tmp_path / "tuned/tokenizer_config.json").read_text())
+    settings = json.loads((tmp_path / "tuned/tokenizer_config.json").read_text())
+    assert settings.get("chat_template") != "old"  # that of before is nowhere
     ends = json.loads((tmp_path / "tuned/generation_config.json").read_text())["eos_token_id"]
     assert tokenizer.convert_ids_to_tokens(ends) == ["<|im_end|>", "</s>"]
     samples = (tmp_path / "tuned/samples.md").read_text()

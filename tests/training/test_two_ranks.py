@@ -49,7 +49,7 @@ seen = []
 def watch(event, arguments):
     # Rank 0 opens a checkpoint's state.json once the engines' files are written: the second time it dies there.
     path = "/checkpoints/writing/state.json.unfinished"
-    if event == "open" and arguments[1] == "wb" and str(arguments[0]).endswith(path):
+    if event == "open" and arguments[1] == "w" and str(arguments[0]).endswith(path):
         seen.append(arguments[0])
         if len(seen) == 2:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -7,7 +7,8 @@ import numpy as np
 
 from bllossom.corpus.dedup import SeenHashes
 from bllossom.corpus.marks import Position, Progress, read_marks
-from bllossom.corpus.slices import Reading, Settings, Slice, SliceMaker
+from bllossom.corpus.readings import Reading
+from bllossom.corpus.slices import Settings, Slice, SliceMaker
 from bllossom.tokenizer.encode import Encoder
 
 

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bllossom.corpus.clean import make_cleaner
-from bllossom.corpus.dedup import Hashes, SeenHashes
+from bllossom.corpus.dedup import Hashes, SeenHashes, are_among, document_hashes
 from bllossom.corpus.marks import Mark, Position, Progress, mark_path
-from bllossom.corpus.slices import Reading, Settings, Slice, SliceMaker, document_hashes
+from bllossom.corpus.readings import Reading
+from bllossom.corpus.slices import Settings, Slice, SliceMaker
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.files import locked
 from bllossom.text.sources import read_records
@@ -40,7 +41,7 @@ class Scan(NamedTuple):
     sizes: NDArray[np.int64]  # UTF-8 bytes of text as it came
     documents: NDArray[np.int64]  # in the record
     candidates: NDArray[np.int64]  # of them
-    broken: NDArray[np.bool_]
+    broken: NDArray[np.int64]  # documents that cannot be read
     places: NDArray[np.int64]  # of the candidates among the documents of the file, from 0
     hashes: Hashes
     contaminated: NDArray[np.bool_]
@@ -115,7 +116,7 @@ def _connect() -> Any:
         import ray
     except ImportError as error:
         raise ConfigError("executor: ray needs Ray; pip install 'bllossom[ray]', or set executor: local") from error
-    # A task has one core, and the tokenizers in it start no threads of their own.
+    # A task has one core: what Rust libraries would start threads for is told so here, our own in _encoders.
     environment = {"env_vars": {"RAYON_NUM_THREADS": "1"}}
     _check_answers(address)
     try:
@@ -148,15 +149,16 @@ def _scan(reading: Reading, settings: Settings, file: int, kept: Path) -> Scan:
         with np.load(kept) as arrays:
             return Scan(**arrays)
     clean = make_cleaner(reading.clean)
-    rows: list[tuple[int, int, int, int, bool]] = []
+    rows: list[tuple[int, int, int, int, int]] = []
     places: list[int] = []
     hashes: list[Hashes] = []
     contaminated: list[bool] = []
     documents = 0
-    for record in read_records(reading.files[file], reading.field, split=reading.split):
+    for record in read_records(reading.files[file], reading.options):
         found = [clean(text) for text in record.texts]
         candidates = [(documents + place, data) for place, (data, _, reason) in enumerate(found) if not reason]
-        rows.append((record.number, sum(size for _, size, _ in found), len(found), len(candidates), bool(record.error)))
+        size = sum(came_as for _, came_as, _ in found)
+        rows.append((record.number, size, len(found), len(candidates), len(record.errors)))
         documents += len(found)
         places += [place for place, _ in candidates]
         hashes.append(document_hashes([data for _, data in candidates]))
@@ -168,11 +170,12 @@ def _scan(reading: Reading, settings: Settings, file: int, kept: Path) -> Scan:
         sizes=columns[1],
         documents=columns[2],
         candidates=columns[3],
-        broken=columns[4].astype(bool),
+        broken=columns[4],
         places=np.asarray(places, np.int64),
         hashes=np.concatenate([np.empty(0, np.uint64), *hashes]),
         contaminated=np.asarray(contaminated or [False] * len(places), bool),
     )
+    reading.check_unchanged([reading.files[file]])
     unfinished = kept.with_suffix(".unfinished.npz")
     np.savez(unfinished, **scan._asdict())
     unfinished.rename(kept)
@@ -190,7 +193,7 @@ def cut(settings: Settings, scans: Iterable[Iterable[Scan]]) -> Iterator[tuple[S
             yield Slice(number, reading, within, start, kept, broken), new
             wanted = new & ~piece.contaminated
             if settings.near_duplicates is not None:
-                wanted &= ~np.isin(piece.places, settings.near_duplicates[reading])
+                wanted &= ~are_among(piece.places, settings.near_duplicates[reading])
             start, kept, broken, number = piece.end, kept + int(wanted.sum()), broken + piece.broken, number + 1
 
 
@@ -261,5 +264,5 @@ def make_slice(
 
 @lru_cache(maxsize=1)
 def _encoders(tokenizer: Path) -> Encoders:
-    """Made once in each of Ray's processes."""
-    return Encoders(load_tokenizer(tokenizer))
+    """Made once in each of Ray's processes, of which each has one core."""
+    return Encoders(load_tokenizer(tokenizer), threads=1)

@@ -76,7 +76,8 @@ def read_result(path: Path, name: str) -> Result:
         if found := _cells(values):
             rows = counts.get(key, {}).get("effective")
             tasks[_name(key)] = TaskScores(found, None, rows, shots.get(key), None)
-    return Result(name, tasks, {}, "lm-eval", bool(raw.get("chat_template")), samples)
+    encoding = raw.get("config", {}).get("encoding", "lm-eval")  # results of ours of before have it there
+    return Result(name, tasks, {}, encoding, bool(raw.get("chat_template")), samples)
 
 
 def table6_tasks() -> list[str]:

@@ -24,7 +24,7 @@ from bllossom.evaluation.judge.language import Languages, is_wrong, primary
 from bllossom.evaluation.judge.pairs import Item, Pair, choose_pairs, find_files, lay_together, read_answers
 from bllossom.evaluation.judge.prompt import JudgePrompt, load_prompt
 from bllossom.evaluation.judge.rates import measure
-from bllossom.evaluation.judge.report import preferences, write_pictures, write_report
+from bllossom.evaluation.judge.report import lines, preferences, write_pictures, write_report
 from bllossom.evaluation.judge.strengths import measure_strengths
 from bllossom.evaluation.judge.verdicts import ORDERS, Judged, Order, Verdict, of_models
 from bllossom.serving.client import estimate
@@ -86,7 +86,10 @@ def judge(config: JudgeConfig, *, force: bool = False) -> Manifest:
     inputs = {f"answers.{name}": path for name, path in files.items() if name in used}
     inputs |= {"prompt": Path(config.prompt)} if Path(config.prompt).is_file() else {}
     build = lambda folder: _build(config, prompt, _read(files, wanted), folder)  # noqa: E731
-    return publish(config, stage="judge", inputs=inputs, build=build, force=force)
+    manifest = publish(config, stage="judge", inputs=inputs, build=build, force=force)
+    for line in lines(manifest.figures):
+        say(line)
+    return manifest
 
 
 def dry_run(config: JudgeConfig) -> list[str]:

@@ -9,6 +9,7 @@ from bllossom.evaluation.judge.pairs import Pair
 from bllossom.evaluation.judge.pictures import bars
 from bllossom.evaluation.judge.verdicts import Judged, Outcome
 
+OUTCOMES = ("win", "tie", "lose", "inconsistent", "error")
 MIRRORED: Mapping[Outcome, Outcome] = {"win": "lose", "lose": "win"}
 
 
@@ -82,8 +83,19 @@ def section(figures: Mapping[str, Any]) -> list[str]:
     return parts
 
 
+def lines(figures: Mapping[str, Any]) -> list[str]:
+    """Each pair in a line, for a terminal."""
+    told = []
+    for pair in figures["pairs"]:
+        counts = ", ".join(f"{name} {pair[name]:,}" for name in OUTCOMES)
+        rate = f"win rate {percent(pair['win_rate']['value'])} {_interval(pair['win_rate']['interval'])}"
+        unreliable = "" if pair["reliable"] else ", not to be relied on with so many errors"
+        told.append(f"{pair['a']} against {pair['b']}: {counts}; {rate}{unreliable}")
+    return told
+
+
 def _outcomes(pairs: Sequence[Mapping[str, Any]]) -> str:
-    names = ("prompts", "win", "tie", "lose", "inconsistent", "error")
+    names = ("prompts", *OUTCOMES)
     return table(["A", "B", *names], [[pair["a"], pair["b"], *(f"{pair[name]:,}" for name in names)] for pair in pairs])
 
 

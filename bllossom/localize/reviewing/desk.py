@@ -91,7 +91,7 @@ class Desk:
         return {"example": None, "progress": self._progress(reviewer)}
 
     def decide(self, posted: Posted) -> Posted:
-        """Edit, accept or drop, with the texts as they stand on the page."""
+        """Edit, accept or drop, with the texts as they stand on the page; after the latter two the next is shown."""
         identity, reviewer = _known(posted, self.pairs), _reviewer(posted)
         action: Action = posted.get("action", "")
         if action not in ("edit", "accept", "drop"):
@@ -105,7 +105,9 @@ class Desk:
             after = replace(after, status="accepted" if action == "accept" else "dropped")
         if after != before:
             self._decide(reviewer, identity, action, before, after)
-        return self._view(identity, reviewer)
+        if action == "edit":
+            return self._view(identity, reviewer)
+        return self.next({"reviewer": reviewer, "after": identity, "rule": posted.get("rule", "")})
 
     def entity(self, posted: Posted) -> Posted:
         """Replace an entity over the whole example."""

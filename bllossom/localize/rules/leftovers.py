@@ -7,8 +7,9 @@ from bllossom.localize.rules.reading import Mark, Marks, Reading, Span
 # Hangul may follow at once (stress가), a letter, a digit or a path may not.
 RUN = regex.compile(
     r"(?<![A-Za-z\d_@#/\\.-])[A-Za-z][A-Za-z'’-]*(?:[ ,]{1,2}[A-Za-z][A-Za-z'’-]*)*+"
-    r"(?![A-Za-z\d_@/\\]|\.[A-Za-z\d]|-\d)"
+    r"(?![A-Za-z\d_@/\\]|::|\.[A-Za-z\d]|-\d)"
 )
+IDENTIFIER = regex.compile(r"\w*_\w*|\w+(?:::\w+)+|\w+\(\)")
 FORMULA = regex.compile(r"[=+*/^<>]\s?$")
 WORD = regex.compile(r"\p{Latin}[\p{Latin}'’-]*")
 GLOSS = regex.compile(r"[\(（\[][^()（）\[\]\n]*[\)）\]]")
@@ -34,7 +35,7 @@ def check(reading: Reading) -> Marks:
 def _untranslated(reading: Reading) -> bool:
     prose = reading.prose(quotes=True)
     letters = regex.findall(r"\p{L}", prose)
-    words = WORD.findall(prose)
+    words = WORD.findall(IDENTIFIER.sub(" ", prose))
     if not reading.language.foreign_words:
         theirs, ours = (_share(words, side.function_words) for side in (reading.source_language, reading.language))
         return len(letters) >= LEAST_LETTERS and theirs > LEAST_SMALL_WORDS and ours < theirs / 3
@@ -72,7 +73,8 @@ def _is_left(reading: Reading, run: str) -> bool:
         return True
     ends = (words[0], words[-1])
     if len(words) == 1:
-        return words[0].lower() in function_words and len(words[0]) > 1 and not words[0].isupper()
+        bare = words[0].lower()
+        return bare in function_words and len(bare) > 1 and not words[0].isupper() and not _allowed(reading, bare)
     # `The Old Man and the Sea` begins and ends in content words or a capital; `Note that` does not.
     return ends[1].lower() in function_words and not ends[1][0].isupper() and bool(small)
 

@@ -15,7 +15,9 @@ LEAST_PASSAGES = 20
 OUTLIER = 3.5  # robust z, after Iglewicz and Hoaglin (1993)
 LEAST_SPREAD = 0.15
 LOOP = regex.compile(
-    r"(?P<unit>\S.{0,7}?)(?:\s*(?P=unit)){5,}|(?P<phrase>\S.{5,79}?)(?:[\s,.]*(?P=phrase)){2,}", regex.DOTALL
+    r"(?P<unit>\S.{0,7}?)(?:\s*(?P=unit)){5,}|(?P<phrase>\S.{5,79}?)(?:[\s,.]*(?P=phrase)){2,}"
+    r"|(?P<clause>\S{2,} [^.!?\n]{9,79}?)[\s,]+(?P=clause)",
+    regex.DOTALL,
 )
 LEAST_SENTENCE = 8  # characters
 
@@ -58,7 +60,7 @@ def _repeated(reading: Reading) -> Marks:
         (match for match in LOOP.finditer(prose) if _is_prose(match[0]) and not _row(prose, match.start())), None
     )
     if loop and not LOOP.search(reading.passage.source):
-        unit = loop["unit"] or loop["phrase"]
+        unit = loop["unit"] or loop["phrase"] or loop["clause"]
         yield Mark("repeated", "error", loop.span(), {"found": unit.strip()})
         return
     counts = Counter(_sentence_texts(reading))

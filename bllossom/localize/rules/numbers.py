@@ -47,7 +47,7 @@ def word_values(text: str, numbers: Numbers, own_letters: str) -> set[float]:
             values.add(numbers.words[word])
         elif not regex.fullmatch("[a-zäöüß]+", word) and regex.match(own_letters, word):
             values |= {numbers.words[word[:length]] for length in (1, 2, 3) if word[:length] in numbers.words}
-            values |= _spelled(word, numbers)
+            values |= _spelled(word, numbers) | _tens_and_ones(word, numbers)
     return values
 
 
@@ -67,6 +67,16 @@ def _spelled(word: str, numbers: Numbers) -> set[float]:
             break
         length += 1
     return {total + section + digit} if length >= 2 else set()
+
+
+def _tens_and_ones(word: str, numbers: Numbers) -> set[float]:
+    """열다섯 is 15: a word for a ten and one for a digit, written together."""
+    pairs = [(word[:cut], word[cut : cut + length]) for cut in (1, 2) for length in (1, 2)]
+    return {
+        numbers.words[tens] + numbers.words[ones]
+        for tens, ones in pairs
+        if numbers.words.get(tens, 0) in range(10, 100, 10) and numbers.words.get(ones, 0) in range(1, 10)
+    }
 
 
 def _value(text: str, numbers: Numbers) -> float:

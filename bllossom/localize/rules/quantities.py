@@ -7,6 +7,7 @@ import regex
 from bllossom.localize.rules.numbers import Number, digit_numbers, word_values
 from bllossom.localize.rules.reading import LIST_MARK, Mark, Marks, Reading, prose_of
 
+AFTERNOON = regex.compile(r"(:\d\d)?\s?[Pp]\.?[Mm]\b")
 TOLERANCE = 0.06
 """Relative: a converted quantity may be rounded so much."""
 
@@ -34,13 +35,15 @@ def _changed(reading: Reading) -> Marks:
     before, after = digit_numbers(source, theirs), digit_numbers(target, ours)
     said_before = word_values(source, theirs, "[a-z]") | _months(reading, source)
     said_after = word_values(target, ours, reading.language.letters)
-    allowed = {number.value for number in before} | said_before | _scaled(said_before, source, reading)
+    afternoon = {number.value + 12 for number in before if AFTERNOON.match(source, number.end)}
+    allowed = {number.value for number in before} | afternoon | said_before | _scaled(said_before, source, reading)
     converted = [value for number in before for value in _conversions(reading, source, number)]
     for number in after:
         if not _among(number.value, allowed) and not _near(number.value, converted):
             found = target[number.start : number.end]
             yield Mark("number_changed", "error", (number.start, number.end), {"found": found})
     present = {number.value for number in after} | said_after
+    present |= {hour - 12 for hour in afternoon & present}
     missing = [
         source[number.start : number.end]
         for number in before

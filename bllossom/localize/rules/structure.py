@@ -109,14 +109,15 @@ def _breaks_off(reading: Reading, target: str) -> bool:
         return False
     if reading.morphology is None:
         return True
-    last = next((morpheme for morpheme in reversed(reading.morphemes) if morpheme.start < len(bare)), None)
-    if last is None:
+    inside = [morpheme for morpheme in reading.morphemes if morpheme.start < len(bare)]
+    if not inside:
         return False
+    last = inside[-1]
+    counted = last.tag == "NNB" and len(inside) > 1 and inside[-2].tag in ("MM", "NR", "SN")  # three times …
     line = target[target.rfind("\n") + 1 :]
     after_a_sentence = regex.search(r"[\p{L})][.!?]\s", line) is not None
-    return (
-        last.tag in reading.language.unfinished_tags or _hangs(reading, last) or (after_a_sentence and last.tag != "EF")
-    )
+    unfinished = last.tag in reading.language.unfinished_tags or counted or _hangs(reading, last)
+    return unfinished or (after_a_sentence and last.tag != "EF")
 
 
 def _hangs(reading: Reading, last: Morpheme) -> bool:

@@ -9,6 +9,7 @@ from torch.nn import LinearCrossEntropyOptions
 from torch.nn.functional import cross_entropy, linear_cross_entropy
 from transformers import PreTrainedModel
 
+from bllossom.training.engines import document_attention
 from bllossom.training.engines.rows import IGNORED, MicroBatch
 
 
@@ -41,17 +42,20 @@ class GroupLoss(nn.Module):
         place; `picked` gives the places that each group is scored at. `noise`, fp32 [rows, tokens], is how much of it,
         at most, is added to each token's embedding while training, times √width.
         """
-        if self.model.config._attn_implementation == "flash_attention_2":
-            # It keeps documents apart in one long row only: in more, transformers takes restarting positions for plain
-            # causal attention, without a word (modeling_flash_attention_utils._is_packed_sequence).
+        kernel: str = self.model.config._attn_implementation
+        extra: dict[str, Any] = {}
+        if kernel in ("flash_attention_2", document_attention.NAME):
+            # They keep documents apart in one long row only: in more, transformers takes restarting positions for plain
+            # causal attention under flash_attention_2, without a word (_is_packed_sequence).
             ids, positions = ids.view(1, -1), positions.view(1, -1)
             noise = None if noise is None else noise.view(1, -1)
+        if kernel == document_attention.NAME:
+            extra["cu_seq_lens_q"] = [*(positions[0] == 0).nonzero().flatten().tolist(), ids.shape[1]]
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.autocast):
-            if noise is None or not self.model.training:
-                hidden = self.model.base_model(input_ids=ids, position_ids=positions, use_cache=False)[0]
-            else:
-                embedded = _noisy(self.model.get_input_embeddings()(ids), noise)
-                hidden = self.model.base_model(inputs_embeds=embedded, position_ids=positions, use_cache=False)[0]
+            read: dict[str, torch.Tensor] = {"input_ids": ids}
+            if noise is not None and self.model.training:
+                read = {"inputs_embeds": _noisy(self.model.get_input_embeddings()(ids), noise)}
+            hidden = self.model.base_model(**read, position_ids=positions, use_cache=False, **extra)[0]
         hidden = hidden.flatten(0, 1)
         # fp32 from here whatever the body's precision: torch 2.13's chunked loss returns a wrong value in bf16.
         head = self.model.get_output_embeddings().weight.float()

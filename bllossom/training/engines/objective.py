@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bllossom.training.engines.loss import GroupLoss, loss_inputs
-from bllossom.training.engines.rows import Row, collate
+from bllossom.training.engines.rows import Row, collate, joined
 from bllossom.training.settings import TrainingConfig
 
 
@@ -44,9 +44,11 @@ class CausalObjective:
     a token's own document, packed or not (NEFTune, arXiv 2310.05914).
     """
 
-    def __init__(self, groups: Sequence[str], neftune_alpha: float | None = None) -> None:
+    def __init__(self, groups: Sequence[str], neftune_alpha: float | None = None, *, one_row: bool = False) -> None:
+        """With `one_row` the rows of a micro-batch, all of one group, are put end to end, which saves their padding."""
         self.groups = tuple(groups)
         self.neftune_alpha = neftune_alpha
+        self.one_row = one_row
 
     def module(self, model: PreTrainedModel, config: TrainingConfig, *, autocast: bool) -> nn.Module:
         """See Objective."""
@@ -54,6 +56,7 @@ class CausalObjective:
 
     def inputs(self, rows: Sequence[Row], device: torch.device) -> tuple[Any, ...]:
         """See Objective."""
+        rows = [joined(rows)] if self.one_row else rows
         inputs = loss_inputs(collate(rows), self.groups, device)
         return inputs if self.neftune_alpha is None else (*inputs, self._noise(rows).to(device))
 

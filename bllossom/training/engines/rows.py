@@ -54,6 +54,13 @@ class MicroBatch:
     groups: tuple[str, ...]
 
 
+def joined(rows: Sequence[Row]) -> Row:
+    """Rows of one group end to end. Their first tokens get no label: what stands before them belongs to another row."""
+    labels = [np.where(np.arange(len(row.ids)) == 0, IGNORED, row.labels) for row in rows]
+    ids, positions = np.concatenate([row.ids for row in rows]), np.concatenate([row.positions for row in rows])
+    return Row(ids, np.concatenate(labels), positions, rows[0].group)
+
+
 def collate(rows: Sequence[Row]) -> MicroBatch:
     """Pad rows on the right. Causal attention never looks there, so no attention mask is needed: one would even undo
     the isolation of documents by positions (transformers builds the block mask only where none is passed)."""

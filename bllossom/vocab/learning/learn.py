@@ -1,21 +1,24 @@
 """Going on with the base's own BPE: the next merges that text asks for (the continued BPE of arXiv 2512.03989).
 
 Plain counts make the pieces fit the text they are learned on: a source that repeats itself fills the vocabulary. So a
-word weighs the square root of its share of its source, summed over the sources. And a donor's list of pieces can be a
-source too, its probabilities the shares: what it holds of the language at large, the text need not have. How much both
-help on text that was not seen is in docs/results/bytelevel.md.
+word weighs a power of its count, a little less in large sources, summed over the sources. And a donor's list of pieces
+can be a source too: what it holds of the language at large, the text need not have. The three constants are those that
+served text that was not seen best (docs/results/bytelevel.md).
 """
 
 import heapq
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from bllossom.console import progress
 from bllossom.vocab.families.vocabulary import Atoms
 
-DONOR_SHARE = 1 / 3
-"""Of all weight, for the donors' lists together."""
+DAMPING = 0.7
+"""Power of a word's count in a source, and of a donor's probabilities."""
+BALANCE = 0.1
+"""Power of a source's words that its counts are divided by: 0 leaves large sources large."""
+DONOR_RATIO = 0.1
+"""Weight of the donors' lists together, to that of all text."""
 SEEN_ONCE = 1  # words that occur once in a source say little and are the most: they are left out
 Pair = tuple[str, str]
 
@@ -27,13 +30,12 @@ def weigh(sources: Sequence[Mapping[Atoms, int]], donors: Sequence[Mapping[Atoms
         total = sum(counts.values())
         kept = {atoms: count for atoms, count in counts.items() if count > SEEN_ONCE} or counts
         for atoms, count in kept.items():
-            weights[atoms] += math.sqrt(count / total)
+            weights[atoms] += count**DAMPING / total**BALANCE
     all_text = sum(weights.values())
     for donor in donors:
-        total_root = sum(map(math.sqrt, donor.values()))
-        share = DONOR_SHARE / (1 - DONOR_SHARE) * (all_text or 1.0) / len(donors) / total_root
-        for atoms, probability in donor.items():
-            weights[atoms] += share * math.sqrt(probability)
+        share = DONOR_RATIO * (all_text or 1.0) / len(donors) / sum(chance**DAMPING for chance in donor.values())
+        for atoms, chance in donor.items():
+            weights[atoms] += share * chance**DAMPING
     return weights
 
 

@@ -7,7 +7,9 @@ a new piece keeps its ids, and both decode to the same bytes. The rest is asked 
 
 import itertools
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +46,8 @@ class Pair:
         self._starts = np.concatenate([[0], np.cumsum(self._lengths)[:-1]])
         self._flat = np.array([number for spelling in spellings for number in spelling])
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The merged tokenizer's ids of each text, checked against the base's.
+    def encode(self, texts: Sequence[str], *, and_decode: bool = False) -> list[np.ndarray]:
+        """The merged tokenizer's ids of each text, checked against the base's; `and_decode` compares the text back too.
 
         Raises:
             BllossomError: shows the first text whose encoding is not the base's with neighbours joined, or that decodes
@@ -65,17 +67,13 @@ class Pair:
                 f"the encoding of {texts[wrong][:EXCERPT]!r} is not the base's with neighbours joined: "
                 f"{shown[0]} became {shown[1]}; nothing is published"
             )
+        if and_decode:
+            self._check_decoding(texts, old, new)
         return found
 
-    def check_decoding(self, texts: Sequence[str], found: Sequence[np.ndarray]) -> None:
-        """Compare what both decode to.
-
-        Raises:
-            BllossomError: shows the first text on which they differ.
-        """
-        old = [encoding.ids for encoding in self.base.encode_batch_fast(list(texts), add_special_tokens=False)]
+    def _check_decoding(self, texts: Sequence[str], old: list[list[int]], new: list[list[int]]) -> None:
         decoded = self.base.decode_batch(old, skip_special_tokens=False)
-        again = self.merged.decode_batch([ids.tolist() for ids in found], skip_special_tokens=False)
+        again = self.merged.decode_batch(new, skip_special_tokens=False)
         for text, right, wrong in zip(texts, decoded, again, strict=True):
             if right != wrong:
                 raise BllossomError(f"{text[:EXCERPT]!r} decodes to {wrong[:EXCERPT]!r}, with the base to {right!r}")
@@ -226,28 +224,31 @@ def check_texts(
     """Documents and generated strings: joined neighbours, other scripts untouched, decoded alike."""
     pieces = [new.read(p).replace("▁", " ") for i, p in enumerate(new.pieces) if p and i not in new.specials]
     special = [new.pieces[number] for number in sorted(new.specials) if new.pieces[number]]
-    for batch in batches(generate_strings(pieces, special, GENERATED)):
-        _check_batch(pair, batch, scripts)
+
+    def check(batch: list[str]) -> list[np.ndarray]:
+        found = pair.encode(batch, and_decode=True)
+        for text, ids in zip(batch, found, strict=True):
+            if ids.size and ids.max() >= pair.first and not scripts.holds(text):
+                names = ", ".join(scripts.names)
+                raise BllossomError(f"{text[:EXCERPT]!r} has no letter of {names} and gets other ids")
+        return found
+
     languages = {}
-    with progress("certificate", total=sum(map(len, documents.values()))) as advance:
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as threads,  # the library works outside of Python's lock
+        progress("certificate", total=sum(map(len, documents.values()))) as advance,
+    ):
+        for _ in threads.map(check, batches(generate_strings(pieces, special, GENERATED))):
+            pass
         for language, texts in documents.items():
             counts = languages[language] = LanguageCounts(ids=np.zeros(pair.size, np.int64))
-            for batch in batches(texts):
-                for ids in _check_batch(pair, batch, scripts):
+            for batch in threads.map(check, batches(texts)):
+                for ids in batch:
                     counts.documents += 1
                     counts.changed_documents += bool(ids.size and ids.max() >= pair.first)
                     counts.ids += np.bincount(ids, minlength=pair.size)
                 advance(len(batch))
     return Proof(GENERATED, languages)
-
-
-def _check_batch(pair: Pair, batch: list[str], scripts: ScriptCodePoints) -> list[np.ndarray]:
-    found = pair.encode(batch)
-    pair.check_decoding(batch, found)
-    for text, ids in zip(batch, found, strict=True):
-        if ids.size and ids.max() >= pair.first and not scripts.holds(text):
-            raise BllossomError(f"{text[:EXCERPT]!r} has no letter of {', '.join(scripts.names)} and gets other ids")
-    return found
 
 
 def _as_text(settings: Mapping[str, Any]) -> Tokenizer:

@@ -144,6 +144,10 @@ def test_lm_eval_s_own_output_is_read(tmp_path: Path) -> None:
     result = read_result(one, "one")
     assert result.tasks["kobest_boolq"].metrics["acc"].stderr == 0.02
     assert (result.tasks["kobest_boolq"].rows, result.encoding) == (3, "lm-eval")
+    path = one / "model/results_2026-01-01T00-00-00.1.json"
+    before = json.loads(path.read_text(encoding="utf8")) | {"config": {"encoding": "paper"}}
+    (tmp_path / "before.json").write_text(json.dumps(before), encoding="utf8")
+    assert read_result(tmp_path / "before.json", "before").encoding == "paper"
     found = compare([str(one), str(two / "model")])
     assert found.differences["model", "kobest_boolq acc"].value == pytest.approx(2 / 3)
     with pytest.raises(BllossomError, match="kobest_boolq: shots: 0 in one, 5 in three"):

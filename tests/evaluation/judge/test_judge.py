@@ -43,8 +43,10 @@ def test_a_judge_of_length_wins_by_length_alone(config):
     assert {body["temperature"] for body in server.bodies} == {0}
 
 
-def test_a_judge_of_the_first_place_has_no_winner(config):
+def test_a_judge_of_the_first_place_has_no_winner(config, capsys):
     pair, figures, _ = figures_of(config, "first")
+    told = f"wordy against terse: win 0, tie 0, lose 0, inconsistent {PROMPTS}, error 0; win rate 50.0 % [50.0, 50.0]"
+    assert told in capsys.readouterr().err
     assert pair["first_position_rate"] == 1
     assert pair["flip_rate"] == 1
     assert pair["inconsistent"] == PROMPTS

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from bllossom.instructions.dataset import Example, Examples
+from bllossom.instructions.formats.format import Example
 from bllossom.training.engines.rows import IGNORED, Row, collate
-from bllossom.training.sft import ExampleRows
+from bllossom.training.tuning.example_rows import ExampleRows
 
 LENGTHS = st.lists(st.integers(2, 30), min_size=1, max_size=6)
 
@@ -60,10 +60,10 @@ def test_every_example_is_read_once_an_epoch_and_only_its_outputs_carry_loss(
     count: int, seed: int, epochs: int
 ) -> None:
     items = [Example(np.array([number, number + 1]), np.array([False, True])) for number in range(count)]
-    rows = ExampleRows(Examples(items, []), seed)
+    rows = ExampleRows(items, seed)
     for epoch in range(epochs):
         read = [rows.row(epoch * count + place) for place in range(count)]
         assert sorted(int(row.ids[0]) for row in read) == list(range(count))
         assert all(row.labels.tolist() == [IGNORED, row.ids[1]] for row in read)
     middle = count // 2
-    assert rows.row(middle).ids.tolist() == ExampleRows(Examples(items, []), seed).row(middle).ids.tolist()
+    assert rows.row(middle).ids.tolist() == ExampleRows(items, seed).row(middle).ids.tolist()

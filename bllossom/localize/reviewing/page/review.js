@@ -200,12 +200,10 @@ function save() {
 
 function decide(action) {
   if (!example) return;
-  const asked = { id: example.id, texts: texts(), action };
+  const asked = { id: example.id, texts: texts(), action, rule: $("rule").value };
   then(async () => {
-    await post("/decide", asked);
-    dirty = false;
+    show(await post("/decide", asked));
     $("saved").textContent = word("saved");
-    show(await post("/next", { after: asked.id, rule: $("rule").value }));
   });
 }
 

@@ -7,13 +7,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from bllossom.corpus.clean import make_cleaner
-from bllossom.corpus.slices import Reading
-from bllossom.text.sources import file_format, read_records
+from bllossom.corpus.readings import Reading
+from bllossom.text.kinds import kind_of_file
+from bllossom.text.sources import place, read_records
 from bllossom.tokenizer.encode import Encoder
 
 SAMPLE_FILES = 8
 SAMPLE_BYTES = 16_000_000  # of text, from all sampled files together
 ENCODED_BYTES = 2_000_000  # of the sample, which tells tokens and time
+LARGE_BYTES = 16_000_000  # of plain text without a blank line
 INDEX_BYTES = 8  # of the document index, for each document
 
 
@@ -31,6 +33,7 @@ class Estimate:
     disk_bytes: int | None
     exact: bool  # the sample was all of it
     broken: str = ""  # the first record of the sample that cannot be read
+    large_documents: tuple[Path, ...] = ()  # files of the sample that are one document each, of plain text
 
 
 def estimate_reading(
@@ -42,11 +45,14 @@ def estimate_reading(
     texts: list[str] = []
     consumed = 0
     broken = ""
+    large: list[Path] = []
     started = time.monotonic()
     for file in sampled:
         got, read, error = _sample_file(file, reading, sample_bytes // len(sampled))
         broken = broken or error
         consumed += read
+        if len(got) == 1 and reading.options.split == "blank-line" and read >= LARGE_BYTES and _is_text(reading, file):
+            large.append(file)
         texts += got
     reading_seconds = time.monotonic() - started
     text_bytes = sum(len(text.encode()) for text in texts)
@@ -69,7 +75,12 @@ def estimate_reading(
         disk_bytes=tokens * itemsize + documents * INDEX_BYTES if tokens is not None else None,
         exact=consumed == file_bytes,
         broken=broken,
+        large_documents=tuple(large),
     )
+
+
+def _is_text(reading: Reading, file: Path) -> bool:
+    return (reading.options.format or kind_of_file(file)) == "text"
 
 
 def _try(encoder: Encoder, reading: Reading, texts: Sequence[str]) -> tuple[float, float]:
@@ -96,12 +107,14 @@ def _sample_file(file: Path, reading: Reading, limit: int) -> tuple[list[str], i
     texts: list[str] = []
     size = agreed_texts = agreed_bytes = reached = 0
     broken = ""
+    kind = reading.options.format or kind_of_file(file)
     with file.open("rb") as raw:
-        for record in read_records(file, reading.field, split=reading.split, raw=raw):
-            if record.error:
-                broken = broken or f"{file}:{record.number}: {record.error}"
+        for record in read_records(file, reading.options, raw=raw):
+            if record.errors:
+                broken = broken or f"{place(file, record)}: {record.errors[0]}"
+            if not record.texts:
                 continue  # a damaged file may not even tell how many rows it has
-            if file_format(file) == "parquet":
+            if kind == "parquet":
                 position = file.stat().st_size * (record.number - 1) // _parquet_rows(file)
             else:
                 position = raw.tell()

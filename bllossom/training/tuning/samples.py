@@ -34,6 +34,7 @@ def write_samples(
         model = _load(folder, config)
     elif config.gradient_checkpointing:
         model.gradient_checkpointing_disable()
+    model.set_attn_implementation(config.attention)  # what training had may know no cache
     model.eval()
     tokenizer = load_tokenizer(folder)
     lines = [

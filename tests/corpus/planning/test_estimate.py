@@ -9,9 +9,9 @@ import pytest
 import zstandard
 
 from bllossom.corpus.clean import CleaningConfig
-from bllossom.corpus.estimate import estimate_reading
-from bllossom.corpus.slices import Reading
-from bllossom.text.sources import read_records
+from bllossom.corpus.planning.estimate import estimate_reading
+from bllossom.corpus.readings import Reading
+from bllossom.text.sources import ReadOptions, read_records
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet", "a.txt"])
@@ -27,9 +27,7 @@ def test_a_sample_is_scaled_up_to_the_file(tmp_path: Path, documents: Callable[.
     else:
         pack = {".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)
         path.write_bytes(pack(lines))
-    estimate = estimate_reading(
-        Reading("ko", "a", [path], "text", "blank-line", CleaningConfig(), 0), None, 2, size // 3
-    )
+    estimate = estimate_reading(Reading("ko", "a", [path], ReadOptions(), CleaningConfig(), 0), None, 2, size // 3)
     assert not estimate.exact
     assert estimate.text_bytes == pytest.approx(size, rel=0.1)
     assert estimate.documents == pytest.approx(len(texts), rel=0.1)
@@ -51,12 +49,12 @@ def test_a_damaged_compressed_file_is_estimated_up_to_the_damage(tmp_path: Path,
         }[damage]
     )
     records = list(read_records(path))
-    estimate = estimate_reading(Reading("ko", "a", [path], "text", "blank-line", CleaningConfig(), 0), None, 2)
+    estimate = estimate_reading(Reading("ko", "a", [path], ReadOptions(), CleaningConfig(), 0), None, 2)
     assert estimate.documents == sum(len(record.texts) for record in records)
     assert estimate.documents == 3000 if damage == "garbage behind" else estimate.documents < 3000
-    [first, *_] = [record for record in records if record.error]
-    assert estimate.broken == f"{path}:{first.number}: {first.error}"
-    assert "the compressed file is damaged or cut short from here on" in records[-1].error
+    [first, *_] = [record for record in records if record.errors]
+    assert estimate.broken == f"{path}:{first.number}: {first.errors[0]}"
+    assert "the compressed file is damaged or cut short from here on" in records[-1].errors[0]
 
 
 @pytest.mark.parametrize("damage", ["nothing", "garbage", "cut footer", "page"])
@@ -74,8 +72,8 @@ def test_a_damaged_parquet_file_is_told(tmp_path: Path, damage: str) -> None:
             "page": whole[:page] + b"\xff" * 40 + whole[page + 40 :],
         }[damage]
     )
-    estimate = estimate_reading(Reading("ko", "a", [path], "text", "blank-line", CleaningConfig(), 0), None, 2)
+    estimate = estimate_reading(Reading("ko", "a", [path], ReadOptions(), CleaningConfig(), 0), None, 2)
     records = list(read_records(path))
-    [broken] = [record for record in records if record.error]
+    [broken] = [record for record in records if record.errors]
     assert estimate.documents == len(records) - 1
-    assert estimate.broken == f"{path}:{broken.number}: {broken.error}"
+    assert estimate.broken == f"{path}:{broken.number}: {broken.errors[0]}"

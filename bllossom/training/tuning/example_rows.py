@@ -16,7 +16,7 @@ OUTPUTS = "outputs"
 PACKABLE = frozenset(
     {
         *("exaone4", "gemma", "gemma3_text", "gpt2", "gpt_neox", "granite", "llama", "ministral", "mistral", "mixtral"),
-        *("olmo", "olmo2", "olmo3", "phi", "phi3", "qwen2", "qwen3", "smollm3", "stablelm", "starcoder2"),
+        *("olmo", "olmo2", "olmo3", "phi", "phi3", "qwen2", "qwen3", "smollm3", "starcoder2"),
     }
 )
 """Model types whose attention keeps examples of one row apart by their positions, sliding windows included: tested for

@@ -9,10 +9,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from bllossom.instructions.formats.format import Example
-from bllossom.training.engines.loss import GroupLoss, loss_inputs
+from bllossom.training.engines import document_attention
+from bllossom.training.engines.loss import GroupLoss
+from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.rows import IGNORED, collate
-from bllossom.training.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
 from bllossom.training.ranks.ranks import Ranks
+from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 100,
@@ -46,20 +48,24 @@ def examples(*lengths: int, seed: int = 0) -> list[Example]:
     ]
 
 
+@pytest.mark.parametrize("kernel", ["sdpa", document_attention.NAME])
 @pytest.mark.parametrize("family", sorted(PACKABLE))
-def test_no_family_lets_an_example_see_another(family: str) -> None:
+def test_no_family_lets_an_example_see_another(family: str, kernel: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = AutoConfig.for_model(family, **(SHAPE | OWN_KEYS.get(family, {})))
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config).eval()
-    model.set_attn_implementation("sdpa")
+    document_attention.register()
+    model.set_attn_implementation(kernel)
     first, second, third = examples(9, 14, 11)
     [other] = examples(9, seed=1)
 
     def logits(*packed: Example) -> torch.Tensor:
         batch = collate([packed_row(packed)])
-        hidden = model.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False)[0]
+        starts = [*(batch.positions[0] == 0).nonzero().flatten().tolist(), batch.ids.shape[1]]
+        extra = {"cu_seq_lens_q": starts} if kernel == document_attention.NAME else {}
+        hidden = model.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **extra)[0]
         return hidden @ model.get_output_embeddings().weight.T
 
     with torch.no_grad():
@@ -69,21 +75,26 @@ def test_no_family_lets_an_example_see_another(family: str) -> None:
         alone = torch.cat([logits(example)[0] for example in (first, second, third)])
         assert (packed - alone).abs().max() <= 1e-5
         # The loss reads the head's weight alone: it has to be all there is behind the body.
+        model.set_attn_implementation("sdpa")
         ids = torch.from_numpy(second.ids)[None]
         torch.testing.assert_close(model(input_ids=ids, use_cache=False).logits[0], alone[9:23], rtol=1e-5, atol=1e-5)
 
 
-def test_the_loss_of_packed_rows_is_that_of_single_ones() -> None:
+@pytest.mark.parametrize("kernel", ["sdpa", document_attention.NAME])
+def test_the_loss_of_packed_rows_is_that_of_single_ones(kernel: str) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SHAPE))
     rows = ExampleRows(examples(*range(5, 35, 3)), seed=3)
     loss = GroupLoss(model, loss_chunk=16, autocast=False)
+    document_attention.register()
+    objective = CausalObjective([OUTPUTS], one_row=kernel == document_attention.NAME)
 
     def summed(batches: list[list[Any]]) -> float:
-        parts = [loss(*loss_inputs(collate(batch), [OUTPUTS], torch.device("cpu"))) for batch in batches]
+        parts = [loss(*objective.inputs(batch, torch.device("cpu"))).detach() for batch in batches]
         return float(torch.stack(parts).double().sum())
 
-    alone = summed([[rows.row(index)] for index in range(10)])
+    alone = summed([[rows.row(index)] for index in range(10)])  # with masks, or without need of one
+    model.set_attn_implementation(kernel)
     for micro_batch, world in ((1, 1), (2, 1), (9, 1), (1, 2), (2, 3), (4, 8)):
         steps = PackedSteps(rows, 10, 40, micro_batch)
         batches = [steps.micro_batches(0, Ranks(rank, world, torch.device("cpu"))) for rank in range(world)]

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from bllossom.artifacts import LOGS
 from bllossom.instructions.dataset import Examples
+from bllossom.instructions.preferences import PreferenceSource
 from bllossom.instructions.reading import InstructionSource
 from bllossom.text.rows import locate_rows
 
 
-def files_of(data: Sequence[InstructionSource]) -> dict[str, Path]:
+def files_of(data: Sequence[InstructionSource | PreferenceSource]) -> dict[str, Path]:
     """The files of every source, by names that tell their order."""
     inputs: dict[str, Path] = {}
     for index, source in enumerate(data):

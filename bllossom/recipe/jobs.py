@@ -1,0 +1,109 @@
+"""A recipe's steps side by side: each in a process of its own, as soon as all that it reads is published."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import yaml
+
+from bllossom.artifacts import Manifest, read_manifest
+from bllossom.console import say
+from bllossom.errors import BllossomError, Stopped
+from bllossom.recipe.recipe import PlannedStep
+
+LOOK_SECONDS = 0.2
+LAST_LINES = 5  # of a step's log, shown where it fails
+
+
+@dataclass
+class _Job:
+    step: PlannedStep
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    slot: int
+    started: float
+
+
+def run_side_by_side(
+    steps: Sequence[PlannedStep], jobs: int, logs: Path, *, force: bool = False
+) -> dict[str, Manifest]:
+    """Run the steps, at most `jobs` at a time, and give their manifests; what each says goes to `logs`/STEP.log.
+
+    The GPUs that are visible here, and the cores, are dealt out to the jobs in equal parts.
+
+    Raises:
+        BllossomError: a step failed; those under way are waited for, no other is begun.
+        Stopped: a step was stopped on request, or Ctrl-C or SIGTERM came here, which is handed on.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    names = {step.name for step in steps}
+    waiting, running, done = list(steps), dict[int, _Job](), set[str]()
+    failed: list[_Job] = []
+    try:
+        while running or (waiting and not failed):
+            for slot in range(jobs):
+                ready = next((step for step in waiting if not (step.reads & names) - done), None)
+                if slot not in running and ready is not None and not failed:
+                    waiting.remove(ready)
+                    running[slot] = _start(ready, slot, jobs, logs, force)
+            for slot, job in list(running.items()):
+                if job.process.poll() is None:
+                    continue
+                del running[slot]
+                job.log.close()
+                if job.process.returncode == 0:
+                    done.add(job.step.name)
+                    say(f"── {len(done)}/{len(steps)} {job.step.name} ({time.monotonic() - job.started:.0f} s)")
+                else:
+                    failed.append(job)
+            time.sleep(LOOK_SECONDS)
+    except KeyboardInterrupt:
+        for job in running.values():
+            job.process.send_signal(signal.SIGTERM)
+        for job in running.values():
+            job.process.wait()
+        raise
+    if failed:
+        raise _failure(failed[0], logs)
+    found = {step.name: read_manifest(step.loaded.config.output) for step in steps}
+    return {name: manifest for name, manifest in found.items() if manifest is not None}
+
+
+def _start(step: PlannedStep, slot: int, jobs: int, logs: Path, force: bool) -> _Job:
+    config = logs / f"{step.name}.yaml"
+    values = step.loaded.config.model_dump(mode="json")
+    config.write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), encoding="utf8")
+    command = [sys.executable, "-m", "bllossom.cli", step.command, "--config", str(config)]
+    log = (logs / f"{step.name}.log").open("ab")
+    environment = os.environ | _share(slot, jobs, os.environ)
+    process = subprocess.Popen([*command, *(["--force"] if force else [])], env=environment, stdout=log, stderr=log)
+    say(f"── begins: {step.name} (said in {log.name})")
+    return _Job(step, process, log, slot, time.monotonic())
+
+
+def _share(slot: int, jobs: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of the machine that a job may use, as environment variables; what the user set for threads stays."""
+    share: dict[str, str] = {}
+    if "OMP_NUM_THREADS" not in environment:
+        share["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // jobs))
+    if gpus := [gpu for gpu in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu] or _all_gpus():
+        share["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[slot::jobs])
+    return share
+
+
+def _all_gpus() -> list[str]:
+    return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+
+
+def _failure(job: _Job, logs: Path) -> BllossomError:
+    path = logs / f"{job.step.name}.log"
+    last = path.read_text(encoding="utf8", errors="replace").splitlines()[-LAST_LINES:]
+    if job.process.returncode == Stopped.exit_code:
+        return Stopped(f"{job.step.name} was stopped; to go on, run the same command")
+    return BllossomError("\n".join([f"{job.step.name} failed (all it said is in {path}):", *last]))

@@ -1,0 +1,302 @@
+"""dpo: tune on pairs of answers, the better and the worse, against a reference (DPO, arXiv 2305.18290)."""
+
+import hashlib
+import math
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from bllossom.artifacts import Manifest, read_origin
+from bllossom.config import InputPath, Source
+from bllossom.console import say
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import is_hub_id, pin
+from bllossom.instructions.dataset import Examples, TooLong
+from bllossom.instructions.formats.choose import FormatName, chat_format
+from bllossom.instructions.formats.format import ChatFormat
+from bllossom.instructions.messages import UnusableError
+from bllossom.instructions.preferences import EncodedPair, PreferenceSource, encode_pair, read_pairs
+from bllossom.instructions.reading import Skipped
+from bllossom.model.folder import recorded_rows
+from bllossom.tokenizer.ids import tokenizer_fingerprint
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.training.engines.lora import add_adapters, check_base
+from bllossom.training.engines.optimization import trained_weights
+from bllossom.training.engines.preference_loss import PreferenceObjective, PreferenceSettings
+from bllossom.training.models import check_kernels, load_model, resolve_here, window_of
+from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
+from bllossom.training.ranks.device import device_here
+from bllossom.training.ranks.ranks import Ranks
+from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
+from bllossom.training.runs.launch import publish_trained, rank_count
+from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
+from bllossom.training.runs.train_segment import parameter_count, train_segment
+from bllossom.training.settings import LearningRate, TrainingConfig
+from bllossom.training.tuning.chat_files import stop_at, write_companions
+from bllossom.training.tuning.example_rows import PACKABLE
+from bllossom.training.tuning.instruction_data import files_of, list_left_out
+from bllossom.training.tuning.pair_rows import PairSteps
+from bllossom.training.tuning.pair_scores import pair_scores
+from bllossom.training.tuning.references import reference_log_probabilities
+
+
+class DpoConfig(TrainingConfig):
+    """What `bllossom dpo` reads. Learning rate, beta and pairs a step are by default those of DPO's authors
+    (arXiv 2305.18290, appendix B), but for RMSprop and their warm-up of 150 steps."""
+
+    model: Annotated[Source, Field(description="a model folder with its tokenizer, or a hub id")]
+    reference: Annotated[
+        Source | None, Field(description="what the model is held near to; null: itself as it is before the first step")
+    ] = None
+    data: Annotated[
+        list[PreferenceSource],
+        Field(min_length=1, description="pairs with prompt, chosen, rejected: a path, or a mapping with path, fields"),
+    ]
+    template: Annotated[
+        FormatName | InputPath | None,
+        Field(description="the chat format: plain, lima, llama2, llama3, chatml, a Jinja file; null: the model's own"),
+    ] = None
+    on_error: Annotated[
+        Literal["stop", "skip"], Field(description="a record that cannot be used ends the stage, or is skipped")
+    ] = "stop"
+    beta: Annotated[float, Field(gt=0, description="how near to the reference the model is held: higher is nearer")] = (
+        0.1
+    )
+    loss: Annotated[
+        Literal["sigmoid", "ipo"], Field(description="DPO's own, or IPO's square of log-probabilities a token")
+    ] = "sigmoid"
+    normalise_by_length: Annotated[
+        bool, Field(description="sigmoid on log-probabilities a token; ipo is so in any case")
+    ] = False
+    label_smoothing: Annotated[
+        float, Field(ge=0, lt=0.5, description="share of pairs that are taken to be the wrong way round (cDPO)")
+    ] = 0.0
+    sft_weight: Annotated[
+        float, Field(ge=0, description="weight of the chosen answers' own loss, a token, that is added")
+    ] = 0.0
+    pairs_per_step: Annotated[int, Field(gt=0, description="pairs in one optimizer step")] = 64
+    epochs: Annotated[int, Field(gt=0, description="times that each pair is read")] = 1
+    learning_rate: LearningRate = LearningRate(peak=1e-6, warmup_fraction=0.1, schedule="linear", final_fraction=0)
+    max_tokens: Annotated[
+        int | None, Field(gt=1, description="longest prompt with an answer, in tokens; null: the model's window")
+    ] = None
+    too_long: Annotated[
+        Literal["drop", "refuse"], Field(description="what is done with a longer pair; each is listed")
+    ] = "drop"
+    holdout: Annotated[
+        float,
+        Field(ge=0, lt=1, description="share of the prompts kept back, to measure loss and accuracy on"),
+    ] = 0.0
+    evaluate_every: Annotated[
+        int | None, Field(gt=0, description="steps between looks at what is held out; the end is always looked at")
+    ] = None
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _paths_are_sources(cls, data: Any) -> Any:
+        if not isinstance(data, list):
+            return data
+        return [{"path": str(entry)} if isinstance(entry, str | Path) else entry for entry in data]
+
+    @model_validator(mode="after")
+    def _ipo_is_by_length(self) -> Self:
+        if self.loss == "ipo" and (self.normalise_by_length or self.label_smoothing):
+            raise ValueError("loss: ipo is by length already and knows no label_smoothing; leave both out")
+        return self
+
+    def preference_settings(self) -> PreferenceSettings:
+        """What decides the loss of a pair."""
+        return PreferenceSettings(self.beta, self.loss, self.normalise_by_length, self.label_smoothing, self.sft_weight)
+
+
+def dpo(config: DpoConfig, *, force: bool = False) -> Manifest:
+    """Tune the model of `config` on pairs and publish a plain Hugging Face folder, or with lora an adapter's.
+
+    Raises:
+        BllossomError: a record is no pair, a pair is equal, no pair is left, or the reference has another tokenizer.
+        Stopped: stopped on request; the same command goes on.
+    """
+    reference = None if config.reference is None else pin(config.reference)
+    config = resolve_here(config).model_copy(update={"model": pin(config.model), "reference": reference})
+    window = window_of(config.model)
+    if window is not None and (config.max_tokens or window) > window:
+        raise ConfigError(f"max_tokens: {config.max_tokens:,} is more than the model's window; at most {window:,}")
+    inputs: dict[str, Path | str] = {**files_of(config.data), "model": config.model}
+    if config.reference is not None:
+        inputs["reference"] = config.reference
+    if isinstance(config.template, Path):
+        inputs["template"] = config.template
+    accumulation_of(config.pairs_per_step, config, rank_count(config), "pairs")
+    check_kernels(config, device_here(config.gpus))
+    check_base(config.model, config.lora)
+    _check_reference(config)
+    run_inputs = partial(_run_inputs, config)
+    return publish_trained(config, stage="dpo", inputs=inputs, run_inputs=run_inputs, work=_train, force=force)
+
+
+def dry_run(config: DpoConfig) -> list[str]:
+    """The batch arithmetic; the number of steps follows from the pairs once model and data are there."""
+    config = resolve_here(config)
+    return [_arithmetic(config, rank_count(config)), config.computing(device_here(config.gpus))]
+
+
+def _check_reference(config: DpoConfig) -> None:
+    """Refuse a reference that reads other ids than the model: its log-probabilities would be of other texts."""
+    if config.reference is None:
+        return
+    sides = [tokenizer_fingerprint(load_tokenizer(source)) for source in (config.model, config.reference)]
+    if sides[0] != sides[1]:
+        raise BllossomError(
+            f"reference: {config.reference} has another tokenizer than {config.model}; name one with the same, or none"
+        )
+
+
+def _arithmetic(config: DpoConfig, world: int) -> str:
+    accumulation = accumulation_of(config.pairs_per_step, config, world, "pairs")
+    ranks = f"{world} {'rank' if world == 1 else 'ranks'}"
+    return (
+        f"micro-batch {config.micro_batch} pairs × {ranks} × {accumulation} accumulation = {config.pairs_per_step} "
+        f"pairs a step; {config.epochs} epochs"
+    )
+
+
+def _run_inputs(config: DpoConfig, folder: Path) -> RunInputs:
+    """What a checkpoint must have been made from (see checkpoints.RunInputs).
+
+    The fingerprints come from the partial folder: the first rank has hashed the inputs, and no other one has to.
+    """
+    origin = read_origin(folder)
+    inputs = origin.inputs if origin else {}
+    sources = {"model": config.model, "reference": config.reference or config.model}
+    made = {"model": inputs["model"], "reference": inputs.get("reference", inputs["model"])}
+    fixed = {
+        "data": ", ".join(inputs[name][:16] for name in files_of(config.data)),
+        **{name: made[name] if is_hub_id(source) else made[name][:16] for name, source in sources.items()},
+        "precision": config.precision,
+        "order": f"max_tokens {config.max_tokens} pairs a step {config.pairs_per_step} seed {config.seed}",
+        "loss": str(config.preference_settings()),
+        "format": inputs["template"][:16] if isinstance(config.template, Path) else str(config.template),
+    }
+    return lambda step: fixed
+
+
+def load_pairs(config: DpoConfig) -> tuple[ChatFormat, list[EncodedPair], list[EncodedPair], Examples]:
+    """The chat format, the pairs to train on and those held out, and what was left out."""
+    chat = chat_format(config.template, load_tokenizer(config.model))
+    limit = config.max_tokens or window_of(config.model) or math.inf
+    found, skipped = read_pairs(config.data, config.on_error)
+    pairs: list[EncodedPair] = []
+    listed: list[TooLong] = []
+    for pair in found:
+        try:
+            encoded = encode_pair(chat, pair)
+        except UnusableError as error:
+            if config.on_error == "stop":
+                raise BllossomError(f"{pair.chosen.source}: {error}; or set on_error: skip") from error
+            skipped.append(Skipped(pair.chosen.source, str(error)))
+            continue
+        if encoded.longest() <= limit:
+            pairs.append(encoded)
+        elif config.too_long == "refuse":
+            raise BllossomError(
+                f"{encoded.source}: {encoded.longest():,} tokens, more than {limit:,}; raise max_tokens, or set "
+                "too_long: drop"
+            )
+        else:
+            listed.append(TooLong(encoded.source, encoded.longest(), "dropped"))
+    training, heldout = _hold_out(pairs, config.holdout, config.seed)
+    if not training:
+        raise BllossomError(f"no pair is left to train on: {len(listed):,} too long, {len(heldout):,} held out")
+    return chat, training, heldout, Examples([], listed, skipped, 0)
+
+
+def _hold_out(pairs: Sequence[EncodedPair], share: float, seed: int) -> tuple[list[EncodedPair], list[EncodedPair]]:
+    """Those to train on, and a share of the prompts, with all of their pairs, held out."""
+    if not share:
+        return list(pairs), []
+
+    def place(pair: EncodedPair) -> bytes:
+        return hashlib.sha256(f"{seed}".encode() + pair.prompt.tobytes()).digest()
+
+    places = sorted({place(pair) for pair in pairs})
+    held = set(places[: max(1, round(share * len(places)))])
+    return [p for p in pairs if place(p) not in held], [p for p in pairs if place(p) in held]
+
+
+def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
+    chat, pairs, heldout, left_out = load_pairs(config)
+    figures = {
+        "pairs": len(pairs),
+        "heldout_pairs": len(heldout),
+        "answer_tokens": sum(len(pair.chosen) + len(pair.rejected) for pair in pairs),
+        "dropped": len(left_out.too_long),
+        "skipped": len(left_out.skipped),
+    }
+    share = _shares_prompt(config)
+    if ranks.first:
+        computing = config.computing(device_here(config.gpus))
+        for line in (_arithmetic(config, ranks.world), computing, ", ".join(f"{k} {v:,}" for k, v in figures.items())):
+            say(line)
+        list_left_out(left_out, folder)
+    references = reference_log_probabilities(
+        config.reference or config.model, [*pairs, *heldout], config, ranks, folder.parent, share_prompt=share
+    )
+    model = load_model(config.model, config)
+    if config.lora is not None:
+        add_adapters(model, config.lora, config.seed)
+    stop_at(model, chat)
+    trained, parameters = parameter_count(trained_weights(model, "all")), parameter_count(model.parameters())
+    check_disk(folder, disk_need(config, strategy_of(config), trained=trained, parameters=parameters, phases=1))
+    objective = PreferenceObjective(config.preference_settings(), share_prompt=share)
+    steps = math.ceil(len(pairs) * config.epochs / config.pairs_per_step)
+    state = train_segment(
+        Run(config, folder, ranks, _run_inputs(config, folder)),
+        model,
+        objective,
+        PairSteps(pairs, references[: len(pairs)], config.seed, config.pairs_per_step, config.micro_batch),
+        Segment(steps, config.pairs_per_step, config.learning_rate, total=steps),
+        _watch(config, objective, heldout, references[len(pairs) :], ranks),
+        save_to=folder,
+        save_dtype=config.save_dtype,
+    )
+    if ranks.first:
+        write_companions(config.model, model, chat, folder)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    return recorded_rows(config.model) | figures | figures_of(state, "heldout")
+
+
+def _shares_prompt(config: DpoConfig) -> bool:
+    """Whether a pair can be one row: the attention takes a mask, no layer has a window of its own, and the positions
+    are those that are given."""
+    from transformers import AutoConfig
+
+    shape = AutoConfig.from_pretrained(config.model)
+    windowed = getattr(shape, "sliding_window", None) is not None
+    return config.attention == "sdpa" and shape.model_type in PACKABLE and not windowed
+
+
+def _watch(
+    config: DpoConfig,
+    objective: PreferenceObjective,
+    heldout: Sequence[EncodedPair],
+    references: NDArray[np.float64],
+    ranks: Ranks,
+) -> Watch:
+    """Loss and accuracy on the pairs that are held out."""
+    if not heldout:
+        return Watch()
+    rows = PairSteps(heldout, references, config.seed, len(heldout), config.micro_batch)
+    score = partial(
+        pair_scores,
+        objective=objective,
+        rows=[rows.row(place) for place in range(len(heldout))],
+        ranks=ranks,
+        micro_batch=config.micro_batch,
+    )
+    return Watch(score, "heldout", evaluate_every=config.evaluate_every)

@@ -1,0 +1,55 @@
+"""Attention within each document of one long row: what a mask would throw away is not computed.
+
+A mask that keeps documents apart makes the kernel look at every pair of tokens of the row. Here torch's causal kernel
+runs on each document by itself, so that attention costs what it costs unpacked, and rows need no padding.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+NAME = "documents"
+
+
+def register() -> None:
+    """Make `set_attn_implementation("documents")` known to transformers."""
+    ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    cu_seq_lens_q: list[int],
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """As transformers calls it: query [1, heads, tokens, width], key and value [1, fewer heads, tokens, width]; gives
+    [1, tokens, heads, width]. `cu_seq_lens_q` is where documents begin, and the end of the last one."""
+    parts = []
+    for start, end in pairwise(cu_seq_lens_q):
+        mask = None
+        if sliding_window is not None and end - start > sliding_window:
+            mask = torch.ones(end - start, end - start, dtype=torch.bool, device=query.device).tril()
+            mask = mask.triu(1 - sliding_window)
+        parts.append(
+            scaled_dot_product_attention(
+                query[:, :, start:end],
+                key[:, :, start:end],
+                value[:, :, start:end],
+                attn_mask=mask,
+                is_causal=mask is None,
+                scale=scaling,
+                dropout_p=dropout if module.training else 0.0,
+                enable_gqa=query.shape[1] != key.shape[1],
+            )
+        )
+    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None

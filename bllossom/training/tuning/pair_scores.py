@@ -1,0 +1,25 @@
+"""Loss and accuracy on pairs that are held out, while a model trains."""
+
+from collections.abc import Sequence
+
+import torch
+
+from bllossom.training.engines.engine import Engine
+from bllossom.training.engines.preference_loss import PairRow, PreferenceObjective
+from bllossom.training.ranks.ranks import Ranks
+
+
+def pair_scores(
+    engine: Engine, objective: PreferenceObjective, rows: Sequence[PairRow], ranks: Ranks, micro_batch: int
+) -> dict[str, float]:
+    """Loss and accuracy over `rows`. Every rank computes all of them: they are few."""
+    engine.training(False)
+    counts = objective.counts(rows)
+    sums = torch.zeros(len(counts), dtype=torch.float64)
+    with torch.no_grad():
+        for start in range(0, len(rows), micro_batch):
+            part = engine.sums(objective.inputs(rows[start : start + micro_batch], ranks.device))
+            sums += part.double().cpu()
+    engine.training(True)
+    figures = objective.figures(sums.tolist(), counts)
+    return {"loss": float(objective.loss(sums, counts)), "accuracy": figures["accuracy"]}

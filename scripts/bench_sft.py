@@ -1,0 +1,262 @@
+"""Measure sft's packed rows beside its padded ones and TRL's SFTTrainer: docs/results/sft.md and .json.
+
+    python scripts/bench_sft.py                       # 160 dialogues of LIMA, 20 steps of 8, three rounds: 90 minutes
+    python scripts/bench_sft.py --rounds 1 --steps 4  # a quick look
+
+One model for all (a Llama of hidden 384, 8 layers, 32,000 pieces, fp32, random weights), the same dialogues in the same
+steps, at most 1,024 tokens, AdamW, the gradient clipped, one thread. The sides take turns, each in its own process: its
+speed is its supervised tokens over the processor's seconds of its 20 steps, which what else runs on the machine moves
+little; its memory is the peak above what was resident after the imports. Ratios are medians over the rounds.
+
+    padded       one example a row, 4 rows at a time
+    packed       the same steps in packed rows, 4 rows at a time
+    trl          trl.SFTTrainer, 4 examples at a time, accumulated twice; losses are compared with ours, step by step
+    trl-packed   the same with packing (bfd): rows of 1,024 tokens from all dialogues, 2 at a time, accumulated twice,
+                 which is about as many examples a step
+
+Needs LIMA and Llama 2's tokenizer (BLLOSSOM_SHARED, default ../shared) and trl (in the extra `dev`).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import commit, machine
+
+from bllossom.instructions.dataset import make_examples
+from bllossom.instructions.formats.choose import chat_format
+from bllossom.instructions.formats.format import Example
+from bllossom.instructions.reading import Instructions, InstructionSource, read_instructions
+from bllossom.memory import peak_rss_bytes, reset_peak_rss
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.training.engines.engine import PlainEngine
+from bllossom.training.engines.objective import CausalObjective
+from bllossom.training.models import LlamaShape, init_model, prepare_for_training
+from bllossom.training.ranks import ranks
+from bllossom.training.runs.steps import EvenSteps, StepSource
+from bllossom.training.runs.trainer import accumulate
+from bllossom.training.sft import SftConfig
+from bllossom.training.tuning.example_rows import OUTPUTS, ExampleRows, PackedSteps
+
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("BLLOSSOM_SHARED", ROOT.parent / "shared"))
+SHAPE = LlamaShape(hidden_size=384, intermediate_size=1024, layers=8, heads=6, window=1024)
+PIECES, PER_STEP, MICRO, WINDOW = 32_000, 8, 4, 1024
+STEPS = 20
+RATE = 1e-5
+SIDES = ("padded", "packed", "trl", "trl-packed")
+
+
+def examples(steps: int) -> list[Example]:
+    """The first dialogues of LIMA, cut at the window."""
+    found = read_instructions([InstructionSource(path=str(SHARED / "instructions/lima_en_train.json"))])
+    chat = chat_format("lima", load_tokenizer(SHARED / "tokenizers/llama2"))
+    first = Instructions(found.conversations[: steps * PER_STEP], [], 0)
+    return make_examples(first, chat, WINDOW, too_long="cut").items
+
+
+def ours(rows: ExampleRows, count: int, packed: bool) -> dict[str, Any]:
+    """The loop of `bllossom sft`: its steps, its engine."""
+    values = {"output": "x", "model": "x/x", "data": ["x/x"], "gpus": 0, "precision": "fp32", "micro_batch": MICRO}
+    config = SftConfig.model_validate(values | {"examples_per_step": PER_STEP, "packing": packed}).resolved(
+        "cpu", liger_installed=False
+    )
+    model = init_model(SHAPE, PIECES, seed=0)
+    prepare_for_training(model, config)
+    objective = CausalObjective([OUTPUTS], one_row=packed)
+    engine = PlainEngine(model, config, ranks.alone("cpu"), "all", objective)
+    engine.training(True)
+    steps: StepSource = EvenSteps(rows, PER_STEP, MICRO)
+    if packed:
+        steps = PackedSteps(rows, PER_STEP, WINDOW, MICRO)
+    losses, seconds, tokens = [], 0.0, 0
+    reset_peak_rss()
+    before = peak_rss_bytes()
+    for step in range(count):
+        started = time.process_time()
+        result = accumulate(engine, objective, steps.micro_batches(step, ranks.alone("cpu")), ranks.alone("cpu"))
+        engine.step(RATE)
+        seconds += time.process_time() - started
+        tokens += result.tokens
+        losses.append(result.loss)
+    return {"seconds": seconds, "tokens": tokens, "losses": losses, "memory": peak_rss_bytes() - before}
+
+
+def trl(rows: ExampleRows, count: int, packed: bool, folder: Path) -> dict[str, Any]:
+    """TRL's trainer on the same ids and labels, in the same order."""
+    from datasets import Dataset
+    from torch.utils.data import SequentialSampler
+    from transformers import TrainerCallback
+    from trl import SFTConfig as TrlConfig
+    from trl import SFTTrainer, pack_dataset
+
+    ordered = [rows.example(index) for index in range(count * PER_STEP)]
+    labels = [np.where(example.supervised, example.ids, -100).tolist() for example in ordered]
+    data = Dataset.from_dict({"input_ids": [example.ids.tolist() for example in ordered], "labels": labels})
+    if packed:
+        data = pack_dataset(data, WINDOW, "bfd")
+    times: list[float] = []
+    losses: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            times.append(-time.process_time())
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times[-1] += time.process_time()
+
+        def on_log(self, *_: Any, logs: Any = None, **__: Any) -> None:
+            if logs and "loss" in logs:
+                losses.append(logs["loss"])
+
+    class InOrder(SFTTrainer):
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return SequentialSampler(data)
+
+    per_device = MICRO // 2 if packed else MICRO
+    tokenizer = load_tokenizer(SHARED / "tokenizers/llama2")
+    tokenizer.pad_token = tokenizer.unk_token
+    arguments = TrlConfig(
+        output_dir=str(folder),
+        use_cpu=True,
+        bf16=False,
+        max_steps=count,
+        per_device_train_batch_size=per_device,
+        gradient_accumulation_steps=2,
+        learning_rate=RATE,
+        lr_scheduler_type="constant",
+        adam_beta2=0.95,
+        adam_epsilon=1e-5,
+        weight_decay=0.1,
+        max_length=WINDOW,
+        packing=packed,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+    )
+    model = init_model(SHAPE, PIECES, seed=0)
+    trainer = InOrder(model, arguments, train_dataset=data, processing_class=tokenizer, callbacks=[Clock()])
+    reset_peak_rss()
+    before = peak_rss_bytes()
+    trainer.train()
+    read = data[: count * 2 * per_device]["labels"]
+    tokens = sum(int((np.array(row[1:]) != -100).sum()) for row in read)
+    return {"seconds": sum(times), "tokens": tokens, "losses": losses, "memory": peak_rss_bytes() - before}
+
+
+def one(side: str, steps: int) -> dict[str, Any]:
+    """Run one side in this process."""
+    torch.set_num_threads(1)
+    rows = ExampleRows(examples(steps), seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        if side.startswith("trl"):
+            return trl(rows, steps, side == "trl-packed", Path(folder))
+        return ours(rows, steps, side == "packed")
+
+
+def measure(rounds: int, steps: int) -> dict[str, list[dict[str, Any]]]:
+    """All sides, taking turns."""
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    for _ in range(rounds):
+        for side in SIDES:
+            command = [sys.executable, __file__, "--side", side, "--steps", str(steps)]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if done.returncode:
+                raise SystemExit(done.stderr)
+            found[side].append(json.loads(done.stdout.splitlines()[-1]))
+            print(side, f"{found[side][-1]['tokens'] / found[side][-1]['seconds']:.0f} tokens/s", flush=True)
+    return found
+
+
+def report(found: dict[str, list[dict[str, Any]]], steps: int) -> dict[str, Any]:
+    """Medians and ratios."""
+    speeds = {side: [run["tokens"] / run["seconds"] for run in runs] for side, runs in found.items()}
+
+    def ratio(side: str, other: str) -> float:
+        return statistics.median(a / b for a, b in zip(speeds[side], speeds[other], strict=True))
+
+    padded, packed, theirs = (found[side][0]["losses"] for side in ("padded", "packed", "trl"))
+    return {
+        "machine": machine(),
+        "commit": commit(),
+        "rounds": len(found["padded"]),
+        "steps": steps,
+        "tokens_per_second": {side: round(statistics.median(values), 1) for side, values in speeds.items()},
+        "peak_memory_bytes": {side: max(run["memory"] for run in runs) for side, runs in found.items()},
+        "packed_over_padded": round(ratio("packed", "padded"), 3),
+        "packed_over_trl": round(ratio("packed", "trl"), 3),
+        "packed_over_trl_packed": round(ratio("packed", "trl-packed"), 3),
+        "padded_over_trl": round(ratio("padded", "trl"), 3),
+        "largest_loss_difference": {
+            "packed, relative": max(abs(a - b) / b for a, b in zip(packed, padded, strict=True)),
+            "trl": max(abs(a - b) for a, b in zip(theirs, padded, strict=True)),
+        },
+        "losses": {side: [round(loss, 6) for loss in runs[0]["losses"]] for side, runs in found.items()},
+    }
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result for people."""
+    lines = [
+        "# sft: packed rows",
+        "",
+        "Made by `python scripts/bench_sft.py`, which says what is measured.",
+        "",
+        f"{result['machine']}; commit {result['commit']}; {result['steps']} steps, medians of {result['rounds']} "
+        "round(s).",
+        "",
+        "| side | supervised tokens a second | peak memory, GB |",
+        "|---|--:|--:|",
+    ]
+    for side in SIDES:
+        memory = result["peak_memory_bytes"][side] / 1e9
+        lines.append(f"| {side} | {result['tokens_per_second'][side]:.0f} | {memory:.2f} |")
+    differences = result["largest_loss_difference"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Packed is {result['packed_over_padded']:.2f} × padded, {result['packed_over_trl']:.2f} × TRL padded and "
+            f"{result['packed_over_trl_packed']:.2f} × TRL packed; padded is {result['padded_over_trl']:.2f} × TRL "
+            "padded.",
+            "",
+            f"Over the {result['steps']} steps the losses of packed and padded rows differ by at most "
+            f"{differences['packed, relative']:.1e} relative, those of TRL padded and ours by at most "
+            f"{differences['trl']:.1e} (TRL logs four decimals).",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    """Measure, or run one side."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--side", choices=SIDES)
+    arguments = parser.parse_args()
+    if arguments.side:
+        print(json.dumps(one(arguments.side, arguments.steps)))
+        return
+    result = report(measure(arguments.rounds, arguments.steps), arguments.steps)
+    folder = ROOT / "docs/results"
+    (folder / "sft.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
+    (folder / "sft.md").write_text(markdown(result), encoding="utf8")
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Archives: their files are read as if they lay in a folder."""
+
+import bz2
+import io
+import json
+import lzma
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from bllossom.text.rows import read_rows
+from bllossom.text.sources import ReadOptions, line_of, place, read_documents, read_records
+
+
+def jsonl(*texts: str) -> bytes:
+    return "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts).encode()
+
+
+def parquet(*texts: str) -> bytes:
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"text": list(texts)}), buffer)
+    return buffer.getvalue()
+
+
+FILES = {
+    "TL1/a.jsonl": jsonl("하나", "둘"),
+    "TL1/._a.jsonl": b"\x00\x05\x16\x07",
+    "__MACOSX/a.jsonl": b"\x00",
+    "TL1/b.json": json.dumps({"text": "셋"}).encode(),
+    "TL1/picture.png": b"\x89PNG",
+    "TL2/c.JSONL.bz2": bz2.compress(jsonl("넷")),
+    "TL2/d.parquet": parquet("다섯", "여섯"),
+    "TL2/wiki_00": jsonl("일곱", "여덟"),
+}
+TEXTS = ["하나", "둘", "셋", "넷", "다섯", "여섯", "일곱", "여덟"]
+
+
+def pack(path: Path, files: dict[str, bytes] = FILES) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+        return path
+    mode = {".tar": "w", ".gz": "w:gz", ".tgz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}[path.suffix]
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "A.TGZ", "a.tar.bz2", "a.tar.xz"])
+def test_the_files_of_an_archive_are_read_in_their_order(tmp_path: Path, name: str) -> None:
+    path = pack(tmp_path / name.lower()).rename(tmp_path / name)
+    assert list(read_documents(str(path))) == TEXTS
+    assert list(read_documents(str(tmp_path))) == TEXTS
+    assert [row["text"] for row in read_rows(path)] == TEXTS
+    records = list(read_records(path))
+    assert [record.note for record in records if record.note] == [
+        "1 file(s) in it are of no known format: TL1/picture.png"
+    ]
+    read = [record for record in records if record.texts]
+    assert [place(path, record) for record in read][1] == f"{path}/TL1/a.jsonl:2"
+    assert [line_of(record.number) for record in read] == [1, 2, 1, 1, 1, 2, 1, 2]
+    for at, record in enumerate(read):
+        rest = [text for later in read_records(path, skip=record.number) for text in later.texts]
+        assert rest == TEXTS[at + 1 :]
+
+
+def test_a_broken_file_of_an_archive_is_told_and_reading_goes_on(tmp_path: Path) -> None:
+    files = {"a.jsonl": jsonl("a") + b"{\n" + jsonl("b"), "b.parquet": b"x", "c.jsonl": jsonl("c")}
+    path = pack(tmp_path / "a.zip", files)
+    records = list(read_records(path))
+    assert [text for record in records for text in record.texts] == ["a", "b", "c"]
+    assert [place(path, record) for record in records if record.errors] == [f"{path}/a.jsonl:2", f"{path}/b.parquet:1"]
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+def test_a_cut_archive_is_damaged(tmp_path: Path, name: str) -> None:
+    path = pack(tmp_path / name)
+    path.write_bytes(path.read_bytes()[:-200])
+    assert "the archive is damaged or cut short from here on" in list(read_records(path))[-1].errors[0]
+
+
+def test_an_encrypted_archive_is_told(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.zip", {"a.jsonl": jsonl("a")})
+    data = bytearray(path.read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # APPNOTE.TXT 4.3: bit 0 of the general flags
+        data[data.index(header) + flags] |= 1
+    path.write_bytes(data)
+    [record] = read_records(path)
+    assert record.errors == ("the archive is encrypted; unpack it",)
+
+
+def test_xz_and_bz2_are_read_and_their_damage_is_noticed(tmp_path: Path) -> None:
+    for name, data in (
+        ("a.jsonl.xz", lzma.compress(jsonl(*TEXTS) * 99)),
+        ("b.jsonl.bz2", bz2.compress(jsonl(*TEXTS) * 99)),
+    ):
+        path = tmp_path / name
+        path.write_bytes(data)
+        assert list(read_documents(str(path))) == TEXTS * 99
+        path.write_bytes(data[: len(data) // 2])
+        assert "the compressed file is damaged or cut short" in list(read_records(path))[-1].errors[0]
+        path.write_bytes(data[:30] + b"\xff" * 30 + data[60:])
+        assert "the compressed file is damaged or cut short" in list(read_records(path))[-1].errors[0]
+
+
+def test_a_format_of_the_source_is_that_of_all_files(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.zip", {"x.dat": jsonl("a"), "y.log": jsonl("b")})
+    assert list(read_documents(str(path), ReadOptions(format="jsonl"))) == ["a", "b"]
