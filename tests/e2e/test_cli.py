@@ -58,7 +58,8 @@ def test_the_table_after_until_has_no_step_of_an_older_run_and_marks_those_befor
     recipe = before / "recipe.yaml"
     steps = [path.stem.split(".") for path in before.glob("configs/*.yaml")]
     listed = {name: f"{{name: {name}, stage: {stage}, config: configs/{name}.{stage}.yaml}}" for name, stage in steps}
-    names = ["base-vocab", "donor", "vocab", "adapted", "scores"]
+    listed["eval"] = "{name: eval, stage: eval, config: configs/scores.eval.yaml, set: {model: runs/adapted}}"
+    names = ["base-vocab", "donor", "vocab", "adapted", "eval"]
     recipe.write_text(f"output: runs\nsteps: [{', '.join(listed[name] for name in names)}]\n")
 
     def table(*arguments: str) -> str:
@@ -73,10 +74,10 @@ def test_the_table_after_until_has_no_step_of_an_older_run_and_marks_those_befor
     whole = table()
     assert "bits per byte" in whole
     assert "earlier" not in whole
-    listed["again"] = listed["scores"].replace("name: scores", "name: again")
+    listed["again"] = listed["eval"].replace("name: eval", "name: again")
     recipe.write_text(f"output: runs\nsteps: [{', '.join(listed[name] for name in [*names, 'again'])}]\n")
     resumed = table("--from", "again")
-    assert "scores (earlier)" in resumed
+    assert "eval (earlier)" in resumed
     assert "of a step that was not part of this run" in resumed
 
 
