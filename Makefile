@@ -10,11 +10,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
 
-demo: $(VENV)/.demo  ## Run the whole pipeline on the data in data/, about 6 minutes on 2 cores.
+demo: $(VENV)/.demo  ## Run the whole pipeline on the data in data/, about 6 minutes on 2 cores; ends with a page's path.
 	$(BIN)/bllossom run configs/demo/recipe.yaml
+	$(BIN)/bllossom report runs/demo
 
-test: $(VENV)/.dev  ## Run the tests, without the slow ones.
-	$(BIN)/python -m pytest -q -m "not slow" --durations=15
+test: $(VENV)/.dev  ## Run the tests, without the slow ones, on two processes of one thread each.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile --durations=15
 
 test-slow: $(VENV)/.dev  ## Run the tests longer than 20 seconds.
 	$(BIN)/python -m pytest -q -m slow
@@ -43,7 +44,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[eval]'
+	$(PIP) --editable '.[eval,report]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python

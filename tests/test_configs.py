@@ -43,11 +43,14 @@ def test_every_config_parses(path):
         assert str(config.output).startswith("runs/")
 
 
-@pytest.mark.parametrize("recipe", ["demo", "micro", "bllossom-13b", "localize"])
+RECIPES = ("ablation", "bllossom-13b", "demo", "localize", "micro", "table6")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_dry_runs_without_weights_or_data(recipe):
     result = CliRunner().invoke(make_app(), ["run", str(ROOT / f"configs/{recipe}/recipe.yaml"), "--dry-run"])
     assert result.exit_code == 0, result.output
-    assert "not here yet" in result.output
+    assert "not here" in result.output
 
 
 def test_a_dry_run_does_not_send_an_earlier_steps_folder_to_the_hub():
@@ -58,9 +61,13 @@ def test_a_dry_run_does_not_send_an_earlier_steps_folder_to_the_hub():
 
 
 def test_every_recipe_is_covered():
-    assert {path.parent.name for path in FILES if path.stem == "recipe"} == {
-        "demo",
-        "micro",
-        "bllossom-13b",
-        "localize",
-    }
+    assert {path.parent.name for path in FILES if path.stem == "recipe"} == set(RECIPES)
+
+
+def test_the_ablation_makes_the_papers_six_models_and_two_more_with_three_seeds():
+    result = CliRunner().invoke(make_app(), ["run", str(ROOT / "configs/ablation/recipe.yaml"), "--dry-run"])
+    steps = [line.removeprefix("# ── ") for line in result.output.splitlines() if line.startswith("# ── ")]
+    models = ("llama2-kosft", "llama2-ko", "bllossom-ko", "bllossom-bi", "bllossom-bi-kosft", "bllossom-bi-bisft")
+    for model in (*models, "llama2-bi", "bllossom-bi-kosft-all"):
+        assert {f"{model}-seed-{seed}" for seed in range(3)} <= set(steps)
+    assert {"vocab", "tokens", "old-tokens", "base-tokens"} <= set(steps)  # shared, so made once
