@@ -2,20 +2,9 @@
 
 import json
 import shutil
-import tarfile
 from pathlib import Path
 
 import pytest
-
-ARCHIVE = Path(__file__).parents[1] / "fixtures/published.tar.xz"
-
-
-@pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("published")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-    return folder / "published/runs"
 
 
 @pytest.fixture
