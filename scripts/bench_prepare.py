@@ -124,8 +124,7 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def near_lookup_ms() -> dict[str, float]:
-    """Milliseconds to find which of a batch of 1,000 documents are among 1,000,000 near duplicates: as prepare does it,
-    and by np.isin."""
+    """Milliseconds to find which of 1,000 documents are among 1,000,000 near duplicates: prepare's way, and np.isin."""
     from bllossom.corpus.dedup import are_among
 
     near, batch = np.arange(0, 3_000_000, 3), np.arange(500_000, 501_000)

@@ -13,9 +13,10 @@ from bllossom.console import stdout
 
 def make_show() -> typer.Typer:
     """`bllossom show`: what training reads, for a person."""
-    app = typer.Typer(help="Show documents and blocks in pieces, and where they come from.", no_args_is_help=True)
+    app = typer.Typer(help="Show documents, blocks and examples, and where they come from.", no_args_is_help=True)
     app.command("document")(show_document)
     app.command("block")(show_block)
+    app.command("example")(show_example)
     return app
 
 
@@ -51,3 +52,17 @@ def show_block(
         mixture, console = open_mixture(loaded), stdout()
         for part in show.show_block(mixture, number, colours=console.is_terminal):
             console.print(part)
+
+
+def show_example(
+    config: Annotated[Path, typer.Option("--config", help="An sft YAML file.", show_default=False)],
+    number: Annotated[int, typer.Argument(min=0, help="Of the examples, in the order of the files, from 0.")],
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Show an example of sft, with what of it carries loss."""
+    with expected_errors(debug):
+        from bllossom.training import preview
+        from bllossom.training.sft import SftConfig
+
+        preview.show_example(load_config(SftConfig, config, overrides or ()).config, number)

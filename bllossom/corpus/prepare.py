@@ -22,13 +22,12 @@ from bllossom.console import progress, say
 from bllossom.corpus.adopt import adopt
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.decontaminate import DecontaminationConfig, Decontaminator, test_files
-from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
 from bllossom.corpus.executors.run_local import run_local
 from bllossom.corpus.executors.run_ray import run_ray
 from bllossom.corpus.finish import finish
-from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document, near_duplicates_of
+from bllossom.corpus.near_duplicates import NearDuplicatesConfig, near_duplicates_of
 from bllossom.corpus.planning.checks import check_disk, check_sources, disk_bytes, tell_large_documents
-from bllossom.corpus.planning.estimate import estimate_reading, table
+from bllossom.corpus.planning.estimate import estimate_reading, memory_lines, table
 from bllossom.corpus.readings import (
     NAME,
     Common,
@@ -173,20 +172,7 @@ def dry_run(config: PrepareConfig) -> list[str]:
     encoder = Encoders(tokenizer).choose(samples)[0] if tokenizer else None
     itemsize = 2 if tokenizer is None or token_dtype(count_ids(tokenizer)) == "uint16" else 4
     estimates = [estimate_reading(reading, encoder, itemsize) for reading in readings]
-    return [*lines, *table(estimates), *_memory_lines(config, sum(estimate.documents for estimate in estimates))]
-
-
-def _memory_lines(config: PrepareConfig, documents: int) -> list[str]:
-    """What grows with the corpus: the hashes that deduplication remembers."""
-    needs = {}
-    if config.deduplicate and documents:
-        needs["exact deduplication"] = EXACT_BYTES_PER_DOCUMENT
-    if config.near_duplicates and documents:
-        needs["near duplicates"] = bytes_per_document(config.near_duplicates)
-    return [
-        f"{what}: up to {each} bytes of memory a document, {documents * each / 1e6:,.1f} MB"
-        for what, each in needs.items()
-    ]
+    return [*lines, *table(estimates), *memory_lines(estimates, config.deduplicate, config.near_duplicates)]
 
 
 def _tokenizer_inputs(source: str) -> dict[str, Path | str]:
@@ -265,8 +251,8 @@ def _decides(config: PrepareConfig) -> dict[str, Any]:
     """What of the config decides the bytes of a slice, beside its text and its source's own settings."""
     keys = {"bos", "eos", "deduplicate", "near_duplicates", "shard_bytes"}
     decides = config.model_dump(mode="json", include=keys)
-    sources = _tokenizer_inputs(config.tokenizer).values()  # a hub id names its commit
-    decides["tokenizer"] = [fingerprint(source) if isinstance(source, Path) else source for source in sources]
+    tokenizer = _tokenizer_inputs(config.tokenizer).values()
+    decides["tokenizer"] = [fingerprint(file) if isinstance(file, Path) else file for file in tokenizer]
     if config.decontaminate:
         tests = [fingerprint(path) for path in test_files(config.decontaminate)]
         decides["decontaminate"] = [config.decontaminate.model_dump(mode="json", exclude={"paths"}), tests]

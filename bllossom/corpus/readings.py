@@ -225,3 +225,11 @@ def first_documents(reading: Reading) -> list[bytes]:
         if size >= SAMPLE_BYTES or len(texts) >= SAMPLE_DOCUMENTS:
             break
     return texts[:SAMPLE_DOCUMENTS]
+
+
+def is_heldout(place: int, share: float) -> bool:
+    """Whether the document that is number `place` among the kept ones of its source is held out.
+
+    Evenly spread, and after n documents never more than half a document off n · share.
+    """
+    return int((place + 1) * share + 0.5) > int(place * share + 0.5)

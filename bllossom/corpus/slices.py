@@ -33,7 +33,7 @@ from bllossom.corpus.marks import (
     dropped_sample,
     mark_path,
 )
-from bllossom.corpus.readings import Reading
+from bllossom.corpus.readings import Reading, is_heldout
 from bllossom.errors import BllossomError
 from bllossom.files import locked, write_whole
 from bllossom.paths import shown
@@ -298,11 +298,3 @@ class SliceMaker:
             for text in self._heldout:
                 file.write(json.dumps({"text": text.decode()}, ensure_ascii=False) + "\n")
         return writer.finish()
-
-
-def is_heldout(place: int, share: float) -> bool:
-    """Whether the document that is number `place` among the kept ones of its source is held out.
-
-    Evenly spread, and after n documents never more than half a document off n · share.
-    """
-    return int((place + 1) * share + 0.5) > int(place * share + 0.5)

@@ -202,11 +202,7 @@ class TokenStream:
         return sum(int(shard.documents[:, 1].sum(dtype=np.int64)) for shard in self._shards)
 
     def place_of(self, document: int) -> tuple[int, int]:
-        """The shard that a document is in, by its place among them, and the document's place in the shard.
-
-        Raises:
-            IndexError: there is no such document.
-        """
+        """The shard that a document is in, by its place among them, and its place there; or IndexError."""
         if not 0 <= document < self.documents:
             raise IndexError(document)
         shard = bisect.bisect_right(self._first_documents, document) - 1
@@ -216,8 +212,7 @@ class TokenStream:
         """Where a document's tokens start and stop, and the UTF-8 bytes of its text."""
         shard, place = self.place_of(document)
         table = self._shards[shard].documents
-        first = int(table[place - 1, 0]) if place else 0
-        base = self._starts[shard]
+        first, base = int(table[place - 1, 0]) if place else 0, self._starts[shard]
         return base + first, base + int(table[place, 0]), int(table[place, 1])
 
     def read(self, start: int, stop: int) -> Ids:

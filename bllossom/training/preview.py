@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerFast
 
+from bllossom.errors import BllossomError
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines.rows import IGNORED, Row
 from bllossom.training.models import resolve_here
@@ -26,6 +27,20 @@ def preview(config: SftConfig, count: int, *, packed: bool, as_json: bool, emit:
             emit(json.dumps(as_record(row, source, tokenizer), ensure_ascii=False))
         else:
             _show(row, source, tokenizer)
+
+
+def show_example(config: SftConfig, number: int) -> None:
+    """Show example `number`, from 0, of the files.
+
+    Raises:
+        BllossomError: there are not so many.
+    """
+    config = with_window(resolve_here(config))
+    found = next(islice(_rows(config, packed=False), number, None), None)
+    if found is None:
+        raise BllossomError(f"there is no example {number:,}; name a lower number, from 0")
+    source, row = found
+    _show(row, source, load_tokenizer(config.model))
 
 
 def as_record(row: Row, source: str, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from bllossom.corpus import prepare as stage
 from bllossom.corpus import readings
 from bllossom.corpus.clean import CleaningConfig
 from bllossom.corpus.prepare import PrepareConfig, dry_run, prepare
-from bllossom.corpus.slices import is_heldout
+from bllossom.corpus.readings import is_heldout
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.text.sources import RawRecord, ReadOptions, read_records
 from bllossom.tokenizer.encode import encode_text

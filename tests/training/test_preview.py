@@ -60,3 +60,17 @@ def test_what_carries_loss_is_marked(arguments: list[str]) -> None:
 
 def test_a_wrong_config_ends_with_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(make_app(), [*arguments, "examples_per_step=0", "--preview", "1"]).exit_code == 2
+
+
+def test_one_example_is_shown_by_its_number(arguments: list[str], tmp_path: Path) -> None:
+    config = tmp_path / "sft.yaml"
+    config.write_text("seed: 0\n")
+    show = ["show", "example", "--config", str(config)]
+    result = CliRunner().invoke(make_app(), [*show, "2", *arguments[1:]])
+    assert result.exit_code == 0, result.stderr
+    assert "a.jsonl:3: " in result.stdout
+    assert "Count to 2." in result.stdout
+    assert "⟦one two three<|im_end|>⟧" in result.stdout
+    beyond = CliRunner().invoke(make_app(), [*show, "4", *arguments[1:]])
+    assert beyond.exit_code == 1
+    assert "there is no example 4; name a lower number" in beyond.stderr

@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from bllossom.corpus.clean import make_cleaner
+from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
+from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document
 from bllossom.corpus.readings import Reading
 from bllossom.text.kinds import kind_of_file
 from bllossom.text.sources import place, read_records
@@ -175,3 +177,19 @@ def _line(estimate: Estimate) -> str:
         f"{estimate.name:32} {estimate.files:7,} {estimate.file_bytes / 1e6:7,.1f} MB {text:>10} "
         f"{about + format(estimate.documents, ','):>12} {tokens:>15} {seconds:>8} {disk:>10}"
     )
+
+
+def memory_lines(
+    estimates: Sequence[Estimate], deduplicate: bool, near_duplicates: NearDuplicatesConfig | None
+) -> list[str]:
+    """What grows with the corpus: the hashes that deduplication remembers."""
+    documents = sum(estimate.documents for estimate in estimates)
+    needs = {}
+    if deduplicate and documents:
+        needs["exact deduplication"] = EXACT_BYTES_PER_DOCUMENT
+    if near_duplicates and documents:
+        needs["near duplicates"] = bytes_per_document(near_duplicates)
+    return [
+        f"{what}: up to {each} bytes of memory a document, {documents * each / 1e6:,.1f} MB"
+        for what, each in needs.items()
+    ]

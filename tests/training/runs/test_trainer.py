@@ -193,7 +193,9 @@ def test_nan_stops_the_run_with_its_blocks_and_skipping_them_lets_it_go_on(setti
     assert said.startswith("step 7: the loss is nan; the weights before it are saved")
     told = {int(number): line for line, number in re.findall(r"^  (block (\d+) .*)$", said, re.MULTILINE)}
     assert list(told) == list(range(8 * 6, 8 * 7))
-    documents = re.fullmatch(rf"block {bad} \({block.language}/news, documents ([\d, ]+)\)", told[bad])
+    documents = re.fullmatch(
+        rf"block {bad} \({block.language}/news, documents ([\d, ]+)\): bllossom show .*", told[bad]
+    )
     assert documents
     assert str(document) in documents[1].split(", ")
     assert checkpoints.newest(partial_of(output) / "checkpoints").name == "step-00000006"
