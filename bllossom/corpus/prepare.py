@@ -265,7 +265,10 @@ def _decides(config: PrepareConfig) -> dict[str, Any]:
     """What of the config decides the bytes of a slice, beside its text and its source's own settings."""
     keys = {"bos", "eos", "deduplicate", "near_duplicates", "shard_bytes"}
     decides = config.model_dump(mode="json", include=keys)
-    decides["tokenizer"] = [fingerprint(path) for path in _tokenizer_inputs(config.tokenizer).values()]
+    decides["tokenizer"] = [
+        source if isinstance(source, str) else fingerprint(source)
+        for source in _tokenizer_inputs(config.tokenizer).values()
+    ]
     if config.decontaminate:
         tests = [fingerprint(path) for path in test_files(config.decontaminate)]
         decides["decontaminate"] = [config.decontaminate.model_dump(mode="json", exclude={"paths"}), tests]
