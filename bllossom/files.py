@@ -143,7 +143,7 @@ def locked(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is locked: who waits for it looks whether it is still there
+        path.unlink(missing_ok=True)  # while it is locked: who waits for it sees that it is gone
         os.close(descriptor)
 
 
@@ -152,20 +152,23 @@ def _open_locked(path: Path, what: str, wait: bool) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    return descriptor
+            # Who had it before may have removed the file. Not the path is asked: NFS may remember where that led to.
+            if os.fstat(descriptor).st_nlink > 0:
+                return descriptor
         except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise BllossomError(
-                    f"another process is working in {what}; wait for it, end it, or name another output"
-                ) from error
-            raise BllossomError(
-                f"{path} cannot be locked ({error.strerror}): its file system keeps no locks; name an output on "
-                "another one, or mount it with locks (NFS: without nolock, and with lockd running)"
-            ) from error
-        os.close(descriptor)  # who had it before has removed the file
+            if error.errno != errno.ESTALE:  # the file was removed on another machine
+                os.close(descriptor)
+                raise _cannot_lock(path, what, error) from error
+        os.close(descriptor)
+
+
+def _cannot_lock(path: Path, what: str, error: OSError) -> BllossomError:
+    if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+        return BllossomError(f"another process is working in {what}; wait for it, end it, or name another output")
+    return BllossomError(
+        f"{path} cannot be locked ({error.strerror}): its file system keeps no locks; name an output on another one, "
+        "or mount it with locks (NFS: without nolock, and with lockd running)"
+    )
 
 
 def _digests(paths: Sequence[Path], advance: Callable[[int], None]) -> list[str]:

@@ -13,6 +13,7 @@ from bllossom.errors import BllossomError
 
 DATASETS = "hf://datasets/"
 ID = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.][\w./-]*))?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 CACHED = re.compile(r"(?:^|/)(models|datasets)--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})(/.*)?$")
 
 
@@ -63,8 +64,10 @@ def pin(source: str) -> str:
     """
     if not is_hub_id(source):
         return source
-    folder = download(source, ["config.json"])
-    return f"{parse(source).repository}@{folder.name}"
+    name, revision, _ = parse(source)
+    if revision is not None and COMMIT.fullmatch(revision):
+        return source
+    return f"{name}@{download(source, ['config.json']).name}"
 
 
 def download(source: str, patterns: Sequence[str]) -> Path:

@@ -26,10 +26,18 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 assert Path(bllossom.__file__).is_relative_to(sys.prefix), f"{bllossom.__file__} is not the installed one"
-for name in get_command(make_app()).commands:
-    done = CliRunner().invoke(make_app(), [name, "--help"])
-    assert done.exit_code == 0 and "Usage" in done.output, f"{name} --help: {done.output} {done.exception}"
-    print(f"{name} --help")
+
+
+def words(command, before=()):
+    for name, inner in getattr(command, "commands", {}).items():
+        yield (*before, name)
+        yield from words(inner, (*before, name))
+
+
+for typed in words(get_command(make_app())):
+    done = CliRunner().invoke(make_app(), [*typed, "--help"])
+    assert done.exit_code == 0 and "Usage" in done.output, f"{typed}: {done.output} {done.exception}"
+    print(*typed, "--help")
 """
 
 
@@ -94,7 +102,7 @@ def run(*command: object, cwd: Path | None = None, env: dict[str, str] | None = 
     done = subprocess.run(words, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)[:200]}: exit code {done.returncode}\n{done.stdout[-4000:]}")
-    print(f"{' '.join(words)[-80:].splitlines()[-1]}: {len(done.stdout.splitlines())} lines")
+    print(f"{' '.join(words)[-80:].splitlines()[-1].strip()}: {len(done.stdout.splitlines())} lines")
 
 
 if __name__ == "__main__":

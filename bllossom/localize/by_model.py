@@ -11,6 +11,7 @@ from pydantic import Field
 from bllossom.config import Model, Source
 from bllossom.console import progress
 from bllossom.errors import BllossomError
+from bllossom.hub import pretrained
 from bllossom.instructions.messages import Conversation
 from bllossom.localize.by_endpoint import Translated, has_no_text
 from bllossom.localize.masking import Masked, mask, unmask
@@ -98,8 +99,8 @@ def _load(settings: ModelTranslation) -> tuple[Any, Any]:
 
     named = {"src_lang": settings.source_code} if settings.source_code else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(settings.path, **named)
-        return AutoModelForSeq2SeqLM.from_pretrained(settings.path).eval(), tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(**pretrained(settings.path), **named)
+        return AutoModelForSeq2SeqLM.from_pretrained(**pretrained(settings.path)).eval(), tokenizer
     except (OSError, ValueError) as error:
         raise BllossomError(
             f"{settings.path} is no translation model ({str(error).splitlines()[0]}); name a sequence-to-sequence one"

@@ -10,7 +10,7 @@ from bllossom.files import FileHashes, FileRecord
 from bllossom.provenance.manifest import CARD, LOGS, MANIFEST, UNFINISHED, read_manifest
 
 Inputs = Mapping[str, Path | str]
-"""By name: a file or folder, or a hub id with its commit (see hub.pin)."""
+"""By name: a file or folder, or the hub id of a model."""
 
 
 def fingerprint(path: Path) -> str:
@@ -29,7 +29,9 @@ def fingerprint_inputs(inputs: Inputs, hashes: FileHashes) -> dict[str, str]:
         BllossomError: an input is missing, or cannot be read.
     """
     here = {name: Path(source) for name, source in inputs.items()}
-    named = {name: source for name, source in inputs.items() if isinstance(source, str) and hub.is_hub_id(source)}
+    named = {
+        name: hub.pin(source) for name, source in inputs.items() if isinstance(source, str) and hub.is_hub_id(source)
+    }
     known = {name: found for name, path in here.items() if (found := named.get(name) or hub.reference(path))}
     contents = {name: path for name, path in here.items() if name not in known}
     fingerprints = known | fingerprint_contents(contents, hashes)

@@ -16,7 +16,7 @@ from bllossom.artifacts import Manifest, read_origin
 from bllossom.config import InputPath, Source
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.hub import is_hub_id, pin
+from bllossom.hub import is_hub_id, pin, pretrained
 from bllossom.instructions.dataset import Examples, TooLong
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat
@@ -276,7 +276,7 @@ def _shares_prompt(config: DpoConfig) -> bool:
     are those that are given."""
     from transformers import AutoConfig
 
-    shape = AutoConfig.from_pretrained(config.model)
+    shape = AutoConfig.from_pretrained(**pretrained(config.model))
     windowed = getattr(shape, "sliding_window", None) is not None
     return config.attention == "sdpa" and shape.model_type in PACKABLE and not windowed
 

@@ -106,6 +106,8 @@ def recipe(tmp_path: Path) -> Path:
             {
                 "model": "${steps.adapted.output}",
                 "data": [str(tmp_path / "instructions.jsonl")],
+                "template": "plain",
+                "epochs": 1,
                 "max_tokens": 128,
                 "too_long": "cut",
                 "examples_per_step": 8,
