@@ -28,7 +28,7 @@ from bllossom.evaluation.scoring.models import load_scorer
 from bllossom.evaluation.tasks.build import Ready, limits, prepare
 from bllossom.evaluation.tasks.data import evaluated_split, find_files, read_split, shots_split
 from bllossom.evaluation.tasks.definitions import Chosen, choose
-from bllossom.hub import pin
+from bllossom.hub import is_hub_id, pin
 from bllossom.tokenizer.start import told
 
 MESSAGES = 8  # of tasks without data that are told one by one
@@ -144,7 +144,8 @@ def _choose(config: EvalConfig) -> Chosen:
 def _inputs(config: EvalConfig, chosen: Chosen) -> dict[str, Path | str]:
     inputs: dict[str, Path | str] = {f"heldout.{language}": path for language, path in config.heldout.items()}
     inputs |= {f"tasks.{Path(name).name}": Path(name) for name in config.tasks if Path(name).is_dir()}
-    inputs["model"] = config.model
+    if is_hub_id(config.model) or Path(config.model).exists():  # else told where it is loaded, behind the data's faults
+        inputs["model"] = config.model
     if config.data is None:
         return inputs
     for name, definition in chosen.tasks.items():
