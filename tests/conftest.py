@@ -1,7 +1,7 @@
 """Fixtures every test may use. Nothing here reaches the network."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,19 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 def shared_folder() -> Path:
     """The folder of real vocabularies, texts and tasks: BLLOSSOM_SHARED, or ../shared beside the checkout."""
     return Path(os.environ.get("BLLOSSOM_SHARED", ROOT.parent / "shared"))
+
+
+LAUNCHERS_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@pytest.fixture(autouse=True)
+def _no_launcher() -> Iterator[None]:
+    """No test leaves behind what a launcher sets (accelerate does): the next one would take itself for a rank."""
+    before = {name: os.environ[name] for name in LAUNCHERS_VARIABLES if name in os.environ}
+    yield
+    for name in LAUNCHERS_VARIABLES:
+        os.environ.pop(name, None)
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

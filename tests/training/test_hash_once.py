@@ -26,6 +26,7 @@ def test_a_foreign_base_is_hashed_by_the_first_rank_alone(before: Path, tmp_path
     monkeypatch.setenv("OPENED", str(tmp_path / "opened"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     overrides = [f"model={foreign}", f"output={tmp_path}/tuned", "processes=2", "micro_batch=4", "checkpoint_every=1"]
+    overrides.append("template=plain")
     command = ["-m", "bllossom.cli", "sft", "--config", "configs/tuned.sft.yaml", *overrides]
     process = start(*command, before=(tmp_path,))
     _, talk = process.communicate()

@@ -57,7 +57,7 @@ def test_the_precision_is_said_and_is_the_runs_own(
     assert "computes in fp32 on the CPU" in capsys.readouterr().err
     assert (manifest.config["precision"], manifest.config["liger"]) == ("fp32", False)
     assert pretrain(PretrainConfig(**settings(tmp_path / "model", precision="fp32"))) == manifest
-    with pytest.raises(BllossomError, match="precision: fp32 there, bf16 here"):
+    with pytest.raises(BllossomError, match='precision: "fp32" there, "bf16" here'):
         pretrain(auto.resolved("cuda", liger_installed=False))
 
 
