@@ -38,8 +38,7 @@ def expected_errors(debug: bool) -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for number in stop_signals():
-        signal.signal(number, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in stop_signals()}
     try:
         _check_working_folder()
         yield
@@ -52,6 +51,9 @@ def expected_errors(debug: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         say("stopped; to go on, run the same command")
         raise typer.Exit(Stopped.exit_code) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_working_folder() -> None:
