@@ -16,7 +16,7 @@ from bllossom.artifacts import Manifest, read_origin
 from bllossom.config import InputPath, Source
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.hub import is_hub_id, pin, pretrained
+from bllossom.hub import is_hub_id, pin
 from bllossom.instructions.dataset import Examples, TooLong
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat
@@ -39,9 +39,8 @@ from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, fig
 from bllossom.training.runs.train_segment import parameter_count, train_segment
 from bllossom.training.settings import LearningRate, TrainingConfig
 from bllossom.training.tuning.chat_files import stop_at, write_companions
-from bllossom.training.tuning.example_rows import PACKABLE
 from bllossom.training.tuning.instruction_data import files_of, list_left_out
-from bllossom.training.tuning.pair_rows import PairSteps
+from bllossom.training.tuning.pair_rows import PairSteps, shares_prompt
 from bllossom.training.tuning.pair_scores import pair_scores
 from bllossom.training.tuning.references import reference_log_probabilities
 
@@ -238,7 +237,7 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         "dropped": len(left_out.too_long),
         "skipped": len(left_out.skipped),
     }
-    share = _shares_prompt(config)
+    share = shares_prompt(config.model, config.attention)
     if ranks.first:
         computing = config.computing(device_here(config.gpus))
         for line in (_arithmetic(config, ranks.world), computing, ", ".join(f"{k} {v:,}" for k, v in figures.items())):
@@ -269,16 +268,6 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         write_companions(config.model, model, chat, folder)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return recorded_rows(config.model) | figures | figures_of(state, "heldout")
-
-
-def _shares_prompt(config: DpoConfig) -> bool:
-    """Whether a pair can be one row: the attention takes a mask, no layer has a window of its own, and the positions
-    are those that are given."""
-    from transformers import AutoConfig
-
-    shape = AutoConfig.from_pretrained(**pretrained(config.model))
-    windowed = getattr(shape, "sliding_window", None) is not None
-    return config.attention == "sdpa" and shape.model_type in PACKABLE and not windowed
 
 
 def _watch(

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from bllossom.errors import BllossomError
-from bllossom.model.adapter import ADAPTER_WEIGHTS
 from bllossom.model.merge_adapter import MergeAdapterConfig, dry_run, merge_adapter
+from bllossom.model.merged_weights import ADAPTER_WEIGHTS
 from bllossom.training.pretrain import PretrainConfig, pretrain
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -25,8 +25,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.hub import name_and_revision, pretrained
-from bllossom.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
 from bllossom.model.folder import check_headers
+from bllossom.model.merged_weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
 from bllossom.training.engines.deepspeed_engine import gathered
 from bllossom.training.engines.optimization import is_adapter
 from bllossom.training.settings import Lora

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.model.adapter import ADAPTER_WEIGHTS
+from bllossom.model.merged_weights import ADAPTER_WEIGHTS
 from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.reshard import reshard
