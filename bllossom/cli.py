@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from bllossom import keys, pipeline
 from bllossom.artifacts import LOGS
-from bllossom.commands import clean, folders, pages, show
+from bllossom.commands import clean, figures, folders, pages, show
 from bllossom.commands.chat import chat
 from bllossom.commands.ending import escape_what_cannot_be_shown, exit_at_once, expected_errors, print_result
 from bllossom.commands.options import ConfigFile, Debug, DryRun, Force, Json, Overrides, Packed, Preview, StepOverrides
@@ -127,7 +127,7 @@ def _run_stage(
         return
     manifest = stage.run(loaded.config, force=force)
     if os.environ.get("RANK", "0") == "0":  # the other ranks of a training have nothing to add
-        print_result(summary.figures(manifest))
+        print_result(figures.show(manifest.figures))
         print_result(str(loaded.config.output))
 
 

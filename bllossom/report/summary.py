@@ -15,11 +15,6 @@ WIDTH = 110
 EARLIER = "(earlier)"
 
 
-def figures(manifest: Manifest) -> str:
-    """The stage's own numbers, as YAML would show them: one a line."""
-    return "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in manifest.figures.items())
-
-
 def write(output: Path, earlier: Mapping[str, Manifest], ran: Mapping[str, Manifest]) -> str:
     """Write summary.md and summary.json into a recipe's folder, and give the table as text.
 
