@@ -32,7 +32,7 @@ from pydantic_core import PydanticCustomError, PydanticSerializationUnexpectedVa
 
 from bllossom.errors import ConfigError
 from bllossom.hub import is_hub_id
-from bllossom.keys import TypeName, elements_of, known_at, takes
+from bllossom.keys import TypeName, elements_of, known_at, takes, typed_location
 from bllossom.paths import there
 from bllossom.yaml_text import INTERPOLATION, Interpolation, Lines, Location, dotted, place_of, read_yaml, set_value
 
@@ -230,14 +230,38 @@ def load_config(
     try:
         config = kind.model_validate(raw, context=missing)
     except ValidationError as error:
-        problems += [_describe(kind, problem, lines, path) for problem in error.errors()]
+        problems += _describe_all(kind, error.errors(), raw, lines, path)
     if problems:
         raise ConfigError(problems)
     return Loaded(config, missing.found)
 
 
-def _describe(kind: type[Model], problem: Any, lines: Lines, path: Path) -> str:
-    location: Location = problem["loc"]
+def _describe_all(kind: type[Model], found: Sequence[Any], raw: Any, lines: Lines, path: Path) -> list[str]:
+    """Each problem in a line. Where a key takes values of several kinds, what is said of a kind that this value is not
+    of goes unsaid as soon as another says more."""
+    groups: dict[Any, list[tuple[Location, Any]]] = {}
+    for number, problem in enumerate(found):
+        place, alternatives = typed_location(problem["loc"], raw, missing=problem["type"] == "missing")
+        alone = alternatives == len(problem["loc"])
+        groups.setdefault(number if alone else problem["loc"][:alternatives], []).append((place, problem))
+    told = []
+    for group in groups.values():
+        others = [place for place, problem in group if not problem["type"].endswith("_type")]
+        kept: dict[Location, list[Any]] = {}
+        for place, problem in group:
+            of_no_kind = problem["type"].endswith("_type")
+            more = any(other[: len(place)] == place for other in others) or any(
+                len(other) > len(place) and other[: len(place)] == place for other, _ in group
+            )
+            if not (of_no_kind and more):
+                kept.setdefault(place, []).append(problem)
+        for place, problems in kept.items():
+            message = ", or ".join(dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in problems))
+            told.append(_describe(kind, place, problems[0] | {"msg": message}, lines, path))
+    return told
+
+
+def _describe(kind: type[Model], location: Location, problem: Any, lines: Lines, path: Path) -> str:
     if problem["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(str(location[-1]), known_at(kind, location[:-1]), n=1)
         text = f"unknown key (did you mean {nearest[0]}?)" if nearest else "unknown key"

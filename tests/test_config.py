@@ -178,3 +178,29 @@ def test_an_earlier_steps_folder_is_not_taken_for_a_hub_id(write):
     assert load_config(Example, path, steps={"vocab": Path("runs/vocab")}, allow_missing=True).missing == [
         "runs/vocab: not here yet"
     ]
+
+
+class Either(Model):
+    value: int
+
+
+class Choosing(Model):
+    model: str | Either
+    several: list[str | Either] = []
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model={valeu: 3}", ["model.value: is missing", "model.valeu: unknown key (did you mean value?)"]),
+        ("model=[1]", ["model: should be a valid string, or should be a valid dictionary or instance of Either"]),
+        ("several=[a, {value: many}]", ["several.1.value: should be a valid integer"]),
+    ],
+)
+def test_a_key_of_several_kinds_is_told_by_the_kind_that_was_meant(override: str, told: list[str]) -> None:
+    values = [override] if override.startswith("model") else ["model=a", override]
+    with pytest.raises(ConfigError) as error:
+        load_config(Choosing, None, values)
+    assert len(error.value.problems) == len(told)
+    for problem, start in zip(error.value.problems, told, strict=True):
+        assert problem.startswith(f"command line: {start}")

@@ -174,9 +174,17 @@ def _value_in_format_1(value: Any, dumped: Any) -> Any:
 def _changes(before: Any, now: Any, key: str = "") -> Iterator[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         for name in sorted(before.keys() | now.keys()):
-            yield from _changes(before.get(name), now.get(name), f"{key}.{name}".removeprefix("."))
+            yield from _changes(before.get(name, ...), now.get(name, ...), f"{key}.{name}".removeprefix("."))
     elif before != now:
-        yield f"{key}: {json.dumps(before, ensure_ascii=False)} there, {json.dumps(now, ensure_ascii=False)} here"
+        yield f"{key}: {_shown(before)} there, {_shown(now)} here"
+
+
+def _shown(value: Any) -> str:
+    """A key that one of them does not have is not set; in a list, a path that is told by its contents is …"""
+    if value is ...:
+        return "not set"
+    told = ["…" if item is None else item for item in value] if isinstance(value, list) else value
+    return json.dumps(told, ensure_ascii=False)
 
 
 def _short(value: str) -> str:
