@@ -267,6 +267,8 @@ def _describe(kind: type[Model], location: Location, problem: Any, lines: Lines,
         text = f"unknown key (did you mean {nearest[0]}?)" if nearest else "unknown key"
     elif problem["type"] == "missing":
         text = "is missing"
+    elif problem["type"] == "path_type":
+        text = f"should be a path (got {problem['input']!r})"
     elif problem["type"] in ("missing_input", "value_error"):
         text = problem["msg"].removeprefix("Value error, ")
     else:

@@ -43,9 +43,11 @@ def _letters(first: int, last: int, without: str = "") -> tuple[str, ...]:
 
 
 SHAPES = {
-    "Greek": Shape(tuple("βγδζθκλμνξπρστφχψ"), tuple("αεηιουωάέήίόύώ") + ("ου", "αι", "ει"), ("", "", "ς", "ν"), (2, 5)),
+    "Greek": Shape(tuple("βγδζθκλμνξπρστφχψ"), (*"αεηιουωάέήίόύώ", "ου", "αι", "ει"), ("", "", "ς", "ν"), (2, 5)),
     # Written without spaces between words.
-    "Thai": Shape(_letters(0x0E01, 0x0E2E), ("ะ", "า", "ิ", "ี", "ุ", "ู", "้า", "่อ", "ั"), ("", "น", "ง", "ก", "ม"), (1, 3), ""),
+    "Thai": Shape(
+        _letters(0x0E01, 0x0E2E), ("ะ", "า", "ิ", "ี", "ุ", "ู", "้า", "่อ", "ั"), ("", "น", "ง", "ก", "ม"), (1, 3), ""
+    ),
     "Hindi": Shape(
         _letters(0x0915, 0x0939, "ऩऱऴ"), ("", "", "ा", "ि", "ी", "ु", "े", "ो", "ं", "्र"), ("", "", "न", "र"), (2, 4)
     ),
@@ -55,7 +57,7 @@ SHAPES = {
 
 
 def generate_text(shape: Shape, path: Path, words: int, seed: int = 0) -> None:
-    """Sentences of stems with endings, a few of them often and most of them seldom (Zipf)."""
+    """Sentences of stems with endings, a few of them often and most of them seldom (Zipf); each is a document."""
     generator = random.Random(seed)
 
     def syllables(least: int, most: int) -> str:
@@ -76,7 +78,7 @@ def generate_text(shape: Shape, path: Path, words: int, seed: int = 0) -> None:
                 generator.choices(endings, cum_weights=ending_weights, k=12),
                 strict=True,
             )
-            file.write(shape.space.join(stem + ending for stem, ending in chosen) + ".\n")
+            file.write(shape.space.join(stem + ending for stem, ending in chosen) + ".\n\n")
 
 
 def measure(name: str, base: Path, folder: Path, pieces: int, words: int) -> list[dict[str, Any]]:
@@ -122,8 +124,8 @@ def to_markdown(result: dict[str, Any]) -> str:
         "# Repair of other alphabets",
         "",
         f"{result['machine']}, commit {result['commit']}; `python scripts/bench_repair.py`. Donors of "
-        f"{result['pieces']:,} pieces, trained on {result['words']:,} generated words, on Llama 2's vocabulary; the whole "
-        f"stage with samples, proof and report. Bar: {BAR_SECONDS} s.",
+        f"{result['pieces']:,} pieces, trained on {result['words']:,} generated words, on Llama 2's vocabulary; the "
+        f"whole stage with samples, proof and report. Bar: {BAR_SECONDS} s.",
         "",
         "| alphabet | donor | repair | s | new pieces | intermediates | never produced | tokens per word | limit |",
         "|---|---|---|--:|--:|--:|--:|--:|--:|",
@@ -146,15 +148,13 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         base = arguments.shared / "tokenizers/llama2"
-        rows = [
-            row for name in arguments.only for row in measure(name, base, Path(folder), arguments.pieces, arguments.words)
-        ]
+        made = [measure(name, base, Path(folder), arguments.pieces, arguments.words) for name in arguments.only]
     result = {
         "machine": machine(),
         "commit": commit(),
         "pieces": arguments.pieces,
         "words": arguments.words,
-        "rows": rows,
+        "rows": [row for rows in made for row in rows],
     }
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "repair.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")

@@ -57,10 +57,7 @@ def distill_rows(config: DistillRowsConfig, *, force: bool = False) -> Manifest:
     inputs = {"model": config.model, "base": config.base}
     files = [path for source in config.text for path in locate(source)]
     inputs |= {f"text/{i}": path for i, path in enumerate(files)}
-    checkpoint = open_checkpoint(config.model)
-    pieces = compare_tokenizers(config.base, config.model)
-    if not pieces.new:
-        raise BllossomError(f"model: {config.model} has no pieces that {config.base} lacks; nothing is to be distilled")
+    checkpoint, pieces = _open(config)
     return publish(
         config,
         stage="distill-rows",
@@ -71,9 +68,19 @@ def distill_rows(config: DistillRowsConfig, *, force: bool = False) -> Manifest:
 
 
 def dry_run(config: DistillRowsConfig) -> list[str]:
-    """Say how much would be learned from."""
+    """Say how much would be learned from, and refuse models that the run would refuse."""
+    if config.model.is_dir() and config.base.is_dir():
+        _open(config)
     tokens = config.steps * config.batch_snippets * config.snippet_tokens
     return [f"{config.steps:,} steps, {tokens:,} tokens: the new rows alone are learned"]
+
+
+def _open(config: DistillRowsConfig) -> tuple[Checkpoint, Pieces]:
+    checkpoint = open_checkpoint(config.model)
+    pieces = compare_tokenizers(config.base, config.model)
+    if not pieces.new:
+        raise BllossomError(f"model: {config.model} has no pieces that {config.base} lacks; nothing is to be distilled")
+    return checkpoint, pieces
 
 
 def _build(

@@ -39,7 +39,7 @@ from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, fig
 from bllossom.training.runs.train_segment import parameter_count, train_segment
 from bllossom.training.settings import LearningRate, TrainingConfig
 from bllossom.training.tuning.chat_files import stop_at, write_companions
-from bllossom.training.tuning.instruction_data import files_of, list_left_out
+from bllossom.training.tuning.instruction_data import are_here, files_of, list_left_out
 from bllossom.training.tuning.pair_rows import PairSteps, shares_prompt
 from bllossom.training.tuning.pair_scores import pair_scores
 from bllossom.training.tuning.references import reference_log_probabilities
@@ -123,30 +123,37 @@ def dpo(config: DpoConfig, *, force: bool = False) -> Manifest:
     """
     reference = None if config.reference is None else pin(config.reference)
     config = resolve_here(config).model_copy(update={"model": pin(config.model), "reference": reference})
-    window = window_of(config.model)
-    if window is not None and (config.max_tokens or window) > window:
-        raise ConfigError(f"max_tokens: {config.max_tokens:,} is more than the model's window; at most {window:,}")
     inputs: dict[str, Path | str] = {**files_of(config.data), "model": config.model}
     if config.reference is not None:
         inputs["reference"] = config.reference
     if isinstance(config.template, Path):
         inputs["template"] = config.template
     accumulation_of(config.pairs_per_step, config, rank_count(config), "pairs")
-    check_kernels(config, device_here(config.gpus))
-    check_base(config.model, config.lora)
-    _check_reference(config)
+    _check(config)
     run_inputs = partial(_run_inputs, config)
     return publish_trained(config, stage="dpo", inputs=inputs, run_inputs=run_inputs, work=_train, force=force)
 
 
 def dry_run(config: DpoConfig) -> list[str]:
-    """The batch arithmetic; the number of steps follows from the pairs once model and data are there."""
+    """The batch arithmetic, and what the run would learn from, once model and data are there; refuses what it would."""
     config = resolve_here(config)
-    return [_arithmetic(config, rank_count(config)), config.computing(device_here(config.gpus))]
+    lines = [_arithmetic(config, rank_count(config)), config.computing(device_here(config.gpus))]
+    models = [config.model, *([config.reference] if config.reference else [])]
+    if not (all(Path(model).is_dir() for model in models) and are_here(config.data, config.template)):
+        return lines
+    _check(config)
+    _, pairs, heldout, _ = load_pairs(config)
+    return [*lines, f"{len(pairs):,} pairs to train on, {len(heldout):,} held out"]
 
 
-def _check_reference(config: DpoConfig) -> None:
-    """Refuse a reference that reads other ids than the model: its log-probabilities would be of other texts."""
+def _check(config: DpoConfig) -> None:
+    """Refuse what needs no data to be told, and a reference that reads other ids than the model: its log-probabilities
+    would be of other texts."""
+    check_kernels(config, device_here(config.gpus))
+    check_base(config.model, config.lora)
+    window = window_of(config.model)
+    if window is not None and (config.max_tokens or window) > window:
+        raise ConfigError(f"max_tokens: {config.max_tokens:,} is more than the model's window; at most {window:,}")
     if config.reference is None:
         return
     sides = [tokenizer_fingerprint(load_tokenizer(source)) for source in (config.model, config.reference)]

@@ -40,7 +40,7 @@ from bllossom.training.runs.validation import mean_loss
 from bllossom.training.settings import LearningRate, TrainingConfig
 from bllossom.training.tuning.chat_files import stop_at, write_companions
 from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
-from bllossom.training.tuning.instruction_data import files_of, list_left_out
+from bllossom.training.tuning.instruction_data import are_here, files_of, list_left_out
 from bllossom.training.tuning.samples import write_samples
 
 LIMA_TOKENS = 2048
@@ -142,10 +142,20 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
 
 
 def dry_run(config: SftConfig) -> list[str]:
-    """The batch arithmetic; the number of steps follows from the examples once model and data are there."""
+    """The batch arithmetic, and what the run would learn from, once model and data are there; refuses what it would."""
     config = resolve_here(config)
+    check_kernels(config, device_here(config.gpus))
     batch = f"{_arithmetic(config, rank_count(config))}; {config.epochs} epochs of {len(config.data)} sources"
-    return [batch, config.computing(device_here(config.gpus))]
+    lines = [batch, config.computing(device_here(config.gpus))]
+    if not Path(config.model).is_dir():
+        return lines
+    check_base(config.model, config.lora)
+    config = with_window(config)
+    if not are_here(config.data, config.template):
+        return lines
+    _, examples, heldout, _ = load_examples(config)
+    held = f"; {len(heldout.items):,} held out" if heldout else ""
+    return [*lines, ", ".join(f"{name} {count:,}" for name, count in examples.figures().items()) + held]
 
 
 def with_window(config: SftConfig) -> SftConfig:

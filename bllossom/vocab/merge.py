@@ -110,6 +110,9 @@ def dry_run(config: MergeVocabConfig) -> list[str]:
     size = base.first_new_id + len(new)
     of = sum(len(donor.likely) for donor in donors)
     lines = [f"{base.first_new_id:,} base pieces + {len(new):,} of the donor's {of:,} = {size:,}"]
+    if config.repair == "none":
+        _check_none(base, new)
+        _check_size(config, base, len(new))
     if config.repair == "add":
         lines.append("repair: add puts the missing intermediate pieces on top")
     if config.repair == "swap":
@@ -155,7 +158,8 @@ def _build(
 ) -> dict[str, Any]:
     vocabulary, curve = base.vocabulary, None
     new, left_out = _select(config, base, donors) if donors else ([], {})
-    if config.repair == "none" and not text:  # nothing is read or written for a size that is wrong
+    if config.repair == "none" and not text:  # nothing is read or written for what cannot be
+        _check_none(base, new)
         _check_size(config, base, len(new))
     documents = read_samples(samples)
     words = {language: count_words(vocabulary, texts) for language, texts in documents.items()}
@@ -221,19 +225,8 @@ def _check_size(config: MergeVocabConfig, base: Base, new: int) -> None:
 def _repair(
     config: MergeVocabConfig, base: Base, donors: Sequence[Donor], new: list[str], words: Counter[str]
 ) -> Repaired:
-    if config.repair == "none" and isinstance(base, ByteLevelBase):
-        raise ConfigError(
-            "repair: none: nothing would make a list's pieces on a byte-level base, whose merges name pairs; use add "
-            "or swap, or learn pieces with donor: {text: …, pieces: …}"
-        )
-    characters = {character for piece in new for character in piece}
-    lone = sorted(characters - set(base.vocabulary.pieces) - set(new))
+    lone = _lone_characters(base, new)
     if config.repair == "none":
-        if lone:
-            raise BllossomError(
-                f"donor pieces hold {lone[0]!r}, which is no piece itself: SentencePiece could make them, "
-                "tokenizer.json could not; use repair: add"
-            )
         return Repaired(new, {piece: i for i, piece in enumerate(new)}, [], [])
     scripts = None if config.donor_filter == "all" else config.donor_filter
     if config.repair == "swap" and scripts is None:
@@ -247,6 +240,25 @@ def _repair(
         return repair_by_adding(problem)
     places = (config.expected_size or base.first_new_id + len(new)) - base.first_new_id
     return repair_by_swapping(problem, [piece for piece in problem.donor if allowed(piece)], places)
+
+
+def _lone_characters(base: Base, new: Sequence[str]) -> list[str]:
+    """The characters of new pieces that are no pieces themselves."""
+    return sorted({character for piece in new for character in piece} - set(base.vocabulary.pieces) - set(new))
+
+
+def _check_none(base: Base, new: Sequence[str]) -> None:
+    """Refuse pieces that need repair before they can be written at all."""
+    if isinstance(base, ByteLevelBase):
+        raise ConfigError(
+            "repair: none: nothing would make a list's pieces on a byte-level base, whose merges name pairs; use add "
+            "or swap, or learn pieces with donor: {text: …, pieces: …}"
+        )
+    if lone := _lone_characters(base, new):
+        raise BllossomError(
+            f"donor pieces hold {lone[0]!r}, which is no piece itself: SentencePiece could make them, "
+            "tokenizer.json could not; use repair: add"
+        )
 
 
 def _donor_words(vocabulary: Vocabulary, donors: Sequence[Donor], new: Sequence[str]) -> Counter[str]:

@@ -78,15 +78,13 @@ def processor(model: ModelProto) -> sentencepiece.SentencePieceProcessor:
 def encode_words(
     encoder: sentencepiece.SentencePieceProcessor, words: Sequence[str], prefix: str = SPACE
 ) -> list[list[int]]:
-    """The ids of each word. The first `▁` is the `prefix` that SentencePiece puts in front of every text, if it does."""
+    """The ids of each word. The first `▁` is the `prefix` that SentencePiece puts in front of a text, if it does."""
     encoded: list[list[int]] = encoder.encode([word[len(prefix) :] for word in words], num_threads=THREADS)
     lone = encoder.piece_to_id(SPACE)  # a lone ▁ is a trailing space: encoding the empty text does not show it
     return [[lone] if word == prefix else ids for word, ids in zip(words, encoded, strict=True)]
 
 
-def count_tokens(
-    encoder: sentencepiece.SentencePieceProcessor, words: Mapping[str, int], prefix: str = SPACE
-) -> int:
+def count_tokens(encoder: sentencepiece.SentencePieceProcessor, words: Mapping[str, int], prefix: str = SPACE) -> int:
     """How many tokens the words take, with their counts."""
     keys = list(words)
     return sum(len(ids) * words[word] for word, ids in zip(keys, encode_words(encoder, keys, prefix), strict=True))

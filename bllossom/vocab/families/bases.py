@@ -78,10 +78,11 @@ class SentencePieceBase:
         self.path, model = path, read_model(path)
         check_base(model, path)
         self.model = with_added_tokens(model, path.parent)
-        if marks := [new.piece for old, new in zip(model.pieces, self.model.pieces, strict=False) if old.type != new.type]:
+        both = zip(model.pieces, self.model.pieces, strict=False)
+        if marks := [new.piece for old, new in both if old.type != new.type]:
             say(
-                f"{path}: {len(marks)} user-defined pieces ({', '.join(marks[:3])} …) are special tokens here: templates "
-                "may use them, text that holds them literally stays text"
+                f"{path}: {len(marks)} user-defined pieces ({', '.join(marks[:3])} …) are special tokens here: "
+                "templates may use them, text that holds them literally stays text"
             )
         self.vocabulary: Vocabulary = SentencePieceVocabulary(self.model)
         self.first_new_id = len(self.model.pieces)

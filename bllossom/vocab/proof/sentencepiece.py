@@ -36,7 +36,9 @@ def prove(folder: Path, documents: Mapping[str, Sequence[str]], base_pieces: int
     # Added tokens that are not special are found in text as well: here all are to be split that SentencePiece splits.
     settings = json.loads(fast.to_str())
     found = {piece.piece for piece in model.pieces if piece.type == USER_DEFINED}
-    settings["added_tokens"] = [token | {"special": token["content"] not in found} for token in settings["added_tokens"]]
+    settings["added_tokens"] = [
+        token | {"special": token["content"] not in found} for token in settings["added_tokens"]
+    ]
     fast = Tokenizer.from_str(json.dumps(settings))
     fast.encode_special_tokens = True
     pieces = [piece.piece.replace(SPACE, " ") for piece in model.pieces]

@@ -1,4 +1,4 @@
-"""Bases and donors as they are published: Gemma's way, Mistral's marks, tunes without a model file, donors of any kind."""
+"""Bases and donors as they are published: Gemma's way, Mistral's marks, tunes without a model file, lists of pieces."""
 
 import json
 import os
@@ -18,7 +18,17 @@ from bllossom.tokenizer.sentencepiece_file import CONTROL, USER_DEFINED, read_mo
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
 from bllossom.vocab.train import TrainVocabConfig, train_vocab
 
-TEXTS = ["", " a", "a ", "the  river", "<table>old</table>", "\n\n\nstones", "a\n\n b   c", "정부는 <mask> 시스템을", "</s>"]
+TEXTS = [
+    "",
+    " a",
+    "a ",
+    "the  river",
+    "<table>old</table>",
+    "\n\n\nstones",
+    "a\n\n b   c",
+    "정부는 <mask> 시스템을",
+    "</s>",
+]
 
 
 def train(folder: Path, text: Path, **settings: Any) -> Path:
@@ -47,7 +57,12 @@ def gemma(texts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
         vocab_size=800,
         add_dummy_prefix=False,
         user_defined_symbols=["<mask>", "\n", "\n\n", "\n\n\n", "▁▁", "▁▁▁", "<table>", "</table>"],
-        **{"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3, "bos_piece": "<bos>", "eos_piece": "<eos>"},
+        pad_id=0,
+        eos_id=1,
+        bos_id=2,
+        unk_id=3,
+        bos_piece="<bos>",
+        eos_piece="<eos>",
     )
 
 
