@@ -32,7 +32,7 @@ def _one(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value + 0.0:.4g}"  # no -0
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_inner(inner)}" for name, inner in value.items()) or "none"
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -218,7 +218,8 @@ def load_pairs(config: DpoConfig) -> tuple[ChatFormat, list[EncodedPair], list[E
             listed.append(TooLong(encoded.source, encoded.longest(), "dropped"))
     training, heldout = _hold_out(pairs, config.holdout, config.seed)
     if not training:
-        raise BllossomError(f"no pair is left to train on: {len(listed):,} too long, {len(heldout):,} held out")
+        told = f"no pair is left to train on: {len(listed):,} too long, {len(heldout):,} held out"
+        raise BllossomError(f"{told}; {'raise max_tokens' if listed else 'lower holdout, or add data'}")
     return chat, training, heldout, Examples([], listed, skipped, 0)
 
 

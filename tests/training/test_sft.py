@@ -118,6 +118,7 @@ def test_the_folder_says_how_to_chat_and_where_to_stop(make: Make, model: Path, 
     # What was tuned has a template of its own, which is then the default.
     again = sft(make("again", model=str(tmp_path / "tuned"), template=None, epochs=1))
     assert again.figures["supervised_tokens"] == manifest.figures["supervised_tokens"]
+    assert manifest.figures["supervised_tokens"] >= manifest.figures["supervised_tokens_per_epoch"]
     assert (tmp_path / "again/chat_template.jinja").read_text() == (tmp_path / "tuned/chat_template.jinja").read_text()
 
 
