@@ -22,7 +22,7 @@ from bllossom.vocab.families.bases import Base, ByteLevelBase, open_base
 from bllossom.vocab.families.vocabulary import Vocabulary, count_atoms, count_words
 from bllossom.vocab.learning.from_text import learn_from_text
 from bllossom.vocab.repair.repair import Problem, Repaired, repair_by_adding, repair_by_swapping
-from bllossom.vocab.report import MergedVocabulary, key_figures, measure, write_left_out, write_report
+from bllossom.vocab.report import MergedVocabulary, choose_example, key_figures, measure, write_left_out, write_report
 from bllossom.vocab.samples import locate_samples, read_samples
 
 CROSSES = "crosses a border of the base's pre-tokenizer"
@@ -61,9 +61,12 @@ class MergeVocabConfig(StageConfig):
         AddedIn(2),
         Field(description="new ids begin in the rows that a byte-level base's model has beyond its tokenizer"),
     ] = False
-    example: Annotated[str, Field(description="a sentence that the report shows in both tokenizers")] = (
-        "햄버거를 먹는 공룡"
-    )
+    example: Annotated[
+        str,
+        Field(
+            description="a sentence that the report shows in both tokenizers; one of samples where it is the same"
+        ),
+    ] = "햄버거를 먹는 공룡"
     samples: Annotated[
         dict[str, list[InputGlob]],
         Field(description="text (files, folders, globs) by language: proof and report read it, swap counts on it"),
@@ -179,7 +182,9 @@ def _build(
     say(f"merge-vocab: {len(merged.pieces):,} pieces, proved on {proof.texts:,} texts")
     named = [piece for donor in donors for piece in donor.pieces] or list(map(merged.read, repaired.pieces))
     merge = MergedVocabulary(vocabulary, named, merged, base.first_new_id, repaired)
-    report = measure(merge, documents, words, proof, config.example)
+    given = "example" in config.model_fields_set
+    example = config.example if given else choose_example(merge, config.example, documents)
+    report = measure(merge, documents, words, proof, example)
     write_report(folder, report | {"certificate": extended.certificate, "curve": curve})
     size = len(merged.pieces)
     write_left_out(folder, repaired.left_out)

@@ -21,11 +21,14 @@ class SentencePieceVocabulary:
         self.byte_ids = frozenset(i for i, piece in enumerate(model.pieces) if piece.type == BYTE)
         normal = {i for i, piece in enumerate(model.pieces) if piece.type == NORMAL}
         self.specials = frozenset(range(len(model.pieces))) - normal - self.byte_ids
+        self.crosses_words = any(SPACE in self.pieces[i].lstrip(SPACE) for i in normal)
         self._scores = normal_scores(model)
         self._encoder = processor(model)
         self._prefix = SPACE if model.normalizer_spec.add_dummy_prefix else ""  # Gemma puts none in front of a text
 
     def split(self, text: str) -> list[str]:
+        if self.crosses_words:
+            return [self._prefix + text.replace(" ", SPACE)] if text else []
         return split_words(text, self._prefix)
 
     def cut(self, words: Sequence[str]) -> list[Atoms]:
