@@ -63,9 +63,7 @@ class MergeVocabConfig(StageConfig):
     ] = False
     example: Annotated[
         str,
-        Field(
-            description="a sentence that the report shows in both tokenizers; one of samples where it is the same"
-        ),
+        Field(description="a sentence that the report shows in both tokenizers; one of samples where it is the same"),
     ] = "햄버거를 먹는 공룡"
     samples: Annotated[
         dict[str, list[InputGlob]],
