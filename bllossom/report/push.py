@@ -88,7 +88,7 @@ def push(
 
 def _upload(folder: Path, repository: str, card: str, *, public: bool, revision: str | None, tag: str | None) -> None:
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     api = HfApi()
     operations = [CommitOperationAdd(name, folder / name) for name, _ in files_to_push(folder)]
@@ -105,4 +105,9 @@ def _upload(folder: Path, repository: str, card: str, *, public: bool, revision:
         reason = str(error).strip().splitlines()[0]
         raise BllossomError(
             f"{repository}: the hub refuses ({reason}); check the name and `hf auth login`, then run it again"
+        ) from error
+    except (HTTPError, OSError) as error:  # no network, HF_HUB_OFFLINE, no token
+        reason = str(error).strip().splitlines()[0].removesuffix(".")
+        raise BllossomError(
+            f"{repository}: the hub cannot be reached ({reason}); run it again where it can, after `hf auth login`"
         ) from error
