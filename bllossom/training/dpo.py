@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from bllossom.artifacts import Manifest, read_origin
 from bllossom.config import InputPath, Source
@@ -95,13 +95,6 @@ class DpoConfig(TrainingConfig):
     evaluate_every: Annotated[
         int | None, Field(gt=0, description="steps between looks at what is held out; the end is always looked at")
     ] = None
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _paths_are_sources(cls, data: Any) -> Any:
-        if not isinstance(data, list):
-            return data
-        return [{"path": str(entry)} if isinstance(entry, str | Path) else entry for entry in data]
 
     @model_validator(mode="after")
     def _ipo_is_by_length(self) -> Self:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
 from bllossom.artifacts import Manifest, read_origin
@@ -96,13 +96,6 @@ class SftConfig(TrainingConfig):
     samples: Annotated[
         int, Field(ge=0, description="answers that the tuned model gives in samples.md, to held-out questions if any")
     ] = 5
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _paths_are_sources(cls, data: Any) -> Any:
-        if not isinstance(data, list):
-            return data
-        return [{"path": str(entry)} if isinstance(entry, str | Path) else entry for entry in data]
 
     @model_validator(mode="after")
     def _patience_needs_holdout(self) -> Self:
