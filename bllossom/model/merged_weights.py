@@ -21,7 +21,6 @@ from bllossom.model.checkpoint import OUTPUT, Checkpoint
 from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, StoredTensor, WeightShard, as_matrix, equal_data
 
 # The names in an adapter's folder, as peft gives them.
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 BLOCK_ROWS = 1024
