@@ -108,7 +108,7 @@ def _fill(bare: Any, full: Any, kept: set[Place], hidden: str | None, place: Pla
         return [_fill(value, full[index], kept, hidden, (*place, index)) for index, value in enumerate(bare)]
     if place in kept:
         return full
-    return hidden if bare is None and full is not None else bare
+    return hidden if bare is None and full else bare
 
 
 def _uncovered(config: StageConfig, sources: Inputs) -> set[Place]:

@@ -158,35 +158,54 @@ def read_model_bytes(raw: bytes, path: Path) -> ModelProto:
 
 
 def check_base(model: ModelProto, path: Path) -> None:
-    """Refuse a model whose ids tokenizer.json could not reproduce.
+    """Refuse as a base a model whose ids tokenizer.json could not reproduce.
 
     Raises:
-        BllossomError: names the first property that is not supported, and what is.
+        BllossomError: names the first property that is not supported.
     """
+    if problem := _unsupported(model):
+        donor = "" if model.trainer_spec.model_type == BPE else " (it can be the donor)"
+        raise BllossomError(
+            f"{path}: {problem}, so it cannot be a base{donor}; choose one such as Llama 2's, or make one with "
+            "bllossom train-vocab (type: bpe)"
+        )
+
+
+def check_convertible(model: ModelProto, path: Path) -> None:
+    """Refuse as a tokenizer a bare model whose ids tokenizer.json could not reproduce.
+
+    Raises:
+        BllossomError: names the first property that is not supported.
+    """
+    if problem := _unsupported(model):
+        raise BllossomError(
+            f"{path}: {problem}, so its ids cannot be reproduced from this file alone; name a folder that has its "
+            "tokenizer.json"
+        )
+
+
+def _unsupported(model: ModelProto) -> str | None:
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
     surface = sum(piece.type == BYTE for piece in model.pieces)
     unused = next((piece.piece for piece in model.pieces if piece.type == UNUSED), None)
     defined = (piece.piece for piece in model.pieces if piece.type == USER_DEFINED)
     odd = next((piece for piece in defined if normalizer.add_dummy_prefix and not MARK.fullmatch(piece)), None)
-    problem = None
     if trainer.model_type != BPE:
-        kind = spm.TrainerSpec.ModelType.Name(trainer.model_type).capitalize()
-        problem = f"is a {kind} model; the base must be BPE (a {kind} model can be the donor)"
-    elif surface != 256:
-        problem = f"has {surface} of the 256 byte pieces; the base must have byte fallback"
-    elif normalizer.precompiled_charsmap or normalizer.remove_extra_whitespaces or not normalizer.escape_whitespaces:
-        problem = f"changes text with its normaliser {normalizer.name!r}; the base must have the identity normaliser"
-    elif trainer.treat_whitespace_as_suffix:
-        problem = "writes spaces behind words; the base must write them in front (treat_whitespace_as_suffix)"
-    elif unused is not None:
-        problem = f"holds the unused piece {unused!r}, which tokenizer.json would make of text"
-    elif odd is not None:
-        problem = (
+        return f"is a {spm.TrainerSpec.ModelType.Name(trainer.model_type).capitalize()} model, not BPE"
+    if surface != 256:
+        return f"has {surface} of the 256 byte pieces (byte fallback)"
+    if normalizer.precompiled_charsmap or normalizer.remove_extra_whitespaces or not normalizer.escape_whitespaces:
+        return f"changes text with its normaliser {normalizer.name!r}, where the identity is needed"
+    if trainer.treat_whitespace_as_suffix:
+        return "writes spaces behind words (treat_whitespace_as_suffix)"
+    if unused is not None:
+        return f"holds the unused piece {unused!r}, which tokenizer.json would make of text"
+    if odd is not None:
+        return (
             f"holds the user-defined piece {odd!r}, which tokenizer.json cannot find in text that begins with a space "
             "of the tokenizer's own (add_dummy_prefix)"
         )
-    if problem:
-        raise BllossomError(f"{path}: {problem}; choose one such as Llama 2's, or make one with bllossom train-vocab")
+    return None
 
 
 def _is_tiktoken(raw: bytes) -> bool:

@@ -70,7 +70,7 @@ def test_a_hub_id_offline_says_what_to_do() -> None:
 
 def test_a_unigram_model_can_be_no_base(small_donor: Path) -> None:
     path = small_donor / "tokenizer.model"
-    with pytest.raises(BllossomError, match=r"is a Unigram model; the base must be BPE"):
+    with pytest.raises(BllossomError, match=r"is a Unigram model, not BPE, so it cannot be a base"):
         check_base(read_model(path), path)
 
 
@@ -90,7 +90,7 @@ def test_a_base_whose_ids_could_not_be_kept_is_refused(small_base: Path, change,
     model = read_model(path)
     check_base(model, path)
     change(model)
-    with pytest.raises(BllossomError, match=rf"{told}.*; choose one such as Llama 2's"):
+    with pytest.raises(BllossomError, match=rf"{told}.*so it cannot be a base; choose one such as Llama 2's"):
         check_base(model, path)
 
 
