@@ -1,13 +1,13 @@
 """Translation by a local sequence-to-sequence model (Marian, NLLB, M2M100, T5), line by line.
 
-Few of these models know the marks that stand for code and markup (`⟦0⟧`). A line that comes back without one of them, or with
-one twice, is translated once more in the parts between its marks: nothing is lost, and a note tells a reviewer of it.
+Few of these models know the marks that stand for code and markup (`⟦0⟧`). A line that comes back without one of them,
+or with one twice, is translated once more in the parts between its marks: nothing is lost, and a note tells a reviewer of it.
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -136,7 +136,9 @@ def _assemble(example: Conversation, masked: dict[str, Masked], known: dict[str,
         cut_out = masked[message.content]
         lines = [known[line] if _has_text(line) else Line(line) for line in cut_out.text.split("\n")]
         if most := max(line.too_long for line in lines):
-            why = f"turn {turn}: a line of {most:,} tokens is longer than the model reads; part it, or choose another model"
+            why = (
+                f"turn {turn}: a line of {most:,} tokens is longer than the model reads; part it, or take another model"
+            )
             return Translated(None, notes, why)
         restored = unmask("\n".join(line.text for line in lines), cut_out)
         if not restored.text.strip():
