@@ -1,7 +1,7 @@
 """Translation by a local sequence-to-sequence model (Marian, NLLB, M2M100, T5), line by line.
 
 Few of these models know the marks that stand for code and markup (`⟦0⟧`). A line that comes back without one of them,
-or with one twice, is translated once more in the parts between its marks: nothing is lost, and a note tells a reviewer of it.
+or with one twice, is translated once more in the parts between its marks: nothing is lost, and a note tells of it.
 """
 
 import hashlib
