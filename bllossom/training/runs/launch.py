@@ -23,11 +23,11 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from bllossom.artifacts import Inputs, Manifest, publish, read_manifest
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
+from bllossom.ranks import ranks
+from bllossom.ranks.device import DeviceType, device_here, local_ranks
+from bllossom.ranks.lifetime import end_with, stop_signals
+from bllossom.ranks.ranks import Failure, Ranks
 from bllossom.training.engines.deepspeed_engine import name_accelerator
-from bllossom.training.ranks import ranks
-from bllossom.training.ranks.device import DeviceType, device_here, local_ranks
-from bllossom.training.ranks.lifetime import end_with, stop_signals
-from bllossom.training.ranks.ranks import Failure, Ranks
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
 from bllossom.training.runs.log import check_trackers
