@@ -91,7 +91,7 @@ def measure_ours(model: Path, rows: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out"
         started = time.monotonic()
-        config = EvalConfig(output=output, model=str(model), tasks=["table6"], data=DATA, limit=rows, device="cpu")
+        config = EvalConfig(output=output, model=str(model), tasks=["table6"], data=DATA, limit=rows, gpus=0)
         evaluate(config)
         seconds = time.monotonic() - started
         answers = {}
