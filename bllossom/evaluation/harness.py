@@ -63,8 +63,7 @@ class EvalConfig(StageConfig):
     revisions: Annotated[
         dict[str, str],
         Field(
-            description="of data sets on the hub: {owner/name: branch, tag or commit}; left out: the task's own, or the "
-            "newest"
+            description="of hub data sets: {owner/name: branch, tag or commit}; left out: the task's own, or the newest"
         ),
     ] = {}
     limit: Annotated[

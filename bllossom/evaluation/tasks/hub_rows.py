@@ -26,23 +26,32 @@ def load_from_hub(config: Mapping[str, Any], split: str) -> tuple[Iterable[Any],
     Raises:
         Exception: of a dozen kinds: there is no such data set, revision, name or split, or no network.
     """
-    from datasets import load_dataset
-
     path, name = str(config["dataset_path"]), config.get("dataset_name")
     given = {key: value for key, value in (config.get("dataset_kwargs") or {}).items() if key != "trust_remote_code"}
-    if importlib.util.find_spec(f"datasets.packaged_modules.{path}") is not None:  # "json": files, by their addresses
+    if _is_a_reader(path):
         files = given.get("data_files")
-        return load_dataset(path, name, split=split, **given), str(
-            files.get(split) if isinstance(files, dict) else files
-        )
+        return _load(path, name, split, given), str(files.get(split) if isinstance(files, dict) else files)
     folder = _folder_of(path, name, given.pop("revision", None))
-    return load_dataset(str(folder), name, split=split, **given), " ".join(
-        [f"{path}@{folder.name}", *_told(name, split)]
-    )
+    origin = " ".join(str(part) for part in (f"{path}@{folder.name}", name, split) if part)
+    return _load(str(folder), name, split, given), origin
 
 
-def _told(name: Any, split: str) -> list[str]:
-    return [str(name), split] if name else [split]
+def _is_a_reader(path: str) -> bool:
+    """True for `json` and the like: a reader of files at the addresses given, and no data set."""
+    return "/" not in path and importlib.util.find_spec(f"datasets.packaged_modules.{path}") is not None
+
+
+def _load(path: str, name: Any, split: str, given: dict[str, Any]) -> Iterable[Any]:
+    import datasets
+
+    bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()  # there is one progress line, ours
+    try:
+        rows: Iterable[Any] = datasets.load_dataset(path, name, split=split, **given)
+    finally:
+        if not bars:
+            datasets.enable_progress_bars()
+    return rows
 
 
 def _folder_of(path: str, name: Any, revision: str | None) -> Path:

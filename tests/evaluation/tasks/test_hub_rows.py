@@ -10,7 +10,7 @@ from bllossom.errors import BllossomError, ConfigError
 from bllossom.evaluation.harness import EvalConfig, evaluate
 from bllossom.evaluation.tasks.hub_rows import go_offline_without_a_hub
 
-OLD, NEW = "01" * 20, "23" * 20
+OLD, NEW = "a1" * 20, "b2" * 20
 CARD = """---
 configs:
 - config_name: easy
@@ -28,7 +28,7 @@ test_split: test
 fewshot_split: train
 output_type: multiple_choice
 doc_to_text: "{{question}}"
-doc_to_choice: [yes, no]
+doc_to_choice: ["yes", "no"]
 doc_to_target: label
 """
 
@@ -62,8 +62,8 @@ def test_rows_are_of_the_revision_asked_for_and_its_commit_is_recorded(
         first = json.loads((tmp_path / name / "samples/quiz.jsonl").read_text().splitlines()[0])
         return found["rows"], found["data_from_hub"], first["doc"]["question"]
 
-    assert run("newest", num_fewshot=2) == (5, f"owner/quiz@{NEW} easy test", "test-0 23 0?")
-    assert run("old", revisions={"owner/quiz": "v1"}) == (3, f"owner/quiz@{OLD} easy test", "test-0 01 0?")
+    assert run("newest", num_fewshot=2) == (5, f"owner/quiz@{NEW} easy test", "test-0 b2 0?")
+    assert run("old", revisions={"owner/quiz": "v1"}) == (3, f"owner/quiz@{OLD} easy test", "test-0 a1 0?")
     (tasks / "quiz.yaml").write_text(f"{TASK}dataset_kwargs: {{revision: {OLD}}}\n")
     assert run("own")[:2] == (3, f"owner/quiz@{OLD} easy test")
     assert run("newer", revisions={"owner/quiz": "main"})[:2] == (5, f"owner/quiz@{NEW} easy test")
