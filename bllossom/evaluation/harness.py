@@ -210,11 +210,17 @@ def _read(
     documents = {language: read_documents(str(path)) for language, path in config.heldout.items()}
     tasks, missing = prepare(chosen, config.data, num_fewshot=config.num_fewshot, limit=config.limit, seed=config.seed)
     if not tasks and not documents:
-        raise BllossomError("\n".join(list(missing.values())[:MESSAGES]))
+        raise BllossomError("\n".join(_first_of(missing)))
     if aloud:
-        for why in list(missing.values())[:MESSAGES]:
+        for why in _first_of(missing):
             say(f"not run: {why}")
     return tasks, documents, missing
+
+
+def _first_of(missing: dict[str, str]) -> list[str]:
+    lines = list(missing.values())
+    more = [f"and {len(lines) - MESSAGES} tasks more, for such reasons"] if len(lines) > MESSAGES else []
+    return lines[:MESSAGES] + more
 
 
 def _build(config: EvalConfig, chosen: Chosen, folder: Path, ranks: Ranks) -> dict[str, Any]:

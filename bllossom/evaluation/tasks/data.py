@@ -18,7 +18,7 @@ from typing import Any
 
 from bllossom.errors import BllossomError
 from bllossom.evaluation.tasks.definitions import Definition
-from bllossom.evaluation.tasks.hub_rows import go_offline_without_a_hub, load_from_hub
+from bllossom.evaluation.tasks.hub_rows import go_offline_without_a_hub, is_offline, load_from_hub
 from bllossom.text.rows import read_rows
 
 FILE = r"(-\d+-of-\d+)?\.(jsonl|ndjson|json|parquet)(\.gz|\.zst)?"  # behind a split's name
@@ -123,6 +123,7 @@ def _from_hub(definition: Definition, split: str, folder: Path | None) -> tuple[
         return load_from_hub(definition.config, split)
     except Exception as error:  # datasets raises a dozen kinds, the network's among them
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = "the hub is out of reach, and nothing of it is here" if is_offline() else reason
         raise NoDataError(f"{definition.name}: {_remedy(definition, split, folder)} ({reason})") from error
 
 

@@ -95,6 +95,13 @@ def go_offline_without_a_hub() -> None:
     hub.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
 
 
+def is_offline() -> bool:
+    """Whether the hub's libraries have been told that it is out of reach, by the user or above."""
+    import huggingface_hub.constants as hub
+
+    return bool(hub.HF_HUB_OFFLINE)
+
+
 def _takes_connections(url: str) -> bool:
     scheme = urllib.parse.urlsplit(url).scheme
     parts = urllib.parse.urlsplit(urllib.request.getproxies().get(scheme, url))

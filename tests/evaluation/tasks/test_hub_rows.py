@@ -69,7 +69,9 @@ def test_rows_are_of_the_revision_asked_for_and_its_commit_is_recorded(
     assert run("newer", revisions={"owner/quiz": "main"})[:2] == (5, f"owner/quiz@{NEW} easy test")
     with pytest.raises(ConfigError, match="revisions: no task reads 'owner/quizz'; the tasks read owner/quiz"):
         run("other", revisions={"owner/quizz": "v1"})
-    with pytest.raises(BllossomError, match=r"quiz: no data; put .*hf download --repo-type dataset owner/quiz"):
+    with pytest.raises(
+        BllossomError, match=r"quiz: no data; put .*hf download --repo-type dataset owner/quiz .*out of reach"
+    ):
         run("absent", revisions={"owner/quiz": "v2"})
 
 
