@@ -14,12 +14,12 @@ from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.hub import pretrained
 from bllossom.model.checkpoint import refuse_wrapper
+from bllossom.ranks.device import DeviceType, device_here
 from bllossom.tokenizer.files import holds_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.shards import read_index
 from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import partitioned_loading
-from bllossom.training.ranks.device import DeviceType, device_here
 from bllossom.training.settings import TrainingConfig
 
 

@@ -21,6 +21,8 @@ from bllossom.instructions.formats.format import ChatFormat, Example
 from bllossom.instructions.messages import Conversation
 from bllossom.instructions.reading import Instructions, InstructionSource, read_instructions
 from bllossom.model.folder import recorded_rows
+from bllossom.ranks.device import device_here
+from bllossom.ranks.ranks import Ranks
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import offloads_gradients
@@ -29,8 +31,6 @@ from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.optimization import trained_weights
 from bllossom.training.models import check_kernels, load_model, resolve_here, window_of
 from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
-from bllossom.training.ranks.device import device_here
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of

@@ -18,11 +18,11 @@ import torch
 
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
+from bllossom.ranks.lifetime import stop_requests
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.engine import Engine
 from bllossom.training.engines.objective import Objective
 from bllossom.training.engines.optimization import learning_rate_at
-from bllossom.training.ranks.lifetime import stop_requests
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, State
 from bllossom.training.runs.log import StepLog, memory_bytes, step_log
