@@ -142,7 +142,7 @@ class BllossomLM(TemplateLM):
     def _generate(
         self, contexts: Sequence[str], stops: tuple[str, ...], max_tokens: int, temperature: float, top_p: float
     ) -> Any:
-        from bllossom.model.generation.generate import Decoding, Prompt, generate, stop_ids
+        from bllossom.model.outputs.generate import Decoding, Prompt, generate, stop_ids
 
         model = self.scorer.model
         room = self.scorer.window - max_tokens

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.messages import Conversation
-from bllossom.model.generation.generate import Decoding, Prompt, generate, stop_ids
+from bllossom.model.outputs.generate import Decoding, Prompt, generate, stop_ids
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.settings import TrainingConfig
 

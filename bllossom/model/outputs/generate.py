@@ -16,7 +16,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from bllossom.errors import BllossomError
-from bllossom.model.generation.draw import draw
+from bllossom.model.outputs.draw import draw
 
 Finish = Literal["stop", "length"]
 STOP_TAIL_TOKENS = 4  # decoded besides as many tokens as a stop string has bytes: it begins within these
