@@ -1,4 +1,4 @@
-"""Plans of sft and dpo: what their examples compute, counted by hand where they are here, and what is said elsewhere."""
+"""Plans of sft and dpo: what their examples compute, counted by hand where they are here, and what is said else."""
 
 import json
 import math
