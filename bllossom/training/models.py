@@ -14,6 +14,7 @@ from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.hub import pretrained
 from bllossom.model.checkpoint import refuse_wrapper
+from bllossom.model.outputs.logits import refuse_head
 from bllossom.ranks.device import DeviceType, device_here
 from bllossom.tokenizer.files import holds_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
@@ -73,7 +74,9 @@ def load_model(source: str, config: TrainingConfig, *, whole: bool = False) -> P
     disable_progress_bar()
     masters_apart = config.deepspeed is not None and config.bf16
     try:
-        refuse_wrapper(source, AutoConfig.from_pretrained(**pretrained(source)).to_dict())
+        shape = AutoConfig.from_pretrained(**pretrained(source))
+        refuse_wrapper(source, shape.to_dict())
+        refuse_head(source, shape)
         with nullcontext() if whole else partitioned_loading(config):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 **pretrained(source), dtype=torch.bfloat16 if masters_apart else torch.float32

@@ -204,7 +204,6 @@ metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
 
 
 def test_answers_are_generated_up_to_their_stops(byte_level: Path, tmp_path: Path) -> None:
-    pytest.importorskip("bllossom.evaluation.generate")
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks/sums.yaml").write_text(GENERATING, encoding="utf8")
     (tmp_path / "data/sums").mkdir(parents=True)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from bllossom.evaluation.generate import Decoding, Prompt
+from bllossom.model.outputs.generate import Decoding, Prompt
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from lm_eval.api.model import TemplateLM
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.generate import Decoding, Prompt
 from bllossom.evaluation.heldout import document_nats
 from bllossom.evaluation.scoring.backend import Advance, Backend
+from bllossom.model.outputs.generate import Decoding, Prompt
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.start import text_start
 

@@ -8,10 +8,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.generate import Decoding, Prompt, generate, stop_ids
 from bllossom.evaluation.scoring.backend import Advance, Scored
 from bllossom.evaluation.scoring.dealing import work_shared
 from bllossom.evaluation.scoring.prefix_trees import Tree, grow
+from bllossom.model.outputs.generate import Decoding, Prompt, generate, stop_ids
+from bllossom.model.outputs.logits import logit_rule
 from bllossom.ranks.ranks import Ranks, alone
 
 # Logits held at once. 256 × 39,478 pieces in fp32 are 40 MB; chunks that outgrow the cache take half as long again.
@@ -172,14 +173,14 @@ class Scorer:
 
         hidden [places, width]; sources int64 [tokens], the place that predicts each target; targets int64 [tokens].
         """
-        head = self.model.get_output_embeddings()
+        head, rule = self.model.get_output_embeddings(), logit_rule(self.model.config)
         nats = torch.zeros(len(targets), dtype=torch.float64)
         greedy = torch.zeros(len(targets), dtype=torch.bool)
         order = torch.argsort(sources, stable=True)
         bounds = torch.searchsorted(sources[order], torch.arange(0, len(hidden) + HEAD_CHUNK_TOKENS, HEAD_CHUNK_TOKENS))
         for number, states in enumerate(hidden.split(HEAD_CHUNK_TOKENS)):
             here = order[bounds[number] : bounds[number + 1]]
-            logits = head(states).float()
+            logits = rule(head(states).float())
             rows = (sources[here] - number * HEAD_CHUNK_TOKENS).to(logits.device)
             chosen = logits[rows, targets[here].to(logits.device)]
             nats[here] = (chosen - logits.logsumexp(-1)[rows]).double().cpu()
@@ -196,10 +197,10 @@ def _check_head(model: PreTrainedModel) -> None:
     ids = torch.tensor([[0, 1, 2]], device=model.device)
     with torch.inference_mode():
         expected = model(input_ids=ids).logits.float()
-        found = model.get_output_embeddings()(_last_hidden(model, ids)).float()
+        found = logit_rule(model.config)(model.get_output_embeddings()(_last_hidden(model, ids)).float())
     if not torch.allclose(expected, found, rtol=1e-3, atol=1e-3):
         kind = type(model).__name__
-        raise BllossomError(f"{kind} does more to its logits than a matrix product; use a Llama-like model")
+        raise BllossomError(f"{kind} does more to its logits than is known here; use a Llama-like model")
 
 
 def _can_share(model: PreTrainedModel) -> bool:

@@ -13,9 +13,9 @@ from typing import Any
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.generate import Decoding, Prompt, before_stop, configured_stops
 from bllossom.evaluation.scoring.backend import Advance, Scored
 from bllossom.hub import pretrained
+from bllossom.model.outputs.generate import Decoding, Prompt, before_stop, configured_stops
 
 AT_ONCE = 1024  # prompts in one call: vLLM holds an object for each log-probability until the call ends
 

@@ -98,8 +98,9 @@ class DeepSpeedEngine:
         self.ranks = ranks
         loss = objective.module(model, config, autocast=False)
         if stage_of(settings) == 3:
-            # The loss reads the head's weight outside the head's own forward: tell ZeRO-3 to gather it there.
-            deepspeed.zero.register_external_parameter(loss, model.get_output_embeddings().weight)
+            # The loss reads the head's weights outside the head's own forward: tell ZeRO-3 to gather them there.
+            for weight in model.get_output_embeddings().parameters(recurse=False):
+                deepspeed.zero.register_external_parameter(loss, weight)
         offload = "offload_optimizer" in settings.get("zero_optimization", {})
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=loss,
