@@ -23,6 +23,7 @@ from transformers import (
 
 from bllossom.artifacts import verify
 from bllossom.corpus.prepare import PrepareConfig, prepare
+from bllossom.errors import ConfigError
 from bllossom.evaluation.harness import EvalConfig, evaluate
 from bllossom.model.expand import ExpandConfig, expand
 from bllossom.model.merge_adapter import MergeAdapterConfig, merge_adapter
@@ -95,7 +96,6 @@ def prepared(texts: dict[str, Path], small_base: Path, small_donor: Path, tmp_pa
         (Qwen3Config, "byte-level", False),
         (Olmo2Config, "byte-level", False),
         (GemmaConfig, "sentencepiece", True),
-        (Gemma2Config, "sentencepiece", True),
         (Gemma3TextConfig, "sentencepiece", True),
     ],
 )
@@ -135,6 +135,19 @@ def test_a_family_goes_through_every_stage(
     assert bits["adapted"] < bits["expanded"]
     assert bits["tuned"] != bits["adapted"]
     assert bits["tuned"] == pytest.approx(_bits_per_byte(merged, (tmp_path / "held.txt").read_text()), rel=1e-4)
+
+
+def test_gemma_2_is_refused_by_name_before_anything_is_loaded(
+    prepared: Callable[[str], Prepared], tmp_path: Path
+) -> None:
+    given = prepared("sentencepiece")
+    # No weights: whoever tried to load them would say so.
+    Gemma2Config(**SHAPE, vocab_size=given.rows).save_pretrained(tmp_path)
+    training = {"block_size": 32, "global_batch": 32, "micro_batch": 1, "steps": 1, "gpus": 0, "learning_rate": RATE}
+    run = {"model": str(tmp_path), "tokens": given.tokens, "output": tmp_path / "out"}
+    with pytest.raises(ConfigError, match=r"is Gemma2ForCausalLM, whose attention .* choose a model of another family"):
+        pretrain(PretrainConfig.model_validate(run | training | {"mixture": {"weights": {"ko": 1}}}))
+    assert not (tmp_path / "out").exists()
 
 
 def _bits_per_byte(folder: Path, text: str) -> float:
