@@ -93,6 +93,7 @@ def train(
                 update={
                     "step": done,
                     "tokens": state.tokens + result.tokens,
+                    "flops": state.flops + segment.rows_per_step * watch.row_tokens * watch.flops_per_token,
                     "losses": result.figures,
                     "recent": [*state.recent, result.loss][-SPIKE_WINDOW:],
                     "heldout": {},
@@ -100,7 +101,7 @@ def train(
                     "inputs": dict(run.inputs(done)),
                 }
             )
-            figures = _figures(result, rate, norm, seconds, loading, watch, ranks)
+            figures = _figures(result, rate, norm, seconds, loading, watch, ranks) | _so_far(state)
             due, last = watch.due(done, segment.end), done == segment.end
             if due:
                 state = state.model_copy(update={"unscored": figures})
@@ -254,3 +255,8 @@ def _figures(
         "loading_share": round(loading / seconds, 4),
         "peak_memory_bytes": memory_bytes(ranks.device),
     }
+
+
+def _so_far(state: State) -> dict[str, Any]:
+    """What the run has cost up to a step: its loss is drawn over both."""
+    return {"tokens": state.tokens} | ({"flops": state.flops} if state.flops else {})
