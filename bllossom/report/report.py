@@ -14,6 +14,7 @@ from bllossom.report.sections.answers import answers
 from bllossom.report.sections.comparison import comparison
 from bllossom.report.sections.corpus import corpus
 from bllossom.report.sections.health import health
+from bllossom.report.sections.initialisation import initialisation
 from bllossom.report.sections.judging import judging
 from bllossom.report.sections.overview import overview
 from bllossom.report.sections.planned import planned
@@ -26,6 +27,7 @@ PAGE = "report.html"
 PARTS: Sequence[Callable[[Sequence[RunFolder]], Section | None]] = (
     vocabulary,
     corpus,
+    initialisation,
     training,
     planned,
     health,

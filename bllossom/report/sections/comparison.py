@@ -41,8 +41,11 @@ def comparison(runs: Sequence[RunFolder]) -> Section | None:
 
     scores: list[list[Cell]] = [[entry, *(at(entry, name, "value") for name in names)] for entry in whole]
     differences: list[list[Cell]] = [
-        [f"{entry}: {name}", *(at(entry, name, "difference", key) for key in ("value", "low", "high"))]
-        + [at(entry, name, "difference", "p", style="general")]
+        [
+            f"{entry}: {name}",
+            *(at(entry, name, "difference", key) for key in ("value", "low", "high")),
+            at(entry, name, "difference", "p", style="general"),
+        ]
         for entry in whole
         for name in names
         if at(entry, name, "difference", "value") is not None
