@@ -1,4 +1,4 @@
-"""The page in a real browser: it opens from a file, draws every chart in both themes, and says nothing to the console."""
+"""The page in a browser: it opens from a file, draws every chart in both themes, and says nothing to the console."""
 
 import base64
 import re
