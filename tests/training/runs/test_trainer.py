@@ -302,6 +302,8 @@ def test_log_says_everything(settings: Settings, tmp_path: Path) -> None:
         # Both languages' losses weigh as many tokens as they have: their mean lies between them.
         assert min(line["loss/en"], line["loss/ko"]) <= line["loss"] <= max(line["loss/en"], line["loss/ko"])
         assert 0 < line["matmul_share"] < 1
+    assert [line["tokens"] for line in lines] == sorted({line["tokens"] for line in lines})
+    assert [line["flops"] for line in lines] == pytest.approx([line["step"] * lines[0]["flops"] for line in lines])
     assert [line["step"] for line in lines if "validation_loss_bits/en" in line] == [10, 20]
     # 300 pieces drawn blindly at 1/3 token a byte would need log2(300) / 3 = 2.74 bits a byte.
     assert lines[-1]["validation_loss_bits/ko"] < lines[9]["validation_loss_bits/ko"] < math.log2(300) / 3
