@@ -80,8 +80,3 @@ def test_what_is_no_model_or_no_name_is_refused(run: Path) -> None:
         push(run / "tokens", "me/tokens")
     with pytest.raises(ConfigError, match="should be owner/name"):
         push(run / "tuned", "just-a-name")
-
-
-def test_a_hub_that_cannot_be_reached_is_told(from_llama: Path) -> None:
-    with pytest.raises(BllossomError, match=r"the hub cannot be reached \(.*offline mode.*\); run it again"):
-        push(from_llama, "me/Llama-2-korean", licence="llama2")
