@@ -7,8 +7,8 @@
 One model for all (a Llama of hidden 384, 8 layers, 32,000 pieces, fp32, random weights), the same dialogues in the same
 steps, at most 1,024 tokens, AdamW, the gradient clipped, one thread. The sides take turns, each run in a process of its
 own. A run's speed is its supervised tokens over the processor's seconds of its steps, which what else runs moves
-little, and ratios are of the steps that both sides took; memory is the peak above what was resident after the imports. Medians
-over the rounds.
+little, and ratios are of the steps that both sides took; memory is the peak above what was resident after the imports.
+Medians over the rounds.
 
     padded       one example a row, 4 rows at a time
     packed       the same steps in packed rows, 4 rows at a time

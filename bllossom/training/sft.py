@@ -132,13 +132,13 @@ def dry_run(config: SftConfig) -> list[str]:
     """The batch arithmetic, and what the run would learn from, once model and data are there; refuses what it would."""
     config = resolve_here(config)
     check_kernels(config, device_here(config.gpus))
+    model_is_here = Path(config.model).is_dir()
+    if model_is_here:
+        check_base(config.model, config.lora)
+        config = with_window(config, window_of(config.model))
     batch = f"{_arithmetic(config, rank_count(config))}; {config.epochs} epochs of {len(config.data)} sources"
     lines = [batch, config.computing(device_here(config.gpus))]
-    if not Path(config.model).is_dir():
-        return lines
-    check_base(config.model, config.lora)
-    config = with_window(config, window_of(config.model))
-    if not are_here(config.data, config.template):
+    if not (model_is_here and are_here(config.data, config.template)):
         return lines
     _, examples, heldout, _ = load_examples(config)
     held = f"; {len(heldout.items):,} held out" if heldout else ""

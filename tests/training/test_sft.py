@@ -272,3 +272,18 @@ def test_adapter_trains_and_merges_into_what_peft_loads(
     assert (before - merged).abs().max() > 0.001
     # peft adds B (A x) to W x, the merged weight is added up first: fp32 rounds at other places.
     torch.testing.assert_close(merged, through_peft, rtol=1e-5, atol=1e-5)
+
+
+def test_a_dry_run_refuses_what_the_run_would(make: Make, tmp_path: Path) -> None:
+    assert "examples 10, tokens" in dry_run(make("out"))[-1]
+    with pytest.raises(BllossomError, match="no chat template of its own"):
+        dry_run(make("out", template=None))
+    with pytest.raises(BllossomError, match="no example is left: 10 have more than 3 tokens.*; raise max_tokens, or set"):
+        dry_run(make("out", max_tokens=3))
+    with pytest.raises(BllossomError, match="no example is left: 10 have more than 3 tokens, 0 are broken; raise max_tok"):
+        dry_run(make("out", max_tokens=3, too_long="cut"))
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/adapter_config.json").write_text("{}")
+    with pytest.raises(BllossomError, match="is a LoRA adapter, not a model"):
+        dry_run(make("out", model=str(tmp_path / "adapter")))
+    assert not (tmp_path / "out").exists()
