@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with tokenizers/")
     parser.add_argument("--output", type=Path, default=Path("docs/results"))
     parser.add_argument("--pieces", type=int, default=8_000, help="pieces of each donor")
-    parser.add_argument("--words", type=int, default=400_000, help="generated words")
+    parser.add_argument("--words", type=int, default=150_000, help="generated words")
     parser.add_argument("--only", choices=SHAPES, nargs="*", default=list(SHAPES))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
