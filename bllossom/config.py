@@ -33,7 +33,7 @@ from pydantic_core import PydanticCustomError, PydanticSerializationUnexpectedVa
 from bllossom.errors import ConfigError
 from bllossom.hub import is_hub_id
 from bllossom.keys import TypeName, elements_of, known_at, takes, typed_location
-from bllossom.paths import there
+from bllossom.paths import as_composed_here, there
 from bllossom.yaml_text import INTERPOLATION, Interpolation, Lines, Location, dotted, place_of, read_yaml, set_value
 
 SHELL_VARIABLE = re.compile(r"\$([A-Za-z_]\w*)")
@@ -117,11 +117,11 @@ def _note_if_missing(path: str, info: ValidationInfo, hub_allowed: bool) -> None
 
 
 def expand_path(path: Path | str) -> Path:
-    """A path with its `~`; shells leave it alone behind a `=`."""
+    """A path with its `~`, which shells leave alone behind a `=`, and its names as the disk composes them."""
     if (variable := SHELL_VARIABLE.search(str(path))) and not Path(path).exists():
         raise ValueError(f"{path}: a variable of the environment is written ${{env.{variable[1]}}}")
     try:
-        return Path(path).expanduser()
+        return as_composed_here(Path(path).expanduser())
     except RuntimeError as error:
         raise ValueError(f"{path}: whose home that is cannot be told; write the path out") from error
 
@@ -146,8 +146,13 @@ def _check_glob(pattern: str, info: ValidationInfo, hub_allowed: bool = False) -
     return pattern
 
 
-def _check_source(source: str, info: ValidationInfo) -> str:
+def _check_text_source(source: str, info: ValidationInfo) -> str:
     return _check_glob(source, info, hub_allowed=True)
+
+
+def _check_source(source: str, info: ValidationInfo) -> str:
+    source = _check_glob(source, info, hub_allowed=True)
+    return source if is_hub_id(source) else str(expand_path(source))
 
 
 def _as_text(path: Path | str, info: SerializationInfo) -> str | None:
@@ -167,7 +172,7 @@ Source = Annotated[str, AfterValidator(_check_source), _serialised, TypeName("pa
 InputGlob = Annotated[str, AfterValidator(_check_glob), _serialised, TypeName("path or glob")]
 """A file, a folder or a glob that matches something when the stage runs."""
 
-TextSource = Annotated[str, AfterValidator(_check_source), _serialised, TypeName("path, glob or hub id")]
+TextSource = Annotated[str, AfterValidator(_check_text_source), _serialised, TypeName("path, glob or hub id")]
 """A file, a folder or a glob that matches something, or a hub data set: `owner/name`, `hf://datasets/owner/name/folder`."""
 
 Config = TypeVar("Config", bound=Model)

@@ -1,3 +1,4 @@
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -204,3 +205,14 @@ def test_a_key_of_several_kinds_is_told_by_the_kind_that_was_meant(override: str
     assert len(error.value.problems) == len(told)
     for problem, start in zip(error.value.problems, told, strict=True):
         assert problem.startswith(f"command line: {start}")
+
+
+def test_names_are_found_as_the_disk_composes_them(tmp_path: Path) -> None:
+    """macOS and some archives write Hangul as jamo (NFD), keyboards as syllables (NFC)."""
+    on_disk, typed = (unicodedata.normalize(form, "말뭉치/모델") for form in ("NFD", "NFC"))
+    (tmp_path / on_disk).mkdir(parents=True)
+    keys = [f"base={tmp_path / typed}", f"data=[{tmp_path / typed}]", f"output={tmp_path / typed}/결과"]
+    loaded = load_config(Example, None, keys).config
+    assert Path(loaded.base) == tmp_path / on_disk
+    assert loaded.data == [tmp_path / on_disk]
+    assert loaded.output == tmp_path / on_disk / "결과"

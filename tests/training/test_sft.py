@@ -278,13 +278,9 @@ def test_a_dry_run_refuses_what_the_run_would(make: Make, tmp_path: Path) -> Non
     assert "examples 10, tokens" in dry_run(make("out"))[-1]
     with pytest.raises(BllossomError, match="no chat template of its own"):
         dry_run(make("out", template=None))
-    with pytest.raises(
-        BllossomError, match=r"no example is left: .*; raise max_tokens, or set too_long to cut"
-    ):
+    with pytest.raises(BllossomError, match=r"no example is left: .*; raise max_tokens, or set too_long to cut"):
         dry_run(make("out", max_tokens=3))
-    with pytest.raises(
-        BllossomError, match=r"no example is left: .*; raise max_tokens$"
-    ):
+    with pytest.raises(BllossomError, match=r"no example is left: .*; raise max_tokens$"):
         dry_run(make("out", max_tokens=3, too_long="cut"))
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter/adapter_config.json").write_text("{}")
