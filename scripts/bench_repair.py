@@ -87,9 +87,9 @@ def measure(name: str, base: Path, folder: Path, pieces: int, words: int) -> lis
     generate_text(SHAPES[name], text, words)
     rows = []
     runs: tuple[tuple[Literal["unigram", "bpe"], Literal["none", "add"]], ...] = (
-        ("unigram", "none"),
         ("unigram", "add"),
         ("bpe", "add"),
+        ("unigram", "none"),
     )
     for kind, repair in runs:
         donor = folder / f"{name}-{kind}"
@@ -143,22 +143,24 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with tokenizers/")
     parser.add_argument("--output", type=Path, default=Path("docs/results"))
     parser.add_argument("--pieces", type=int, default=8_000, help="pieces of each donor")
-    parser.add_argument("--words", type=int, default=150_000, help="generated words")
+    parser.add_argument("--words", type=int, default=100_000, help="generated words")
     parser.add_argument("--only", choices=SHAPES, nargs="*", default=list(SHAPES))
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        base = arguments.shared / "tokenizers/llama2"
-        made = [measure(name, base, Path(folder), arguments.pieces, arguments.words) for name in arguments.only]
-    result = {
+    result: dict[str, Any] = {
         "machine": machine(),
         "commit": commit(),
         "pieces": arguments.pieces,
         "words": arguments.words,
-        "rows": [row for rows in made for row in rows],
+        "rows": [],
     }
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "repair.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
-    (arguments.output / "repair.md").write_text(to_markdown(result), encoding="utf8")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.only:
+            base = arguments.shared / "tokenizers/llama2"
+            result["rows"] += measure(name, base, Path(folder), arguments.pieces, arguments.words)
+            written = json.dumps(result, ensure_ascii=False, indent=1)
+            (arguments.output / "repair.json").write_text(written + "\n", encoding="utf8")
+            (arguments.output / "repair.md").write_text(to_markdown(result), encoding="utf8")
     print(to_markdown(result))
 
 
