@@ -43,11 +43,11 @@ from bllossom.instructions.formats.choose import chat_format
 from bllossom.instructions.formats.format import Example
 from bllossom.instructions.reading import InstructionSource, read_instructions
 from bllossom.memory import peak_rss_bytes, reset_peak_rss
+from bllossom.ranks import ranks
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines.engine import PlainEngine
 from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.models import LlamaShape, init_model, prepare_for_training
-from bllossom.training.ranks import ranks
 from bllossom.training.runs.steps import EvenSteps, StepSource
 from bllossom.training.runs.trainer import accumulate
 from bllossom.training.sft import SftConfig

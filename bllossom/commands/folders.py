@@ -122,14 +122,14 @@ def push(
     revision: Annotated[str | None, typer.Option("--revision", help="A branch to push to.")] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="A tag to give what was pushed.")] = None,
     dry_run: DryRun = False,
-    force: Annotated[bool, typer.Option("--force", help="Push in spite of what licences say.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="In spite of licences, or of what is there.")] = False,
     debug: Debug = False,
 ) -> None:
     """Upload a model with its card to the hub."""
     with expected_errors(debug):
-        from bllossom.report.push import push as upload
+        from bllossom.report.push import push as push_model
 
-        said = upload(
+        said = push_model(
             model, to, licence=licence, public=public, revision=revision, tag=tag, dry_run=dry_run, force=force
         )
         print_result("\n".join(said))

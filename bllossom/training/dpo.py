@@ -23,13 +23,13 @@ from bllossom.instructions.messages import UnusableError
 from bllossom.instructions.preferences import EncodedPair, PreferenceSource, encode_pair, read_pairs
 from bllossom.instructions.reading import Skipped
 from bllossom.model.folder import recorded_rows
+from bllossom.ranks.device import device_here
+from bllossom.ranks.ranks import Ranks
 from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines.lora import check_base
 from bllossom.training.engines.preference_loss import PreferenceObjective, PreferenceSettings
 from bllossom.training.models import check_kernels, resolve_here, window_of
-from bllossom.training.ranks.device import device_here
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checkpoints import RunInputs
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of

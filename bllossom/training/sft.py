@@ -18,14 +18,14 @@ from bllossom.instructions.formats.format import ChatFormat, Example
 from bllossom.instructions.messages import Conversation
 from bllossom.instructions.reading import Instructions, InstructionSource, read_instructions
 from bllossom.model.folder import recorded_rows
+from bllossom.ranks.device import device_here
+from bllossom.ranks.ranks import Ranks
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import offloads_gradients
 from bllossom.training.engines.lora import check_base
 from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.models import check_kernels, resolve_here, window_of
-from bllossom.training.ranks.device import device_here
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checkpoints import RunInputs
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from bllossom.errors import BllossomError
 from bllossom.model.outputs.draw import draw
@@ -56,9 +56,20 @@ class Generated:
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """The ids that end an answer: the tokenizer's EOS and all that generation_config.json names."""
-    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
+    return configured_stops(model.generation_config) | ({tokenizer.eos_token_id} - {None})
+
+
+def configured_stops(config: GenerationConfig | None) -> frozenset[int]:
+    """The ids that a generation_config.json names."""
+    configured = None if config is None else config.eos_token_id
     named = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in [*named, tokenizer.eos_token_id] if token is not None)
+    return frozenset(token for token in named if token is not None)
+
+
+def before_stop(text: str, stops: Sequence[str]) -> str | None:
+    """The text before the first of these strings; None where none is in it."""
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return text[: min(places)] if places else None
 
 
 def generate(
@@ -188,9 +199,7 @@ class _Batch:
         tail = self._decode(ids[-longest - STOP_TAIL_TOKENS :])
         if not any(stop in tail for stop in self.decoding.stop_strings):
             return None
-        text = self._decode(ids)
-        places = [place for stop in self.decoding.stop_strings if (place := text.find(stop)) >= 0]
-        return text[: min(places)] if places else None
+        return before_stop(self._decode(ids), self.decoding.stop_strings)
 
     def _decode(self, ids: list[int]) -> str:
         text: Any = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -20,10 +20,10 @@ from torch import distributed
 from transformers import PreTrainedModel
 
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.ranks.device import DeviceType, device_here
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.objective import Objective
 from bllossom.training.engines.optimization import Trainable, parameter_groups
-from bllossom.training.ranks.device import DeviceType, device_here
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.settings import TrainingConfig
 
 TAG = "engine"

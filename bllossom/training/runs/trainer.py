@@ -18,11 +18,11 @@ import torch
 
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
+from bllossom.ranks.lifetime import stop_requests
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.engine import Engine
 from bllossom.training.engines.objective import Objective
 from bllossom.training.engines.optimization import learning_rate_at
-from bllossom.training.ranks.lifetime import stop_requests
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, State
 from bllossom.training.runs.log import StepLog, memory_bytes, step_log
@@ -107,13 +107,15 @@ class _Loop:
         after = {
             "step": step + 1,
             "tokens": state.tokens + result.tokens,
+            "flops": state.flops + segment.rows_per_step * self.watch.row_tokens * self.watch.flops_per_token,
             "losses": result.figures,
             "recent": [*state.recent, result.loss][-SPIKE_WINDOW:],
             "heldout": {},
             "unscored": {},
             "inputs": dict(self.run.inputs(step + 1)),
         }
-        return self._note(state.model_copy(update=after), figures, result.stop_asked)
+        state = state.model_copy(update=after)
+        return self._note(state, figures | _so_far(state), result.stop_asked)
 
     def _apply(self, state: State, loss: float, rate: float) -> float:
         """Apply the gradient; gives its norm. A loss that is wrong is not applied."""
@@ -273,3 +275,8 @@ def _figures(
         "loading_share": round(loading / seconds, 4),
         "peak_memory_bytes": memory_bytes(ranks.device),
     }
+
+
+def _so_far(state: State) -> dict[str, Any]:
+    """What the run has cost up to a step: its loss is drawn over both."""
+    return {"tokens": state.tokens} | ({"flops": state.flops} if state.flops else {})

@@ -7,8 +7,8 @@ import numpy as np
 from bllossom.instructions.dataset import epoch_order
 from bllossom.instructions.formats.format import Example
 from bllossom.instructions.packing import deal, pack
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.rows import IGNORED, Row
-from bllossom.training.ranks.ranks import Ranks
 
 OUTPUTS = "outputs"
 """What the loss on examples is reported under."""

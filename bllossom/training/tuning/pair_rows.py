@@ -8,8 +8,8 @@ from transformers import PretrainedConfig
 
 from bllossom.instructions.dataset import epoch_order
 from bllossom.instructions.preferences import EncodedPair
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.preference_loss import PairRow
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.tuning.example_rows import PACKABLE
 
 

@@ -14,11 +14,11 @@ from bllossom.hub import is_hub_id
 from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.preferences import PreferenceSource
 from bllossom.instructions.reading import InstructionSource
+from bllossom.ranks.device import device_here
 from bllossom.training.engines.lora import add_adapters
 from bllossom.training.engines.optimization import trained_weights
 from bllossom.training.models import load_model
 from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
-from bllossom.training.ranks.device import device_here
 from bllossom.training.runs.checkpoints import CHECKPOINTS
 from bllossom.training.runs.train_segment import parameter_count
 from bllossom.training.settings import TrainingConfig
