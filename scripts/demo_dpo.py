@@ -34,7 +34,9 @@ def run(model: Path, seed: int) -> dict[str, Any]:
     subprocess.run([*command, f"seed={seed}"], check=True, cwd=ROOT)
     seconds = time.monotonic() - started
     lines = [json.loads(line) for line in (output / "logs/train.jsonl").read_text(encoding="utf8").splitlines()]
-    figures = read_manifest(output).figures
+    manifest = read_manifest(output)
+    assert manifest is not None
+    figures = manifest.figures
     prompts = figures["heldout_pairs"] // PAIRS_PER_PROMPT
     half = 1.96 * (0.25 / prompts) ** 0.5
     return {
