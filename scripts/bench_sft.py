@@ -208,42 +208,42 @@ def speed(run: dict[str, Any], steps: int) -> float:
     return float(sum(run["tokens"][:steps]) / sum(run["seconds"][:steps]))
 
 
+def padding(steps: int) -> float:
+    """Tokens that the padded side computes for each that there is, over the first steps."""
+    rows = ExampleRows(examples(), SEED)
+    lengths = [len(rows.example(index).ids) for index in range(steps * PER_STEP)]
+    groups = [lengths[start : start + MICRO] for start in range(0, len(lengths), MICRO)]
+    return sum(max(group) * MICRO for group in groups) / sum(lengths)
+
+
 def report(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Medians and ratios."""
-    if missing := [side for side, runs in found.items() if not runs]:
-        raise SystemExit(f"not measured yet: {', '.join(missing)}")
-
-    def ratio(side: str, other: str) -> float:
-        pairs = list(zip(found[side], found[other], strict=False))
+    """Medians, and ratios over the steps that two sides both took; of the sides that were measured."""
+    found = {side: runs for side, runs in found.items() if runs}
+    ratios = {}
+    for side, other in (("packed", "padded"), ("packed", "trl"), ("packed", "trl-packed"), ("padded", "trl")):
+        pairs = list(zip(found.get(side, []), found.get(other, []), strict=False))
+        if not pairs:
+            continue
         steps = min(len(run["tokens"]) for pair in pairs for run in pair)
-        return round(statistics.median(speed(a, steps) / speed(b, steps) for a, b in pairs), 3)
-
-    def apart(side: str, other: str, *, relative: bool) -> float:
-        pairs = zip(found[side][0]["losses"], found[other][0]["losses"], strict=False)
-        return max(abs(a - b) / (b if relative else 1) for a, b in pairs)
-
-    return {
-        "machine": machine(),
-        "commit": sorted({run["commit"] for runs in found.values() for run in runs}),
-        "sides": {
-            side: {
-                "runs": len(runs),
-                "steps": len(runs[0]["tokens"]),
-                "tokens_per_second": round(statistics.median(speed(run, len(run["tokens"])) for run in runs), 1),
-                "peak_memory_bytes": max(run["memory"] for run in runs),
-            }
-            for side, runs in found.items()
-        },
-        "packed_over_padded": ratio("packed", "padded"),
-        "packed_over_trl": ratio("packed", "trl"),
-        "packed_over_trl_packed": ratio("packed", "trl-packed"),
-        "padded_over_trl": ratio("padded", "trl"),
-        "largest_loss_difference": {
-            "packed, relative": apart("packed", "padded", relative=True),
-            "trl": apart("trl", "padded", relative=False),
-        },
-        "runs": found,
+        losses = [run["losses"][:steps] for run in pairs[0]]
+        ratios[f"{side} / {other}"] = {
+            "runs": len(pairs),
+            "steps": steps,
+            "speed": round(statistics.median(speed(a, steps) / speed(b, steps) for a, b in pairs), 3),
+            "padding": round(padding(steps), 3),
+            "largest_loss_difference": max(abs(a - b) for a, b in zip(*losses, strict=True)),
+        }
+    sides = {
+        side: {
+            "runs": len(runs),
+            "steps": min(len(run["tokens"]) for run in runs),
+            "tokens_per_second": round(statistics.median(speed(run, len(run["tokens"])) for run in runs), 1),
+            "peak_memory_bytes": max(run["memory"] for run in runs),
+        }
+        for side, runs in found.items()
     }
+    commits = sorted({run["commit"] for runs in found.values() for run in runs})
+    return {"machine": machine(), "commit": commits, "sides": sides, "ratios": ratios, "runs": found}
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -264,20 +264,20 @@ def markdown(result: dict[str, Any]) -> str:
             f"| {name} | {side['runs']} | {side['steps']} | {side['tokens_per_second']:.0f} | "
             f"{side['peak_memory_bytes'] / 1e9:.2f} |"
         )
-    differences = result["largest_loss_difference"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Over the steps that both took, packed is {result['packed_over_padded']:.2f} × padded, "
-            f"{result['packed_over_trl']:.2f} × TRL padded and {result['packed_over_trl_packed']:.2f} × TRL packed; "
-            f"padded is {result['padded_over_trl']:.2f} × TRL padded.",
-            "",
-            f"In these the losses of packed and padded rows differ by at most {differences['packed, relative']:.1e} "
-            f"relative, those of TRL padded and ours by at most {differences['trl']:.1e}.",
-            "",
-        ]
-    )
+    lines += [
+        "",
+        "Over the steps that both took; *padding* is how many tokens padded rows of these steps compute for each that "
+        "there is. Packs of TRL hold other dialogues in a step, so that their losses are of other tokens.",
+        "",
+        "| | runs | steps | speed | padding | largest difference of losses |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, ratio in result["ratios"].items():
+        lines.append(
+            f"| {name} | {ratio['runs']} | {ratio['steps']} | {ratio['speed']:.2f} × | {ratio['padding']:.2f} | "
+            f"{'–' if name.endswith('packed') else format(ratio['largest_loss_difference'], '.1e')} |"
+        )
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:
