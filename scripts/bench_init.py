@@ -1,22 +1,28 @@
 """Choose expand's initialisers by measurement: bits per byte at step 0 and after short, equal pretraining.
 
     python scripts/bench_init.py                   # nine pairs × three seeds, 60 steps each: about an hour on 2 cores
-    python scripts/bench_init.py --steps 20
+    python scripts/bench_init.py --base smollm2    # eight rules, then three untied pairs, 100 steps: see below
 
-The base is the micro recipe's: a Llama of 4.8 M non-embedding parameters, pretrained on English, with Llama 2's
-vocabulary; what is missing of that recipe is run first. Every pair of input_init and output_init gives it the 7,478
-Korean pieces, and is pretrained with the same blocks (configs/micro/pretrain.yaml, Korean to English 7:3 in bytes). A
-seed stands for the initialiser's random numbers and for the order of the data, and is the same for all pairs.
+micro: a Llama of 4.8 M non-embedding parameters, pretrained on English, with Llama 2's vocabulary, gets the 7,478
+Korean pieces by every pair of input_init and output_init, and is pretrained with the same blocks of its recipe.
+smollm2: SmolLM2-135M, which has seen trillions of tokens, gets the pieces of configs/smollm2. It is tied, so that a
+rule fills one matrix; pairs are measured with `untie: true` for the three rules that came out best, each on both sides.
+What is missing of either recipe is run first. A seed stands for the initialiser's random numbers and for the order of
+the data, and is the same for all.
 
-Results go to docs/results/init.md, .json and .svg. What is in --work/runs.json already is not measured again.
+Results go to docs/results/init[-smollm2].md, .json and .svg. What is in --work/runs.json already is not measured again,
+so that a stopped run goes on; `--only N` ends after so many new measurements.
 """
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
+import time
+from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
@@ -27,13 +33,13 @@ from transformers import AutoModelForCausalLM
 from bllossom.config import load_config
 from bllossom.evaluation.heldout import bits_per_byte, read_documents
 from bllossom.evaluation.scoring.scorer import Scorer
+from bllossom.model.distill_rows import DistillRowsConfig, distill_rows
 from bllossom.model.expand import ExpandConfig, expand
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.pretrain import PretrainConfig, pretrain
 
 ROOT = Path(__file__).parent.parent
-KEPT_IN_A_TIE = "subword-mean / subword-mean"
-PAIRS = (
+MICRO_PAIRS = (
     ("subword-mean", "subword-mean"),
     ("subword-mean", "subword-first"),  # EEVE
     ("subword-mean", "mean"),
@@ -44,6 +50,10 @@ PAIRS = (
     ("normal", "normal"),  # resize_token_embeddings' way, with the whole covariance
     ("random", "random"),
 )
+RULES = ("subword-mean", "subword-weighted", "subword-first", "mean", "normal", "random")
+DISTILLED = ("subword-mean", "subword-weighted")
+DISTILL_STEPS = 50
+BEST = 3  # rules that are measured untied, too
 SEEDS = (0, 1, 2)
 LANGUAGES = ("ko", "en")
 ENGLISH_SLACK = 1.02
@@ -54,27 +64,91 @@ Bits = dict[str, float]
 """Bits per byte by language."""
 Runs = dict[str, dict[str, dict[str, Bits]]]
 """By pair, by seed: the bits at `step 0` and `after`."""
+Method = dict[str, Any]
+"""expand's keys, and `distill` where the rows are distilled before step 0."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base and what it is measured with."""
+
+    recipe: str  # the folder below configs/
+    model: Path
+    steps: int
+    heldout_kb: int
+    methods: dict[str, Method]
+    tie: str
+    """The method that is kept where another is not better with every seed."""
+    told: str
+    training: dict[str, Any]
+
+
+def bases(options: argparse.Namespace) -> dict[str, Base]:
+    """Both bases, by what --base calls them."""
+    pairs = {f"{i} / {o}": {"input_init": i, "output_init": o} for i, o in MICRO_PAIRS}
+    rules: dict[str, Method] = {rule: {"input_init": rule} for rule in RULES}
+    rules |= {f"{rule}, distilled": {"input_init": rule, "distill": True} for rule in DISTILLED}
+    smollm2 = Path(os.environ.get("SMOLLM2", ROOT / "models/smollm2"))
+    return {
+        "micro": Base(
+            "micro",
+            options.run / "base",
+            60,
+            150,
+            pairs,
+            "subword-mean / subword-mean",
+            "The micro base (4.8 M non-embedding parameters) with 7,478 new pieces; steps of 2,048 tokens",
+            {},
+        ),
+        "smollm2": Base(
+            "smollm2",
+            smollm2,
+            100,
+            20,
+            rules,
+            "subword-mean",
+            "SmolLM2-135M-Instruct (tied) with the pieces of configs/smollm2; steps of 512 tokens. "
+            f"*distilled*: {DISTILL_STEPS} steps of distill-rows first, which cost about as much as as many steps of "
+            "training. *untied*: the rule fills both matrices",
+            {"global_batch": 512, "micro_batch": 1, "evaluate_every": False, "bytes_total": None},
+        ),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--micro", type=Path, default=ROOT / "runs/micro", help="the micro recipe's output")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs/bench-init", help="scratch folder, to go on from")
-    parser.add_argument("--steps", type=int, default=60, help="optimizer steps of 2,048 tokens")
-    parser.add_argument("--heldout-kb", type=int, default=150, help="held-out text of each language that is scored")
-    parser.add_argument("--pairs", type=int, default=len(PAIRS), help="only the first so many pairs")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs/results/init", help="path without suffix")
+    parser.add_argument("--base", choices=("micro", "smollm2"), default="micro")
+    parser.add_argument("--run", type=Path, help="the recipe's output; runs/BASE if left out")
+    parser.add_argument("--work", type=Path, help="scratch folder, to go on from; runs/bench-init-BASE if left out")
+    parser.add_argument("--steps", type=int, help="optimizer steps")
+    parser.add_argument("--heldout-kb", type=int, help="held-out text of each language that is scored")
+    parser.add_argument("--methods", type=int, help="only the first so many methods")
+    parser.add_argument("--only", type=int, help="end after so many new measurements")
+    parser.add_argument("--results", type=Path, help="path without suffix")
     options = parser.parse_args()
-    recipe = ["run", "configs/micro/recipe.yaml", f"output={options.micro}", "--until", "tokens"]
+    options.run = options.run or ROOT / f"runs/{options.base}"
+    options.work = options.work or ROOT / f"runs/bench-init-{options.base}"
+    suffix = "" if options.base == "micro" else f"-{options.base}"
+    options.results = options.results or ROOT / f"docs/results/init{suffix}"
+    base = bases(options)[options.base]
+    base = replace(base, steps=options.steps or base.steps, heldout_kb=options.heldout_kb or base.heldout_kb)
+    base = replace(base, methods=dict([*base.methods.items()][: options.methods]))
+    recipe = ["run", f"configs/{base.recipe}/recipe.yaml", f"output={options.run}", "--until", "tokens"]
     subprocess.run([sys.executable, "-m", "bllossom.cli", *recipe], check=True, cwd=ROOT)
-    heldout = {name: first_kb(options.micro / f"tokens/heldout/{name}.jsonl", options.heldout_kb) for name in LANGUAGES}
-    settings = {"steps": options.steps, "heldout_kb": options.heldout_kb}
-    runs = measure_all(options, heldout, settings)
-    base = score(options.micro / "base", heldout)
-    result = {"machine": machine(), "commit": commit(), **settings, "base": base, "runs": runs, "chosen": choose(runs)}
+    heldout = {name: first_kb(options.run / f"tokens/heldout/{name}.jsonl", base.heldout_kb) for name in LANGUAGES}
+    bench = Bench(options, base, heldout)
+    runs = bench.measure_all(base.methods)
+    if options.base == "smollm2" and bench.left > 0:
+        best = sorted((rule for rule in RULES if rule in runs), key=lambda rule: mean_bits(runs, rule, "after", "ko"))
+        untied = {f"{rule}, untied": {"input_init": rule, "output_init": rule, "untie": True} for rule in best[:BEST]}
+        runs = bench.measure_all(untied)
+    if bench.left <= 0:
+        raise SystemExit(f"{options.only} measured; the same command goes on")
+    result = {"machine": machine(), "commit": commit(), **bench.settings, "base": bench.base_bits(), "runs": runs}
+    result |= {"chosen": choose(runs, base.tie), "tie": base.tie, "told": base.told}
     options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    options.results.with_suffix(".svg").write_text(plot(runs, base))
+    options.results.with_suffix(".svg").write_text(plot(runs, result["base"]))
     text = report(result, options.results.name)
     options.results.with_suffix(".md").write_text(text)
     print(text)
@@ -89,47 +163,60 @@ def first_kb(path: Path, kilobytes: int) -> list[str]:
     return [spread[i] for i, _ in enumerate(takewhile(lambda total: total < 2 * kilobytes * 1000, sizes))]
 
 
-def measure_all(options: argparse.Namespace, heldout: dict[str, list[str]], settings: dict[str, int]) -> Runs:
-    """Measure every pair with every seed, seed by seed, keeping each result as it comes."""
-    options.work.mkdir(parents=True, exist_ok=True)
-    kept = options.work / "runs.json"
-    state: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"settings": settings, "runs": {}}
-    if state["settings"] != settings:
-        raise SystemExit(f"{kept} was measured with {state['settings']}; name another --work, or remove it")
-    for seed in SEEDS:
-        for input_init, output_init in PAIRS[: options.pairs]:
-            found = state["runs"].setdefault(f"{input_init} / {output_init}", {})
-            if str(seed) not in found:
-                found[str(seed)] = measure(
-                    options, heldout, {"input_init": input_init, "output_init": output_init}, seed
-                )
-                kept.write_text(json.dumps(state))
-    return state["runs"]
+class Bench:
+    """The measurements, each kept as it comes."""
 
+    def __init__(self, options: argparse.Namespace, base: Base, heldout: dict[str, list[str]]) -> None:
+        self.options, self.base, self.heldout = options, base, heldout
+        self.left = options.only or 10**9  # measurements that may still be made
+        self.settings = {"steps": base.steps, "heldout_kb": base.heldout_kb}
+        options.work.mkdir(parents=True, exist_ok=True)
+        self.kept = options.work / "runs.json"
+        kept = json.loads(self.kept.read_text()) if self.kept.exists() else {}
+        self.state: dict[str, Any] = {"settings": self.settings, "runs": {}} | kept
+        if self.state["settings"] != self.settings:
+            raise SystemExit(f"{self.kept} was measured with {kept['settings']}; name another --work, or remove it")
 
-def measure(
-    options: argparse.Namespace, heldout: dict[str, list[str]], methods: dict[str, str], seed: int
-) -> dict[str, Bits]:
-    """Expand, score, pretrain, score; the models are removed."""
-    expanded, adapted, micro = options.work / "expanded", options.work / "adapted", options.micro
-    folders = {"model": str(micro / "base"), "tokenizer": micro / "vocab", "output": expanded}
-    expand(ExpandConfig.model_validate({**folders, **methods, "seed": seed}), force=True)
-    values = {"output": adapted, "model": str(expanded), "tokens": micro / "tokens", "seed": seed}
-    values |= {"tokens_total": None, "steps": options.steps, "checkpoint_every": 10_000}
-    config = load_config(
-        PretrainConfig, ROOT / "configs/micro/pretrain.yaml", values={key: str_path(v) for key, v in values.items()}
-    )
-    found = {"step 0": score(expanded, heldout)}
-    pretrain(config.config, force=True)
-    found["after"] = score(adapted, heldout)
-    print(f"{methods} seed {seed}: {found}", file=sys.stderr)
-    shutil.rmtree(expanded)
-    shutil.rmtree(adapted)
-    return found
+    def measure_all(self, methods: dict[str, Method]) -> Runs:
+        """Measure every method with every seed, seed by seed."""
+        for seed in SEEDS:
+            for name, method in methods.items():
+                found = self.state["runs"].setdefault(name, {})
+                if str(seed) not in found and self.left > 0:
+                    started = time.monotonic()
+                    found[str(seed)] = self.measure(method, seed)
+                    self.left -= 1
+                    self.kept.write_text(json.dumps(self.state))
+                    print(f"{name}, seed {seed}, {time.monotonic() - started:.0f} s: {found[str(seed)]}", flush=True)
+        return self.state["runs"]
 
+    def base_bits(self) -> Bits:
+        """Bits per byte of the base itself."""
+        if "base" not in self.state:
+            self.state["base"] = score(self.base.model, self.heldout)
+            self.kept.write_text(json.dumps(self.state))
+        return self.state["base"]
 
-def str_path(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+    def measure(self, method: Method, seed: int) -> dict[str, Bits]:
+        """Expand, distil, score, pretrain, score; the models are removed."""
+        run, work = self.options.run, self.options.work
+        start = expanded = work / "expanded"
+        folders = {"model": str(self.base.model), "tokenizer": run / "vocab", "output": expanded, "seed": seed}
+        expand(ExpandConfig.model_validate(folders | {k: v for k, v in method.items() if k != "distill"}), force=True)
+        if method.get("distill"):
+            start = work / "distilled"
+            values = {"model": expanded, "base": self.base.model, "tokens": run / "tokens", "output": start}
+            distill_rows(DistillRowsConfig.model_validate(values | {"steps": DISTILL_STEPS, "seed": seed}), force=True)
+        changes = {"output": work / "adapted", "model": start, "tokens": run / "tokens", "seed": seed}
+        changes |= {"tokens_total": None, "steps": self.base.steps, "checkpoint_every": 10_000} | self.base.training
+        values = {key: str(value) if isinstance(value, Path) else value for key, value in changes.items()}
+        config = load_config(PretrainConfig, ROOT / f"configs/{self.base.recipe}/pretrain.yaml", values=values)
+        found = {"step 0": score(start, self.heldout)}
+        pretrain(config.config, force=True)
+        found["after"] = score(work / "adapted", self.heldout)
+        for folder in {expanded, start, work / "adapted"}:
+            shutil.rmtree(folder)
+        return found
 
 
 def score(folder: Path, heldout: dict[str, list[str]]) -> Bits:
@@ -143,18 +230,18 @@ def mean_bits(runs: Runs, pair: str, when: str, language: str) -> float:
     return statistics.mean(seed[when][language] for seed in runs[pair].values())
 
 
-def choose(runs: Runs) -> str:
-    """The pair with the lowest mean Korean bits after training, of those whose English is within 2 % of the best.
+def choose(runs: Runs, tie: str) -> str:
+    """The method with the lowest mean Korean bits after training, of those whose English is within 2 % of the best.
 
-    A tie keeps subword-mean on both sides: another pair must be better with every seed.
+    A tie keeps `tie`, subword-mean everywhere: another must be better with every seed.
     """
     english = {pair: mean_bits(runs, pair, "after", "en") for pair in runs}
     allowed = [pair for pair in runs if english[pair] <= ENGLISH_SLACK * min(english.values())]
     best = min(allowed, key=lambda pair: mean_bits(runs, pair, "after", "ko"))
-    if KEPT_IN_A_TIE in allowed:
-        seeds = runs[KEPT_IN_A_TIE]
+    if tie in allowed:
+        seeds = runs[tie]
         wins = [runs[best][seed]["after"]["ko"] < seeds[seed]["after"]["ko"] for seed in seeds]
-        return best if all(wins) else KEPT_IN_A_TIE
+        return best if all(wins) else tie
     return best
 
 
@@ -162,16 +249,15 @@ INTRODUCTION = """# Which initialiser: bits per byte before and after short, equ
 
 `python scripts/bench_init.py --steps {steps}`; {machine}; commit {commit}.
 
-The micro base (4.8 M non-embedding parameters) with 7,478 new pieces; {steps} steps of 2,048 tokens, Korean to English
-7:3 in bytes; about {heldout_kb} KB of held-out text in each language; mean over {seeds} seeds (smallest–largest). The
-base itself: Korean {base[ko]:.3f}, English {base[en]:.3f}.
+{told}. {steps} steps, Korean to English 7:3 in bytes; about {heldout_kb} KB of held-out text in each language; mean
+over {seeds} seeds (smallest–largest). The base itself: Korean {base[ko]:.3f}, English {base[en]:.3f}.
 
-| input / output | Korean, step 0 | Korean, after | English, step 0 | English, after |
+| method | Korean, step 0 | Korean, after | English, step 0 | English, after |
 |---|--:|--:|--:|--:|"""
 CONCLUSION = """
-Chosen: **{chosen}**: the lowest mean Korean bits per byte after training, of the pairs
-whose English is within 2 % of the best. A pair that is not better than subword-mean on both sides with every seed ties
-with it, and a tie keeps that one.
+Chosen: **{chosen}**: the lowest mean Korean bits per byte after training, of those
+whose English is within 2 % of the best. What is not better than {tie} with every seed ties with it, and a tie keeps
+that one.
 
 ![bits per byte after training]({name}.svg)"""
 
@@ -184,7 +270,7 @@ def report(result: dict[str, Any], name: str) -> str:
         cells = [_cell(runs, pair, when, language) for language in LANGUAGES for when in ("step 0", "after")]
         mark = "**" if pair == result["chosen"] else ""
         lines.append(f"| {mark}{pair}{mark} | " + " | ".join(cells) + " |")
-    lines.append(CONCLUSION.format(chosen=result["chosen"], name=name))
+    lines.append(CONCLUSION.format(**result, name=name))
     return "\n".join(lines) + "\n"
 
 

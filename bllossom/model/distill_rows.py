@@ -1,11 +1,12 @@
 """distill-rows: an expanded model's new rows, learned by distilling what the old spellings did (distillation.py).
 
-It comes after expand and before pretrain. Snippets are of the text that is learned from, never of what is held out.
+It comes after expand and before pretrain. Snippets are of the tokens that training reads, never of what is held out.
 """
 
 import random
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bllossom.artifacts import Manifest, publish
-from bllossom.config import InputGlob, InputPath, StageConfig
+from bllossom.config import InputPath, StageConfig
 from bllossom.console import progress, say
 from bllossom.errors import BllossomError
 from bllossom.model.carried import carry
@@ -22,11 +23,13 @@ from bllossom.model.checkpoint import INDEX, Checkpoint, check_written, open_che
 from bllossom.model.distillation import REPLACED, RowLearner, Snippet, make_snippet
 from bllossom.model.pieces import Pieces, compare_tokenizers
 from bllossom.model.safetensors import Growth, Rows, rewrite
-from bllossom.text.sources import locate, read_documents
-from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokens.shards import TokenStream, open_stream, read_index
 
 STATE = "state.pt"
+MOST_OF_A_DOCUMENT = 10
+"""Snippets that one document may give: one that repeats itself is not to be all that is learned from."""
 
 
 class DistillRowsConfig(StageConfig):
@@ -34,9 +37,7 @@ class DistillRowsConfig(StageConfig):
 
     model: Annotated[InputPath, Field(description="expand's folder")]
     base: Annotated[InputPath, Field(description="the model that expand read, whose tokenizer spells the new pieces")]
-    text: Annotated[
-        list[InputGlob], Field(min_length=1, description="text that is learned from: files, folders, globs")
-    ]
+    tokens: Annotated[InputPath, Field(description="prepare's folder, made with the new tokenizer")]
     steps: Annotated[int, Field(gt=0, description="optimizer steps")] = 200
     batch_snippets: Annotated[int, Field(gt=0, description="snippets of a step")] = 8
     snippet_tokens: Annotated[int, Field(gt=1, description="tokens of a snippet, in the new tokenizer")] = 96
@@ -52,11 +53,9 @@ def distill_rows(config: DistillRowsConfig, *, force: bool = False) -> Manifest:
     """Learn the rows, and publish the model with them; every other weight stays bit-equal.
 
     Raises:
-        BllossomError: the model has no new pieces, or the text holds none of them.
+        BllossomError: the model has no new pieces, the tokens hold none of them, or are another tokenizer's.
     """
-    inputs = {"model": config.model, "base": config.base}
-    files = [path for source in config.text for path in locate(source)]
-    inputs |= {f"text/{i}": path for i, path in enumerate(files)}
+    inputs = {"model": config.model, "base": config.base, "tokens": config.tokens}
     checkpoint = open_checkpoint(config.model)
     pieces = compare_tokenizers(config.base, config.model)
     if not pieces.new:
@@ -65,7 +64,7 @@ def distill_rows(config: DistillRowsConfig, *, force: bool = False) -> Manifest:
         config,
         stage="distill-rows",
         inputs=inputs,
-        build=lambda folder: _build(config, files, checkpoint, pieces, folder),
+        build=lambda folder: _build(config, checkpoint, pieces, folder),
         force=force,
     )
 
@@ -76,14 +75,12 @@ def dry_run(config: DistillRowsConfig) -> list[str]:
     return [f"{config.steps:,} steps, {tokens:,} tokens: the new rows alone are learned"]
 
 
-def _build(
-    config: DistillRowsConfig, files: Sequence[Path], checkpoint: Checkpoint, pieces: Pieces, folder: Path
-) -> dict[str, Any]:
+def _build(config: DistillRowsConfig, checkpoint: Checkpoint, pieces: Pieces, folder: Path) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32)
     learner = RowLearner(model, pieces.base, pieces.new, output_weight=config.output_weight)
-    snippets = cut_snippets(config, files, pieces)
+    snippets = cut_snippets(config, pieces)
     held = [_choose(snippets, config, step, pieces) for step in range(-4, 0)]  # the same for both scores
     before = score(learner, held)
     _learn(learner, snippets, config, pieces, folder / STATE)
@@ -101,25 +98,33 @@ def _build(
     }
 
 
-def cut_snippets(config: DistillRowsConfig, files: Sequence[Path], pieces: Pieces) -> list[list[int]]:
-    """As many snippets as the steps take, or all there are, each with a new piece in it, spread over all files."""
-    tokenizer, wanted = load_tokenizer(config.model), config.steps * config.batch_snippets
+def cut_snippets(config: DistillRowsConfig, pieces: Pieces) -> list[list[int]]:
+    """As many snippets as the steps take, or all there are, each with a new piece in it, spread over all sources.
+
+    Raises:
+        BllossomError: the tokens are another tokenizer's, or hold none of the new pieces.
+    """
+    index = read_index(config.tokens, tokenizer_fingerprint(load_tokenizer(config.model)))
+    share = -(-config.steps * config.batch_snippets // len(index.sources))
     found: list[list[int]] = []
-    for path in files:
-        mine = 0
-        for document in read_documents(str(path)):
-            ids = encode_text(tokenizer, document[: 40 * config.snippet_tokens])
-            for start in range(0, len(ids) - 1, config.snippet_tokens):
-                snippet = ids[start : start + config.snippet_tokens]
-                if any(pieces.base <= number < pieces.base + pieces.new for number in snippet[:-1]):
-                    found.append(snippet)
-                    mine += 1
-            if mine * len(files) >= wanted:
-                break
+    for source in index.sources:
+        snippets = _snippets_of(open_stream(config.tokens, index, source), config.snippet_tokens, pieces)
+        found += islice(snippets, share)
     if not found:
-        raise BllossomError(f"text: {files[0]} and the others hold none of the new pieces; name text of their language")
+        raise BllossomError(f"tokens: {config.tokens} hold none of the new pieces; prepare text of their language")
     random.Random(config.seed).shuffle(found)
     return found
+
+
+def _snippets_of(stream: TokenStream, length: int, pieces: Pieces) -> Iterator[list[int]]:
+    """The first stretches of each document that hold a new piece with a token behind it."""
+    for document in range(stream.documents):
+        start, stop, _ = stream.span_of(document)
+        ids = stream.read(start, min(stop, start + length * MOST_OF_A_DOCUMENT)).tolist()
+        for at in range(0, len(ids) - 1, length):
+            snippet = ids[at : at + length]
+            if any(pieces.base <= number < pieces.base + pieces.new for number in snippet[:-1]):
+                yield snippet
 
 
 def _choose(snippets: Sequence[list[int]], config: DistillRowsConfig, step: int, pieces: Pieces) -> list[Snippet]:

@@ -20,13 +20,13 @@ KNOWN = (
 SYMBOLS, OTHER = "digits and symbols", "Other"
 
 
-def check_scripts(names: Iterable[str]) -> None:
-    """Raise ConfigError for a name that Unicode does not know as a script."""
+def check_scripts(names: Iterable[str], key: str = "scripts") -> None:
+    """Raise ConfigError for a name that Unicode does not know as a script; `key` is where it stands."""
     for name in names:
         try:
             regex.compile(rf"\p{{Script={name}}}")
         except regex.error as error:
-            raise ConfigError(f"scripts: {name!r} is no Unicode script; write one such as Hangul or Latin") from error
+            raise ConfigError(f"{key}: {name!r} is no Unicode script; write one such as Hangul or Latin") from error
 
 
 def holds_script(piece: str, names: Iterable[str]) -> bool:

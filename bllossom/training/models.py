@@ -3,23 +3,32 @@
 import importlib.util
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import torch
 from pydantic import Field
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils.logging import disable_progress_bar
 
 from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.hub import pretrained
 from bllossom.model.checkpoint import refuse_wrapper
+from bllossom.model.outputs.logits import refuse_head
+from bllossom.ranks.device import DeviceType, device_here
 from bllossom.tokenizer.files import holds_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.shards import read_index
 from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import partitioned_loading
-from bllossom.training.ranks.device import DeviceType, device_here
 from bllossom.training.settings import TrainingConfig
 
 
@@ -73,7 +82,10 @@ def load_model(source: str, config: TrainingConfig, *, whole: bool = False) -> P
     disable_progress_bar()
     masters_apart = config.deepspeed is not None and config.bf16
     try:
-        refuse_wrapper(source, AutoConfig.from_pretrained(**pretrained(source)).to_dict())
+        shape = AutoConfig.from_pretrained(**pretrained(source))
+        refuse_wrapper(source, shape.to_dict())
+        refuse_head(source, shape)
+        check_attention(source, shape, config.attention)
         with nullcontext() if whole else partitioned_loading(config):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 **pretrained(source), dtype=torch.bfloat16 if masters_apart else torch.float32
@@ -86,6 +98,21 @@ def load_model(source: str, config: TrainingConfig, *, whole: bool = False) -> P
         # transformers does not tie two different matrices, whatever the config says: what is saved says so.
         model.config.tie_word_embeddings = False
     return model
+
+
+def check_attention(source: str, shape: PretrainedConfig, kernel: str) -> None:
+    """Refuse a family whose attention transformers computes in no way that keeps packed documents apart here.
+
+    Raises:
+        ConfigError: names the family, as Gemma 2, whose capped attention scores torch's fused kernel cannot make.
+    """
+    family: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(shape), None)
+    if kernel == "sdpa" and family is not None and not family._supports_sdpa:
+        otherwise = " (on a GPU attention: flash_attention_2 serves it)" if family._supports_flash_attn else ""
+        raise ConfigError(
+            f"model: {source} is {family.__name__}, whose attention torch's scaled_dot_product_attention cannot compute"
+            f"{otherwise}; choose a model of another family"
+        )
 
 
 def output_weight(model: PreTrainedModel) -> torch.Tensor:

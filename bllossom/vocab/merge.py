@@ -130,7 +130,7 @@ def _text(config: MergeVocabConfig) -> DonorText | None:
 def _check(config: MergeVocabConfig) -> None:
     check_donors(_donors(config))
     if config.donor_filter != "all":
-        check_scripts(config.donor_filter)
+        check_scripts(config.donor_filter, "donor_filter")
     if config.repair == "swap" and not config.samples:
         raise ConfigError("samples: repair: swap gives up the pieces that are rarest on samples; name some text")
     if config.repair != "none" and _text(config) is not None:
@@ -201,7 +201,7 @@ def _select(config: MergeVocabConfig, base: Base, donors: Sequence[Donor]) -> tu
         new = [piece for piece in new if holds_script(piece, config.donor_filter)]
         if not new:
             scripts = ", ".join(config.donor_filter)
-            raise ConfigError(f"donor_filter: no new piece of {names} holds {scripts}; change the scripts, or use all")
+            raise ConfigError(f"donor_filter: no new piece of {names} holds {scripts}; change scripts or donor")
     crossing = [piece for piece in new if written[piece] is None]
     kept = list(dict.fromkeys(text for piece in new if (text := written[piece]) is not None))
     if not kept:

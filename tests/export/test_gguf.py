@@ -1,7 +1,8 @@
 """GGUF files are read back by llama.cpp itself: the same ids, and the same text from the same prompt."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from bllossom.errors import BllossomError
 from bllossom.export.gguf import ExportConfig, export
 from bllossom.export.gguf_tokenizer import name_pre_tokenizer
+from bllossom.model.expand import ExpandConfig, expand
 from bllossom.text.sources import read_documents
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.files import copy_tokenizer
@@ -143,29 +145,46 @@ def test_what_llama_cpp_cannot_read_is_refused(model: Path, tmp_path: Path) -> N
     refused("scales its rotary embedding", rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0})
 
 
-def first_texts(folder: Path, count: int) -> Iterator[str]:
-    for path in sorted(folder.glob("*.zst")):
-        for number, text in zip(range(count), read_documents(str(path)), strict=False):
-            yield text[number % 50 :][:300]
+def many_texts(shared: Callable[[str], Path]) -> list[str]:
+    """5,000 beginnings of documents, some of them cut inside a word."""
+    texts: list[str] = []
+    for language, wanted in (("ko", 3500), ("en", 1500)):
+        files = sorted(shared(f"corpus/{language}").glob("*.zst"))
+        found = [t for path in files for t in islice(read_documents(str(path)), 1200)][:wanted]
+        texts += [text[number % 50 :][:300] for number, text in enumerate(found)]
+    return texts
+
+
+def assert_llama_cpp_agrees(folder: Path, texts: list[str], output: Path) -> None:
+    """The same ids on all texts, and in f32 the same greedy text behind twenty of them."""
+    export(ExportConfig(model=folder, dtype="f32", output=output))
+    gguf, tokenizer = open_gguf(output), load_tokenizer(folder)
+    vocabulary = gguf.get_vocab()
+    assert len(texts) == 5000
+    assert [t for t in texts if list(vocabulary.tokenize(t, False, False)) != encode_text(tokenizer, t)] == []
+    ours = AutoModelForCausalLM.from_pretrained(folder)
+    for prompt in (encode_text(tokenizer, text[:60]) for text in texts[:: len(texts) // 20]):
+        answer = ours.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, eos_token_id=None)
+        assert greedy(gguf, prompt, 12) == answer[0, len(prompt) :].tolist()
 
 
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_smollm2_with_korean_pieces(smollm2: Path, shared: Callable[[str], Path], tmp_path: Path) -> None:
-    from bllossom.model.expand import ExpandConfig, expand
-
     text = DonorText(text=[str(shared("corpus/ko/libreoffice_help_ko.jsonl.zst"))], pieces=2000)
     vocab, expanded = tmp_path / "vocab", tmp_path / "expanded"
     merge_vocab(MergeVocabConfig(base=str(smollm2), donor=text, donor_filter=["Hangul"], output=vocab))
     expand(ExpandConfig(model=str(smollm2), tokenizer=vocab, output=expanded))
-    export(ExportConfig(model=expanded, dtype="f32", output=tmp_path / "gguf"))
-    gguf, tokenizer = open_gguf(tmp_path / "gguf"), load_tokenizer(expanded)
-    vocabulary = gguf.get_vocab()
-    texts = [t for lang in ("ko", "en") for t in list(first_texts(shared(f"corpus/{lang}"), 600))[:2500]]
-    differ = [t for t in texts if list(vocabulary.tokenize(t, False, False)) != encode_text(tokenizer, t)]
-    assert len(texts) >= 4000
-    assert differ == []
-    ours = AutoModelForCausalLM.from_pretrained(expanded)
-    for prompt in (encode_text(tokenizer, text[:60]) for text in texts[:: len(texts) // 20][:20]):
-        answer = ours.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, eos_token_id=None)
-        assert greedy(gguf, prompt, 12) == answer[0, len(prompt) :].tolist()
+    assert_llama_cpp_agrees(expanded, many_texts(shared), tmp_path / "gguf")
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_a_small_llama_with_llama_2s_and_koberts_pieces(
+    llama2: Path, kobert: Path, shared: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The shape of the micro recipe's model, with random weights that tell its tokens apart."""
+    vocab = tmp_path / "vocab"
+    merge_vocab(MergeVocabConfig(base=str(llama2), donor=str(kobert), donor_filter="all", output=vocab))
+    folder = make_llama(tmp_path / "model", vocab, 39_488, tied=False)
+    assert_llama_cpp_agrees(folder, many_texts(shared), tmp_path / "gguf")

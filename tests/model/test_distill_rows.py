@@ -1,5 +1,6 @@
 """Distilled rows: all else stays, the hidden states come nearer, a stopped run goes on to the same rows."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from bllossom.corpus.prepare import PrepareConfig, prepare
 from bllossom.errors import BllossomError
 from bllossom.model.distill_rows import DistillRowsConfig, cut_snippets, distill_rows
 from bllossom.model.distillation import RowLearner, make_snippet
 from bllossom.model.expand import ExpandConfig, expand
 from bllossom.model.pieces import compare_tokenizers
+from bllossom.tokenizer.load import load_tokenizer
 
 KOREAN = "바닷가 주인은 광장에서 조용한 대통령을 기다리고, 어린 아이들은 한국어로 노래한다. "
 
@@ -23,8 +26,15 @@ def expanded(
 ) -> Path:
     base = make_model(tied=request.param)
     expand(ExpandConfig(model=str(base), tokenizer=vocabularies[1], input_init="random", output=tmp_path / "expanded"))
-    (tmp_path / "ko.txt").write_text(KOREAN * 30, encoding="utf8")
+    write_tokens(tmp_path, KOREAN * 3)
     return tmp_path / "expanded"
+
+
+def write_tokens(folder: Path, text: str) -> None:
+    (folder / "ko.txt").write_text("\n".join(f"{number} {text}" for number in range(30)), encoding="utf8")
+    sources = {"ko": [{"path": str(folder / "ko.txt"), "split": "line"}]}
+    settings = {"tokenizer": str(folder / "expanded"), "sources": sources, "output": folder / "tokens"}
+    prepare(PrepareConfig.model_validate(settings | {"holdout": 0.3}), force=True)
 
 
 def configure(expanded: Path, output: str = "out", **settings: int) -> DistillRowsConfig:
@@ -32,7 +42,7 @@ def configure(expanded: Path, output: str = "out", **settings: int) -> DistillRo
     return DistillRowsConfig(
         model=expanded,
         base=folder / "base-model",
-        text=[str(folder / "ko.txt")],
+        tokens=folder / "tokens",
         output=folder / output,
         **({"steps": 30, "batch_snippets": 2, "snippet_tokens": 24, "save_every": 10} | settings),  # type: ignore[arg-type]
     )
@@ -94,9 +104,26 @@ def test_a_stopped_run_goes_on_to_the_same_rows(expanded: Path, monkeypatch: pyt
     assert resumed.fingerprint == whole.fingerprint
 
 
-def test_text_without_the_pieces_is_refused(expanded: Path) -> None:
-    (expanded.parent / "ko.txt").write_text("plain english", encoding="utf8")
-    config = configure(expanded)
+def test_what_is_held_out_is_not_learned_from(expanded: Path) -> None:
     pieces = compare_tokenizers(expanded.parent / "base-model", expanded)
-    with pytest.raises(BllossomError, match="hold none of the new pieces; name text of their language"):
-        cut_snippets(config, [expanded.parent / "ko.txt"], pieces)
+    snippets = cut_snippets(configure(expanded, steps=500, snippet_tokens=100), pieces)
+    tokenizer = load_tokenizer(expanded)
+    found = {tokenizer.decode(snippet, skip_special_tokens=True).split()[0] for snippet in snippets}
+    lines = (expanded.parent / "tokens/heldout/ko.jsonl").read_text(encoding="utf8").splitlines()
+    held = {json.loads(line)["text"].split()[0] for line in lines}
+    assert len(held) > 3
+    assert len(found) > 10
+    assert not held & found
+
+
+def test_tokens_without_the_pieces_and_those_of_another_tokenizer_are_refused(
+    expanded: Path, vocabularies: tuple[Path, Path]
+) -> None:
+    pieces = compare_tokenizers(expanded.parent / "base-model", expanded)
+    write_tokens(expanded.parent, "plain english")
+    with pytest.raises(BllossomError, match="hold none of the new pieces; prepare text of their language"):
+        cut_snippets(configure(expanded), pieces)
+    settings = {"tokenizer": str(vocabularies[0]), "sources": {"ko": [str(expanded.parent / "ko.txt")]}}
+    prepare(PrepareConfig.model_validate(settings | {"output": expanded.parent / "tokens"}), force=True)
+    with pytest.raises(BllossomError, match="was made with the tokenizer"):
+        cut_snippets(configure(expanded), pieces)

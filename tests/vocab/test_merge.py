@@ -139,8 +139,10 @@ def test_bad_inputs_each_say_what_to_do(
 
     refused(ConfigError, "is the base itself; name another vocabulary", donor=small_base)
     refused(BllossomError, "is a Unigram model; the base must be BPE", base=small_donor)
-    refused(ConfigError, "no new piece of .* holds Thai; change the scripts", donor_filter=["Thai"])
-    refused(ConfigError, "'Klingon' is no Unicode script; write one such as Hangul", donor_filter=["Klingon"])
+    refused(ConfigError, "no new piece of .* holds Thai; change scripts or donor", donor_filter=["Thai"])
+    refused(
+        ConfigError, "donor_filter: 'Klingon' is no Unicode script; write one such as Hangul", donor_filter=["Klingon"]
+    )
     refused(ConfigError, "swap gives up the pieces that are rarest on samples; name some text", repair="swap")
     refused(BllossomError, "samples: ko: no such file: .*gone.txt", samples={"ko": [str(tmp_path / "gone.txt")]})
     empty = tmp_path / "empty.jsonl"

@@ -139,7 +139,7 @@ def test_what_cannot_be_done_says_what_to_change(
 
     refused(ConfigError, "nothing would make a list's pieces on a byte-level base, .*; use add", repair="none")
     refused(ConfigError, "needs the scripts that get pieces", repair="add", donor_filter="all")
-    refused(ConfigError, "no new piece of .* holds Thai; change the scripts", repair="add", donor_filter=["Thai"])
+    refused(ConfigError, "no new piece of .* holds Thai; change scripts or donor", repair="add", donor_filter=["Thai"])
     korean = DonorText(text=[str(texts["ko"])], pieces=100_000)
     refused(
         BllossomError, r"the text gives [\d,]+ pieces, not 100,000; name more text, or set pieces=\d+", donor=korean

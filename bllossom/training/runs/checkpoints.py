@@ -19,8 +19,8 @@ from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.files import sync_folder, write_whole
 from bllossom.provenance.identity import changed_keys
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.engine import Engine
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checksums import checksums_of, first_difference, seal, unseal
 
 CHECKPOINTS = "checkpoints"

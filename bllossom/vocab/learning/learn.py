@@ -9,33 +9,50 @@ served text that was not seen best (docs/results/bytelevel.md).
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from bllossom.console import progress
 from bllossom.vocab.families.vocabulary import Atoms
 
-DAMPING = 0.7
-"""Power of a word's count in a source, and of a donor's probabilities."""
-BALANCE = 0.1
-"""Power of a source's words that its counts are divided by: 0 leaves large sources large."""
-DONOR_RATIO = 0.1
-"""Weight of the donors' lists together, to that of all text."""
 SEEN_ONCE = 1  # words that occur once in a source say little and are the most: they are left out
 Pair = tuple[str, str]
 
 
-def weigh(sources: Sequence[Mapping[Atoms, int]], donors: Sequence[Mapping[Atoms, float]] = ()) -> dict[Atoms, float]:
+@dataclass(frozen=True)
+class Weighing:
+    """What a word weighs."""
+
+    damping: float = 0.7
+    """Power of a word's count in a source, and of a donor's probabilities."""
+    balance: float = 0.1
+    """Power of a source's words that its counts are divided by: 0 leaves large sources large."""
+    donor_ratio: float = 0.1
+    """Weight of the donors' lists together, to that of all text."""
+
+
+SERVES_UNSEEN_TEXT = Weighing()
+
+
+def weigh(
+    sources: Sequence[Mapping[Atoms, int]],
+    donors: Sequence[Mapping[Atoms, float]] = (),
+    weighing: Weighing = SERVES_UNSEEN_TEXT,
+) -> dict[Atoms, float]:
     """The weight of each word, given as its atoms: from its counts by source, and from donors' probabilities."""
+    damping = weighing.damping
     weights: dict[Atoms, float] = defaultdict(float)
     for counts in sources:
         total = sum(counts.values())
         kept = {atoms: count for atoms, count in counts.items() if count > SEEN_ONCE} or counts
         for atoms, count in kept.items():
-            weights[atoms] += count**DAMPING / total**BALANCE
+            weights[atoms] += count**damping / total**weighing.balance
     all_text = sum(weights.values())
     for donor in donors:
-        share = DONOR_RATIO * (all_text or 1.0) / len(donors) / sum(chance**DAMPING for chance in donor.values())
+        share = (
+            weighing.donor_ratio * (all_text or 1.0) / len(donors) / sum(chance**damping for chance in donor.values())
+        )
         for atoms, chance in donor.items():
-            weights[atoms] += share * chance**DAMPING
+            weights[atoms] += share * chance**damping
     return weights
 
 

@@ -26,6 +26,8 @@ from bllossom.vocab.proof.readers import check_readers
 from bllossom.vocab.proof.strings import GENERATED, batches, generate_strings
 
 EXCERPT = 60  # characters of a text that breaks a promise, as the message shows it
+BATCH_CHARACTERS = 400_000
+"""Little at a time: while one thread makes Python objects of its ids, the others are to have something to encode."""
 SCALARS = 0x110000 - 0x800  # Unicode's code points without the surrogates
 
 
@@ -57,7 +59,7 @@ class Pair:
         after = self.merged.encode_batch_fast(list(texts), add_special_tokens=False)
         old, new = ([e.ids for e in encodings] for encodings in (before, after))
         found = [np.array(ids, np.int64) for ids in new]
-        expected = np.fromiter((number for ids in old for number in ids), np.int64)
+        expected = np.fromiter(itertools.chain.from_iterable(old), np.int64, sum(map(len, old)))
         if not np.array_equal(self._spelled(np.concatenate([np.zeros(0, np.int64), *found])), expected):
             wrong = next(i for i, ids in enumerate(found) if self._spelled(ids).tolist() != old[i])
             shown = [
@@ -238,15 +240,14 @@ def check_texts(
         ThreadPoolExecutor(os.cpu_count()) as threads,  # the library works outside of Python's lock
         progress("certificate", total=sum(map(len, documents.values()))) as advance,
     ):
-        for _ in threads.map(check, batches(generate_strings(pieces, special, GENERATED))):
+        for _ in threads.map(check, batches(generate_strings(pieces, special, GENERATED), BATCH_CHARACTERS)):
             pass
         for language, texts in documents.items():
             counts = languages[language] = LanguageCounts(ids=np.zeros(pair.size, np.int64))
-            for batch in threads.map(check, batches(texts)):
-                for ids in batch:
-                    counts.documents += 1
-                    counts.changed_documents += bool(ids.size and ids.max() >= pair.first)
-                    counts.ids += np.bincount(ids, minlength=pair.size)
+            for batch in threads.map(check, batches(texts, BATCH_CHARACTERS)):
+                counts.documents += len(batch)
+                counts.changed_documents += sum(bool(ids.size and ids.max() >= pair.first) for ids in batch)
+                counts.ids += np.bincount(np.concatenate(batch), minlength=pair.size)
                 advance(len(batch))
     return Proof(GENERATED, languages)
 

@@ -41,14 +41,14 @@ def generate_strings(pieces: Sequence[str], special: Sequence[str], count: int, 
         yield "".join(fragment() for _ in range(generator.randrange(1, 9)))
 
 
-def batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The texts, some two million characters at a time."""
+def batches(texts: Iterable[str], characters: int = BATCH_CHARACTERS) -> Iterator[list[str]]:
+    """The texts, some `characters` at a time."""
     batch: list[str] = []
     size = 0
     for text in texts:
         batch.append(text)
         size += len(text) + 1
-        if size >= BATCH_CHARACTERS:
+        if size >= characters:
             yield batch
             batch, size = [], 0
     if batch:

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from bllossom.artifacts import MANIFEST
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.ranks import ranks
 from bllossom.tokens.mixture import Block, Mixture
 from bllossom.tokens.shards import INDEX, edge_checksum, read_index
 from bllossom.training.block_rows import as_row, block_number
@@ -29,7 +30,6 @@ from bllossom.training.engines.loss import GroupLoss, loss_inputs
 from bllossom.training.engines.rows import IGNORED, Row, collate
 from bllossom.training.models import LlamaShape, init_model
 from bllossom.training.pretrain import PretrainConfig, open_mixture, pretrain
-from bllossom.training.ranks import ranks
 from bllossom.training.runs import checkpoints
 from tests.fixtures.command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
 from tests.fixtures.training import write_tokens
