@@ -142,8 +142,8 @@ together. Tunings are bounded from above: each example as long as `max_tokens` a
 One model of 13B on the eight tasks' {scoring["rows"]:,} rows is at most {scoring["tokens"]:,} tokens (Llama 2's pieces,
 each question once): {scoring["hours"]:.2f} hours on one {result["gpu"]}, at a guessed {FORWARD_UTILISATION:.0%} of
 its peak. Its weights take {scoring["weight_bytes"] / 1e9:.0f} GB in bf16, and the rows at work some GB: a GPU of 40 GB
-holds it. The six comparators of `configs/table6` take six times that, or as long on six GPUs (`--jobs 6`); so do the six
-models above and their backbone.
+holds it. The six comparators of `configs/table6` take six times that, or as long on six GPUs (`--jobs 6`); so do the
+six models above and their backbone.
 """
 
 
