@@ -3,7 +3,7 @@
     bllossom report RUN
     python scripts/page_picture.py RUN/report.html docs/results/report.png
 
-Takes the page in Debian's Chromium, in the light theme, and keeps two pieces of it in 64 colours.
+Takes the page in Debian's Chromium, in the light theme, and keeps two pieces of it in 128 colours.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 WIDTH, HEIGHT = 1100, 560  # pixels of each piece
-COLOURS = 64
+COLOURS = 128
 MOST_BYTES = 150_000
 SECTIONS = ("overview", "training")
 DRAWN = "return [...document.querySelectorAll('[data-chart]')].every(place => place.querySelector('svg path'))"
