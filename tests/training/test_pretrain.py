@@ -25,7 +25,7 @@ from bllossom.training.block_rows import BlockRows
 from bllossom.training.engines import deepspeed_engine
 from bllossom.training.engines.rows import Row
 from bllossom.training.pretrain import PretrainConfig, dry_run, pretrain
-from bllossom.training.runs import checkpoints, launch
+from bllossom.training.runs import checkpoints
 from tests.fixtures.command_runs import assert_only_new_rows_moved, log_lines, partial_of
 from tests.fixtures.training import PIECES, write_tokens
 
@@ -141,7 +141,7 @@ def test_checkpoint_of_another_run_is_refused(
 def test_another_number_of_ranks_or_engine_is_refused_before_anything_is_loaded(
     settings: Settings, stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "elastic_launch", lambda *_: pytest.fail("ranks were started"))
+    monkeypatch.setattr("bllossom.ranks.launch.elastic_launch", lambda *_: pytest.fail("ranks were started"))
     with pytest.raises(BllossomError, match=r"made by 1 ranks, this run has 2; convert it with `bllossom reshard .*`"):
         pretrain(PretrainConfig(**settings(stopped, processes=2)))
     with pytest.raises(BllossomError, match="made with deepspeed: null, this run has zero2"):
