@@ -21,8 +21,10 @@ from machine import machine
 
 # Student's t at 97.5 % by degrees of freedom (any table), for 2 to 10 seeds.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-MODELS = ("base", "expanded", "llama2-kosft", "llama2-ko", "bllossom-ko", "bllossom-bi", "bllossom-bi-kosft")
-MODELS += ("bllossom-bi-bisft", "llama2-bi", "llama2-bi-flops")
+MODELS = (
+    *("base", "expanded", "llama2-kosft", "llama2-ko", "bllossom-ko", "bllossom-bi", "bllossom-bi-kosft"),
+    *("bllossom-bi-bisft", "llama2-bi", "llama2-bi-flops"),
+)
 ONCE = ("base", "expanded")
 PRETRAINED = ("llama2-ko", "llama2-bi", "llama2-bi-flops", "bllossom-ko", "bllossom-bi")
 TUNED = ("bllossom-bi-kosft", "bllossom-bi-kosft-all")
