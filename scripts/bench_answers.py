@@ -22,7 +22,7 @@ import torch
 from machine import commit, machine
 
 from bllossom.evaluation.answers.model import AnswerModel
-from bllossom.evaluation.generate import stop_ids
+from bllossom.model.outputs.generate import stop_ids
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"

@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from eval_results import write
 from machine import commit, machine
 
 DATA = Path(os.environ.get("BLLOSSOM_SHARED", "../shared")) / "benchmarks"
-RESULTS = Path("docs/results")
 BATCH_SEQUENCES = 16
 Answers = dict[str, list[list[float]]]  # log-likelihoods by task, document and choice
 
@@ -45,7 +45,7 @@ def main() -> int:
         model = given.model or make_model(Path(folder) / "random")
         rounds = [{side: run(side, model, given.rows) for side in ("ours", "lm_eval")} for _ in range(given.rounds)]
     result = summarise(rounds) | {"model": model.name, "rows": given.rows}
-    write(result)
+    write("speed", {result["model"]: result | {"machine": machine(), "commit": commit()}})
     return 0 if result["speed"] >= 3 and result["memory"] <= 0.5 and result["largest_difference"] <= 1e-4 else 1
 
 
@@ -91,7 +91,7 @@ def measure_ours(model: Path, rows: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out"
         started = time.monotonic()
-        config = EvalConfig(output=output, model=str(model), tasks=["table6"], data=DATA, limit=rows, device="cpu")
+        config = EvalConfig(output=output, model=str(model), tasks=["table6"], data=DATA, limit=rows, gpus=0)
         evaluate(config)
         seconds = time.monotonic() - started
         answers = {}
@@ -172,35 +172,6 @@ def largest_difference(ours: Answers, theirs: Answers) -> float:
         for pair in zip(mine, other, strict=True)
     ]
     return max(abs(mine - other) / max(1.0, abs(other)) for mine, other in pairs)
-
-
-def write(result: dict[str, Any]) -> None:
-    """docs/results/eval.json and eval.md: a line for each model that was measured."""
-    path = RESULTS / "eval.json"
-    kept = json.loads(path.read_text(encoding="utf8")) if path.exists() else {}
-    kept[result["model"]] = result | {"machine": machine(), "commit": commit()}
-    path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf8")
-    lines = [
-        "# Eval beside stock lm_eval",
-        "",
-        "`python scripts/bench_eval.py [MODEL]`: the eight tasks of Table 6, in turns, imports apart; medians. The",
-        "largest difference is that of two log-likelihoods, relative where they are beyond 1 nat. `random` is a Llama",
-        "of 8 layers, 256 wide, with Llama 2's 32,000 pieces. The machine was in use by others: the ratios count.",
-        "",
-        "| model | rows a task | documents/s | lm_eval's | speed | GB | lm_eval's | memory | largest difference |",
-        "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
-    ]
-    for name, found in kept.items():
-        ours, theirs = found["ours"], found["lm_eval"]
-        lines.append(
-            f"| {name} | {found['rows']} | {ours['documents_per_second']:.1f} | {theirs['documents_per_second']:.1f} "
-            f"| {found['speed']:.2f} × | {ours['peak_gigabytes']:.2f} | {theirs['peak_gigabytes']:.2f} "
-            f"| {found['memory']:.2f} × | {found['largest_difference']:.1e} |"
-        )
-    lines += ["", *(f"{name}: {found['machine']}; commit {found['commit']}." for name, found in kept.items())]
-    text = "\n".join(lines) + "\n"
-    (RESULTS / "eval.md").write_text(text, encoding="utf8")
-    print(text)
 
 
 if __name__ == "__main__":

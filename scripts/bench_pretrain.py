@@ -44,7 +44,7 @@ from bllossom.corpus.prepare import PrepareConfig, prepare
 from bllossom.memory import peak_rss_bytes, reset_peak_rss
 from bllossom.tokens.mixture import MixtureConfig
 from bllossom.tokens.shards import open_stream, read_index
-from bllossom.training.flops import training_flops_per_token
+from bllossom.training.engines.flops import training_flops_per_token
 from bllossom.training.models import InitModel, LlamaShape, llama_config
 from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.settings import LearningRate

@@ -1,4 +1,4 @@
-"""Makes data/: the demo's small bilingual corpus, its held-out text, instructions and KoBEST-shaped tasks.
+"""Makes data/: the demo's small bilingual corpus, its held-out text, instructions, pairs of answers, KoBEST-like tasks.
 
 Everything comes from the tables in scripts/demo_world/tables; the same seed gives the same bytes.
 
@@ -22,6 +22,7 @@ from demo_world.documents import (
     sentences,
 )
 from demo_world.instructions import make_instructions
+from demo_world.preferences import make_preferences
 from demo_world.world import Language, World
 
 SEED = "bllossom demo"
@@ -65,6 +66,8 @@ def make_demo_data(output: Path) -> None:
     for lang in ("ko", "en"):
         examples = make_instructions(world, lang, random.Random(f"{SEED} instructions {lang}"))
         write_jsonl(output / f"instructions/{lang}_train.jsonl", examples)
+    pairs = make_preferences(world, random.Random(f"{SEED} preferences"))
+    write_jsonl(output / "preferences/ko.jsonl", pairs)
     for name, rows in make_benchmarks(world, random.Random(f"{SEED} benchmarks")).items():
         write_jsonl(output / f"benchmarks/kobest/{name}.jsonl", rows)
 

@@ -43,7 +43,7 @@ def test_every_config_parses(path):
         assert str(config.output).startswith("runs/")
 
 
-RECIPES = ("ablation", "bllossom-13b", "demo", "localize", "micro", "smollm2", "table6")
+RECIPES = ("ablation", "ablation-13b", "bllossom-13b", "demo", "localize", "micro", "smollm2", "table6")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -64,10 +64,10 @@ def test_every_recipe_is_covered():
     assert {path.parent.name for path in FILES if path.stem == "recipe"} == set(RECIPES)
 
 
-def test_the_ablation_makes_the_papers_six_models_and_two_more_with_three_seeds():
+def test_the_ablation_makes_the_papers_six_models_and_more_with_three_seeds():
     result = CliRunner().invoke(make_app(), ["run", str(ROOT / "configs/ablation/recipe.yaml"), "--dry-run"])
     steps = [line.removeprefix("# ── ") for line in result.output.splitlines() if line.startswith("# ── ")]
     models = ("llama2-kosft", "llama2-ko", "bllossom-ko", "bllossom-bi", "bllossom-bi-kosft", "bllossom-bi-bisft")
-    for model in (*models, "llama2-bi", "bllossom-bi-kosft-all"):
+    for model in (*models, "llama2-bi", "llama2-bi-flops", "bllossom-bi-kosft-all"):
         assert {f"{model}-seed-{seed}" for seed in range(3)} <= set(steps)
     assert {"vocab", "tokens", "old-tokens", "base-tokens"} <= set(steps)  # shared, so made once

@@ -13,7 +13,7 @@ import typer
 
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
-from bllossom.training.ranks.lifetime import stop_signals
+from bllossom.ranks.lifetime import stop_signals
 
 
 def print_result(text: str) -> None:

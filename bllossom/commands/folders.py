@@ -5,34 +5,52 @@ from typing import Annotated
 
 import typer
 
-from bllossom import artifacts
+from bllossom import artifacts, pipeline
 from bllossom.commands.ending import expected_errors, print_result
 from bllossom.commands.options import Debug, DryRun, Overrides
 from bllossom.config import load_config
-from bllossom.errors import BllossomError
+from bllossom.console import say
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.yaml_text import read_yaml
+
+PLANNED = ("pretrain", "sft", "dpo")
 
 
 def plan(
-    config: Annotated[Path, typer.Option("--config", help="A pretrain YAML file.", show_default=False)],
+    config: Annotated[Path, typer.Option("--config", help="A YAML file of pretrain, sft or dpo.", show_default=False)],
     overrides: Overrides = None,
     gpus: Annotated[int, typer.Option(help="How many GPUs; above 8, nodes of 8.")] = 8,
     gpu: Annotated[str, typer.Option(help="Which: a100-40g, a100-80g, h100-80g or h200-141g.")] = "h100-80g",
     utilisation: Annotated[
         float | None, typer.Option(help="Model FLOP utilisation, 0 to 1; else what such GPUs have reached.")
     ] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="Whose file it is: pretrain, sft or dpo; else its keys say so.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Say what a pretraining run will take: memory, time, disk. No weights or data needed."""
+    """Say what a training run will take: memory, time, disk. No weights or data needed."""
     with expected_errors(debug):
         # Here, not above: `bllossom --help` imports neither torch nor transformers.
         from bllossom.training.plan import make_plan
         from bllossom.training.plan_report import describe
-        from bllossom.training.pretrain import PretrainConfig
+        from bllossom.training.settings import TrainingConfig
 
-        loaded = load_config(PretrainConfig, config, overrides or (), allow_missing=True)
+        if stage not in (None, *PLANNED):
+            raise ConfigError(f"--stage: {stage!r} has no plan; choose one of {', '.join(PLANNED)}")
+        kind: type[TrainingConfig] = pipeline.STAGES[stage or _stage_of(config)].config()
+        loaded = load_config(kind, config, overrides or (), allow_missing=True)
         found = make_plan(loaded.config, config.parent, gpus=gpus, gpu=gpu, utilisation=utilisation)
         for line in describe(found):
             print_result(line)
+
+
+def _stage_of(config: Path) -> str:
+    """The first stage that a file has no unknown key for; where each has one, the one with the fewest."""
+    keys = read_yaml(config)[0].keys()
+    found = min(PLANNED, key=lambda name: len(keys - pipeline.STAGES[name].config().model_fields.keys()))
+    say(f"{config}: read as a config of {found}; --stage names another")
+    return found
 
 
 def compare(
@@ -104,14 +122,14 @@ def push(
     revision: Annotated[str | None, typer.Option("--revision", help="A branch to push to.")] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="A tag to give what was pushed.")] = None,
     dry_run: DryRun = False,
-    force: Annotated[bool, typer.Option("--force", help="Push in spite of what licences say.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="In spite of licences, or of what is there.")] = False,
     debug: Debug = False,
 ) -> None:
     """Upload a model with its card to the hub."""
     with expected_errors(debug):
-        from bllossom.report.push import push as upload
+        from bllossom.report.push import push as push_model
 
-        said = upload(
+        said = push_model(
             model, to, licence=licence, public=public, revision=revision, tag=tag, dry_run=dry_run, force=force
         )
         print_result("\n".join(said))

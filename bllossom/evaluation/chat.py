@@ -18,7 +18,7 @@ from rich.text import Text
 
 from bllossom.errors import BllossomError
 from bllossom.evaluation.answers.model import AnswerModel
-from bllossom.evaluation.generate import Decoding, Prompt, generate, stop_ids
+from bllossom.model.outputs.generate import Decoding, Prompt, generate, stop_ids
 
 HELP = (
     "/system TEXT tells the model first and begins anew, /reset begins anew, /save FILE, /quit; Ctrl-C ends an answer"

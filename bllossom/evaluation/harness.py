@@ -7,38 +7,47 @@
                         averages, bits_per_byte: {language: x}, and what they depend on: encoding, text_start, …
 
 A floor is the score of the best constant answer on the very rows that were scored. What is scored is kept task by task
-in the partial folder: after a kill the same command goes on with the first that is missing.
+in the partial folder: after a kill the same command goes on with the first that is missing. Of several ranks (`gpus`,
+`processes`) each holds the model and takes its share of a task's requests; the scores are those of one.
 """
 
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import torch
 from pydantic import Field, model_validator
+from transformers import PreTrainedTokenizerFast
 
-from bllossom.artifacts import Manifest, publish
+from bllossom.artifacts import Manifest
 from bllossom.config import InputPath, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.evaluation.heldout import read_documents
 from bllossom.evaluation.results import gather, results_json, table
-from bllossom.evaluation.run import DONE, Run
-from bllossom.evaluation.scoring.models import load_scorer
+from bllossom.evaluation.run import DONE, Run, stopping
+from bllossom.evaluation.scoring.backend import Backend
+from bllossom.evaluation.scoring.models import load_scorer, load_vllm
+from bllossom.evaluation.scoring.vllm_backend import import_vllm
 from bllossom.evaluation.tasks.build import Ready, limits, prepare
 from bllossom.evaluation.tasks.data import evaluated_split, find_files, read_split, shots_split
-from bllossom.evaluation.tasks.definitions import Chosen, choose
+from bllossom.evaluation.tasks.definitions import Chosen, choose, with_revisions
 from bllossom.hub import is_hub_id, pin
+from bllossom.ranks.device import device_here, local_ranks
+from bllossom.ranks.launch import publish_by_ranks, rank_count
+from bllossom.ranks.ranks import Ranks, launched_from_outside
 from bllossom.tokenizer.start import told
 
 MESSAGES = 8  # of tasks without data that are told one by one
-SETTINGS = {"encoding", "chat_template", "num_fewshot", "limit", "seed"}
+SETTINGS = {"encoding", "chat_template", "num_fewshot", "limit", "seed", "backend"}
 
 
 class EvalConfig(StageConfig):
     """What to score, on what."""
 
-    execution_keys: ClassVar[frozenset[str]] = frozenset({"batch_tokens"})
+    execution_keys: ClassVar[frozenset[str]] = frozenset({"batch_tokens", "gpus", "processes"})
 
     model: Annotated[Source, Field(description="a model folder with its tokenizer, or a hub id")]
     tasks: Annotated[
@@ -51,6 +60,12 @@ class EvalConfig(StageConfig):
     data: Annotated[
         InputPath | None, Field(description="folder with the tasks' rows (tasks/data.py); the hub if left out")
     ] = None
+    revisions: Annotated[
+        dict[str, str],
+        Field(
+            description="of hub data sets: {owner/name: branch, tag or commit}; left out: the task's own, or the newest"
+        ),
+    ] = {}
     limit: Annotated[
         int | None, Field(gt=0, description="score the first rows of each task only; of a group with one score, in all")
     ] = None
@@ -72,7 +87,15 @@ class EvalConfig(StageConfig):
         Field(gt=0, description="tokens in one pass, with padding; left out: 1,024 on a CPU, 16,384 on a GPU"),
     ] = None
     seed: Annotated[int, Field(description="draws few-shot examples and bootstrap samples")] = 0
-    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: the GPU where there is one")] = "auto"
+    backend: Annotated[
+        Literal["transformers", "vllm"],
+        Field(description="what computes: transformers, a model on each GPU; or vLLM, one model over all of them"),
+    ] = "transformers"
+    gpus: Annotated[
+        Annotated[int, Field(ge=0)] | Literal["auto"],
+        Field(description="GPUs of this machine to score on; auto takes all, 0 takes the CPU"),
+    ] = "auto"
+    processes: Annotated[int, Field(gt=0, description="ranks on this machine where no GPU is used")] = 1
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "EvalConfig":
@@ -90,17 +113,34 @@ def evaluate(config: EvalConfig, *, force: bool = False) -> Manifest:
         BllossomError: a task is unknown, data or model are missing or of another shape than the tasks need.
     """
     config = config.model_copy(update={"model": pin(config.model)})
+    if config.backend == "vllm":
+        _check_vllm(config)
     chosen = _choose(config)
-    manifest = publish(
+    world = 1 if config.backend == "vllm" else rank_count(config.gpus, config.processes)
+    manifest = publish_by_ranks(
         config,
         stage="eval",
         inputs=_inputs(config, chosen),
-        build=lambda folder: _build(config, chosen, folder),
+        world=world,
+        device=device_here(config.gpus),
+        # What is wrong with the data, or not here, is told once, and before ranks begin.
+        check=lambda _: _read(config, chosen, aloud=False) if world > 1 else None,
+        work=_work if world > 1 else lambda config, folder, ranks: _build(config, chosen, folder, ranks),
         force=force,
     )
-    for line in table(manifest.figures):
-        say(line)
+    if not launched_from_outside() or os.environ.get("RANK") == "0":
+        for line in table(manifest.figures):
+            say(line)
     return manifest
+
+
+def _check_vllm(config: EvalConfig) -> None:
+    """Refuse what vLLM cannot do, before anything is read."""
+    import_vllm()
+    if launched_from_outside():
+        raise BllossomError("backend: vllm starts its own processes; unset WORLD_SIZE, and start it once")
+    if device_here(config.gpus) == "cpu":
+        raise BllossomError("backend: vllm needs a GPU, and there is none here, or gpus is 0; leave backend out")
 
 
 def dry_run(config: EvalConfig) -> list[str]:
@@ -138,7 +178,7 @@ def _choose(config: EvalConfig) -> Chosen:
     except ImportError as error:
         raise BllossomError("tasks need lm-evaluation-harness: pip install 'bllossom[eval]'") from error
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of every default it takes
-    return choose(config.tasks)
+    return with_revisions(choose(config.tasks), config.revisions)
 
 
 def _inputs(config: EvalConfig, chosen: Chosen) -> dict[str, Path | str]:
@@ -158,15 +198,37 @@ def _inputs(config: EvalConfig, chosen: Chosen) -> dict[str, Path | str]:
     return inputs
 
 
-def _build(config: EvalConfig, chosen: Chosen, folder: Path) -> dict[str, Any]:
-    # Everything that can be wrong with the data is found before a model is loaded.
+def _work(config: EvalConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
+    """What each rank does. Definitions hold functions, which cannot be sent to it: it finds them itself."""
+    return _build(config, _choose(config), folder, ranks)
+
+
+def _read(
+    config: EvalConfig, chosen: Chosen, *, aloud: bool
+) -> tuple[dict[str, Ready], dict[str, list[str]], dict[str, str]]:
+    """The tasks with their rows, held-out text by language, and why tasks are not run."""
     documents = {language: read_documents(str(path)) for language, path in config.heldout.items()}
     tasks, missing = prepare(chosen, config.data, num_fewshot=config.num_fewshot, limit=config.limit, seed=config.seed)
     if not tasks and not documents:
-        raise BllossomError("\n".join(list(missing.values())[:MESSAGES]))
-    for why in list(missing.values())[:MESSAGES]:
-        say(f"not run: {why}")
-    measured, asked, figures = _score(config, tasks, documents, folder)
+        raise BllossomError("\n".join(_first_of(missing)))
+    if aloud:
+        for why in _first_of(missing):
+            say(f"not run: {why}")
+    return tasks, documents, missing
+
+
+def _first_of(missing: dict[str, str]) -> list[str]:
+    lines = list(missing.values())
+    more = [f"and {len(lines) - MESSAGES} tasks more, for such reasons"] if len(lines) > MESSAGES else []
+    return lines[:MESSAGES] + more
+
+
+def _build(config: EvalConfig, chosen: Chosen, folder: Path, ranks: Ranks) -> dict[str, Any]:
+    # Everything that can be wrong with the data is found before a model is loaded.
+    tasks, documents, missing = _read(config, chosen, aloud=ranks.first)
+    measured, asked, figures = _score(config, tasks, documents, folder, ranks)
+    if not ranks.first:
+        return {}
     figures |= gather(chosen, asked, missing)
     figures["bits_per_byte"] = {language: held["bits_per_byte"] for language, held in measured.items()}
     figures["heldout"] = measured
@@ -176,18 +238,29 @@ def _build(config: EvalConfig, chosen: Chosen, folder: Path) -> dict[str, Any]:
     return figures | settings
 
 
+def _load(config: EvalConfig, ranks: Ranks) -> tuple[Backend, PreTrainedTokenizerFast]:
+    if config.backend == "vllm":
+        return load_vllm(config.model, local_ranks(config.gpus, 1, torch.cuda.device_count()))
+    return load_scorer(config.model, config.batch_tokens, ranks)
+
+
 def _score(
-    config: EvalConfig, tasks: dict[str, Ready], documents: dict[str, list[str]], folder: Path
+    config: EvalConfig, tasks: dict[str, Ready], documents: dict[str, list[str]], folder: Path, ranks: Ranks
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Held-out figures by language, each task's results, and what was counted on the way."""
-    scorer, tokenizer = load_scorer(config.model, config.device, config.batch_tokens)
-    if config.chat_template and tokenizer.chat_template is None:
-        raise BllossomError(f"{config.model}: its tokenizer has no chat template; leave chat_template out")
-    run = Run(folder, scorer, tokenizer, config.encoding, config.chat_template, config.seed)
-    measured, asked = run.score(tasks, documents)
+    with stopping(ranks) as check_stop:
+        backend, tokenizer = _load(config, ranks)
+        if config.chat_template and tokenizer.chat_template is None:
+            raise BllossomError(f"{config.model}: its tokenizer has no chat template; leave chat_template out")
+        check_stop()
+        run = Run(folder, backend, tokenizer, config.encoding, config.chat_template, config.seed, ranks)
+        measured, asked = run.score(tasks, documents, check_stop)
+    if not ranks.first:
+        return measured, asked, {}
     counts = {name: sum(found["counts"][name] for found in asked.values()) for name in ("truncated", "chat_specials")}
     if counts["truncated"]:
         say(f"{counts['truncated']:,} requests: the beginning was cut to fit the model's window")
     if counts["chat_specials"]:
         say(f"{counts['chat_specials']:,} messages hold a special token's text, which became that token")
-    return measured, asked, {"text_start": told(tokenizer), **counts}
+    dtypes = sorted({found["dtype"] for found in [*measured.values(), *asked.values()]})
+    return measured, asked, {"text_start": told(tokenizer), "dtype": ", ".join(dtypes), **counts}

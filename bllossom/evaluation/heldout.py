@@ -76,7 +76,7 @@ def document_nats(
 ) -> tuple[list[float], list[int]]:
     """The summed log-probability (natural) of each document's tokens, and how many tokens it has.
 
-    `advance` is told of documents done, in fractions where one takes several windows.
+    `advance` is told which share of the work has been done, as it is done.
     """
     start = text_start(tokenizer).document
     encoded = [[start, *encode_text(tokenizer, text)] for text in documents]
@@ -84,8 +84,7 @@ def document_nats(
         (number, span) for number, ids in enumerate(encoded) for span in windows(len(ids) - 1, scorer.window) if ids[1:]
     ]
     sequences = [(encoded[number][first:end], predicted - first) for number, (first, end, predicted) in spans]
-    share = len(documents) / max(len(sequences), 1)
-    found = scorer.score(sequences, None if advance is None else lambda done: advance(done * share))
+    found = scorer.score(sequences, advance)
     parts: list[list[float]] = [[] for _ in documents]
     for (number, _), scored in zip(spans, found, strict=True):
         parts[number].append(scored.nats)

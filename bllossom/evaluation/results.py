@@ -90,7 +90,9 @@ def _aggregate(group: Group, found: Mapping[str, dict[str, Any]]) -> dict[str, A
             figures[column] = summary(merged["value"], stderr, merged["floor"], merged["chance"])
             figures["score"] = figures["score"] or column
     shots = {part["shots"] for part in parts}
-    figures |= {"data": "+".join(part["data"] for part in parts), "shots": shots.pop() if len(shots) == 1 else None}
+    hub = dict.fromkeys(part["data_from_hub"] for part in parts if part["data_from_hub"])
+    figures |= {"data": "+".join(part["data"] for part in parts), "data_from_hub": "; ".join(hub) or None}
+    figures["shots"] = shots.pop() if len(shots) == 1 else None
     return figures
 
 

@@ -22,8 +22,8 @@ PAIRS = ("f1", "mcc")  # what lm-eval keeps (gold, predicted) of
 Sample = dict[str, Any]
 
 
-def ask(ready: Ready, lm: Any, *, chat: bool, seed: int) -> tuple[dict[str, Any], list[Sample]]:
-    """Ask a task's questions: lm-eval's results of it with `figures` of ours, and the samples."""
+def ask(ready: Ready, lm: Any, *, chat: bool) -> tuple[dict[str, Any], list[Sample]]:
+    """Ask a task's questions: lm-eval's results of it, and the samples."""
     import lm_eval
 
     key = ready.definition.key
@@ -34,7 +34,6 @@ def ask(ready: Ready, lm: Any, *, chat: bool, seed: int) -> tuple[dict[str, Any]
     samples = results.pop("samples")[key]
     for sample in samples:
         sample |= _choice(ready, sample)
-    results["figures"] = task_figures(ready, results["results"][key], samples, seed)
     return results, samples
 
 
@@ -54,8 +53,9 @@ def lines(samples: Sequence[Sample]) -> str:
     return "".join(text)
 
 
-def task_figures(ready: Ready, scores: dict[str, Any], samples: Sequence[Sample], seed: int) -> dict[str, Any]:
+def figured(ready: Ready, results: dict[str, Any], samples: Sequence[Sample], seed: int) -> dict[str, Any]:
     """Each metric with its value, standard error, floor, chance, and whether it is at its floor."""
+    scores = results["results"][ready.definition.key]
     figures: dict[str, Any] = {"rows": ready.limit, "score": _named_score(ready), **ready.figures()}
     aggregations: dict[str, Callable[[Any], float]] = ready.task.aggregation()
     for column, value in scores.items():

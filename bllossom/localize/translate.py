@@ -13,6 +13,7 @@ from bllossom.artifacts import Manifest, publish
 from bllossom.config import StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.hub import pin
 from bllossom.instructions.messages import Conversation
 from bllossom.instructions.reading import InstructionSource
 from bllossom.localize import by_endpoint, by_model
@@ -67,12 +68,16 @@ def translate(config: TranslateConfig, *, force: bool = False) -> Manifest:
     Raises:
         BllossomError: the source cannot be read, ids repeat, the endpoint cannot be used, or a translation is missing.
     """
-    inputs = {
+    inputs: dict[str, Path | str] = {
         f"{name}.{index}/{number:05d} {path.name}": path
         for name, sources in (("source", config.source), ("from_file", config.from_file or []))
         for index, source in enumerate(sources)
         for number, path in enumerate(locate_rows(source.path))
     }
+    if (run := config.by_model) is not None:
+        run = run.model_copy(update={"path": pin(run.path)})
+        config = config.model_copy(update={"by_model": run})
+        inputs["model"] = run.path
 
     def build(folder: Path) -> dict[str, Any]:
         return _build(config, folder)

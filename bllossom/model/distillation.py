@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, mse_loss
 
+from bllossom.model.outputs.logits import logit_rule
+
 REPLACED = 0.5
 """Share of a snippet's new pieces that the student gets; the others keep their old spelling."""
 
@@ -64,6 +66,7 @@ class RowLearner:
         self.new_inputs = nn.Parameter(self.inputs[first : self.last].clone())
         self.new_outputs = self.new_inputs if self.tied else nn.Parameter(self.outputs[first : self.last].clone())
         self.output_weight = output_weight
+        self.rule = logit_rule(model.config)
 
     def parameters(self) -> list[nn.Parameter]:
         return [self.new_inputs] if self.tied else [self.new_inputs, self.new_outputs]
@@ -82,9 +85,7 @@ class RowLearner:
         distance = mse_loss(found[chosen], wanted[chosen]) if chosen.any() else found.sum() * 0
         states = (found if self.tied else found.detach())[:, :-1][real[:, 1:]]
         matrix = torch.cat([self.outputs[: self.first], self.new_outputs, self.outputs[self.last :]])
-        scores = linear(states, matrix)
-        if (cap := getattr(self.model.config, "final_logit_softcapping", None)) is not None:  # Gemma 2
-            scores = cap * torch.tanh(scores / cap)
+        scores = self.rule(linear(states, matrix))
         return distance, cross_entropy(scores, student[:, 1:][real[:, 1:]])
 
     def loss(self, snippets: Sequence[Snippet]) -> Tensor:

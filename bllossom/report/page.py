@@ -36,6 +36,7 @@ SHOWN: Mapping[str, Callable[[Any], str]] = {
     "decimals4": lambda value: f"{value:.4f}",
     "general": lambda value: f"{value:.4g}",
     "percent1": lambda value: f"{value:.1%}",
+    "percent1_at_floor": lambda value: f"{value:.1%} at its floor",
     "percent2": lambda value: f"{value:.2%}",
     "bytes": _bytes,
     "seconds": _seconds,

@@ -4,17 +4,17 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bllossom.artifacts import CARD
+from bllossom.artifacts import CARD, LOGS
 from bllossom.console import say
-from bllossom.errors import BllossomError, ConfigError
+from bllossom.errors import BllossomError
 from bllossom.report.card import MODEL_STAGES, make_card
 from bllossom.report.lineage import Lineage, read_lineage
 from bllossom.report.run_folder import read_run
+from bllossom.report.upload import check_name, upload
 
-LEFT_OUT = ("logs", "checkpoints")
+LEFT_OUT = frozenset({LOGS, "checkpoints"})
 NOT_COMMERCIAL = re.compile(r"\bNC\b|non-?commercial|research.only", re.IGNORECASE)
 PERMISSIVE = frozenset({"apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "cc0-1.0", "cc-by-4.0", "unlicense"})
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def files_to_push(folder: Path) -> list[tuple[str, int]]:
@@ -22,7 +22,7 @@ def files_to_push(folder: Path) -> list[tuple[str, int]]:
     kept = (path for path in sorted(folder.rglob("*")) if path.is_file())
     names = [(path.relative_to(folder), path.stat().st_size) for path in kept]
     return [
-        (str(name), size) for name, size in names if name.parts[0] not in ("logs", "checkpoints") and str(name) != CARD
+        (name.as_posix(), size) for name, size in names if name.parts[0] not in LEFT_OUT and name.as_posix() != CARD
     ]
 
 
@@ -60,11 +60,10 @@ def push(
     """Upload a published model folder as `owner/name` (private unless `public`), and give lines that say what was done.
 
     Raises:
-        ConfigError: the name is no `owner/name`.
+        ConfigError: the hub allows no such name.
         BllossomError: the folder is no published model, its licences stand against it, or the hub refuses.
     """
-    if not REPOSITORY.fullmatch(repository):
-        raise ConfigError(f"--to {repository}: should be owner/name")
+    check_name(repository)
     lineage = read_lineage(folder)
     if lineage is None or lineage.made_by[0].stage not in MODEL_STAGES:
         raise BllossomError(f"{folder} is no model that a stage published; name a folder of pretrain, sft or the like")
@@ -82,27 +81,13 @@ def push(
         )
     run = read_run(folder.parent)
     card = make_card(lineage, [step.manifest for step in run.of("eval")], licence)
-    _upload(folder, repository, str(card), public=public, revision=revision, tag=tag)
-    return [*lines, f"pushed to {repository}"]
-
-
-def _upload(folder: Path, repository: str, card: str, *, public: bool, revision: str | None, tag: str | None) -> None:
-    from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    api = HfApi()
-    operations = [CommitOperationAdd(name, folder / name) for name, _ in files_to_push(folder)]
-    operations.append(CommitOperationAdd(CARD, card.encode()))
-    try:
-        api.create_repo(repository, private=not public, exist_ok=True)
-        if revision is not None:
-            api.create_branch(repository, branch=revision, exist_ok=True)
-        message = f"{folder.name}, published by bllossom"
-        api.create_commit(repository, operations, commit_message=message, revision=revision)
-        if tag is not None:
-            api.create_tag(repository, tag=tag, revision=revision)
-    except HfHubHTTPError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BllossomError(
-            f"{repository}: the hub refuses ({reason}); check the name and `hf auth login`, then run it again"
-        ) from error
+    address = upload(
+        repository,
+        {**{name: folder / name for name, _ in files}, CARD: str(card).encode()},
+        message=f"{folder.name}, published by bllossom",
+        public=public,
+        revision=revision,
+        tag=tag,
+        replace=force,
+    )
+    return [*lines, f"pushed to {address}"]

@@ -11,10 +11,13 @@ from bllossom.report.card import write_cards
 from bllossom.report.page import render
 from bllossom.report.run_folder import RunFolder, read_run
 from bllossom.report.sections.answers import answers
+from bllossom.report.sections.comparison import comparison
 from bllossom.report.sections.corpus import corpus
 from bllossom.report.sections.health import health
+from bllossom.report.sections.initialisation import initialisation
 from bllossom.report.sections.judging import judging
 from bllossom.report.sections.overview import overview
+from bllossom.report.sections.planned import planned
 from bllossom.report.sections.provenance import provenance
 from bllossom.report.sections.scores import scores
 from bllossom.report.sections.training import training
@@ -24,9 +27,12 @@ PAGE = "report.html"
 PARTS: Sequence[Callable[[Sequence[RunFolder]], Section | None]] = (
     vocabulary,
     corpus,
+    initialisation,
     training,
+    planned,
     health,
     scores,
+    comparison,
     answers,
     judging,
 )

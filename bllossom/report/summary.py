@@ -13,6 +13,8 @@ from bllossom.artifacts import Manifest
 
 WIDTH = 110
 EARLIER = "(earlier)"
+AT_FLOOR = "(floor)"
+AT_FLOOR_MEANS = f"{AT_FLOOR}: the score's 95 % interval reaches the best constant answer, or chance."
 
 
 def figures(manifest: Manifest) -> str:
@@ -73,7 +75,7 @@ def rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         cells = [found.get("tasks", {}).get(task, {}).get(metric) for found in evaluations.values()]
         floor = next((cell["floor"] for cell in cells if cell), None)
         row = [f"{task} {metric}, %", _number(floor, 1, 100)]
-        table.append(row + [_number(cell["value"] if cell else None, 1, 100) for cell in cells])
+        table.append(row + [_score(cell) for cell in cells])
     if any("average" in found for found in evaluations.values()):
         averages = [_number(found.get("average"), 1, 100) for found in evaluations.values()]
         table.append(["average, %", "", *averages])
@@ -103,6 +105,8 @@ def render(summary: Mapping[str, Any]) -> str:
         console.print(
             "The floor of bits per byte is a unigram model over the same pieces; of a task, the best constant answer."
         )
+        if _any_at_floor(body):
+            console.print(AT_FLOOR_MEANS)
         if any(name.endswith(EARLIER) for name in header):
             console.print(f"{EARLIER}: of a step that was not part of this run.")
     assert isinstance(console.file, io.StringIO)
@@ -121,12 +125,25 @@ def markdown(summary: Mapping[str, Any]) -> str:
     header, body = rows(summary)
     if body:
         parts.append(_markdown_table(header, body))
+        if _any_at_floor(body):
+            parts.append(f"{AT_FLOOR_MEANS}\n")
     return "\n".join(parts)
+
+
+def _any_at_floor(body: Sequence[Sequence[str]]) -> bool:
+    return any(cell.endswith(AT_FLOOR) for row in body for cell in row)
 
 
 def _markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     ruler = ["---", *("--:" for _ in header[1:])]
     return "".join(f"| {' | '.join(row)} |\n" for row in [header, ruler, *body])
+
+
+def _score(cell: Mapping[str, Any] | None) -> str:
+    """A score in percent, called so where it is at its floor."""
+    if cell is None:
+        return "–"
+    return _number(cell["value"], 1, 100) + (f" {AT_FLOOR}" if cell.get("at_floor") else "")
 
 
 def _number(value: float | None, digits: int, scale: float = 1.0) -> str:

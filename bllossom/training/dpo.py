@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
+from transformers import AutoConfig
 
-from bllossom.artifacts import Manifest, read_origin
+from bllossom.artifacts import Manifest
 from bllossom.config import InputPath, Source
-from bllossom.console import say
-from bllossom.errors import BllossomError, ConfigError
-from bllossom.hub import is_hub_id, pin
+from bllossom.errors import BllossomError
+from bllossom.hub import pin, pretrained
 from bllossom.instructions.dataset import Examples, TooLong
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat
@@ -24,25 +23,23 @@ from bllossom.instructions.messages import UnusableError
 from bllossom.instructions.preferences import EncodedPair, PreferenceSource, encode_pair, read_pairs
 from bllossom.instructions.reading import Skipped
 from bllossom.model.folder import recorded_rows
+from bllossom.ranks.device import device_here
+from bllossom.ranks.ranks import Ranks
 from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokenizer.load import load_tokenizer
-from bllossom.training.engines.lora import add_adapters, check_base
-from bllossom.training.engines.optimization import trained_weights
+from bllossom.training.engines.lora import check_base
 from bllossom.training.engines.preference_loss import PreferenceObjective, PreferenceSettings
-from bllossom.training.models import check_kernels, load_model, resolve_here, window_of
-from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
-from bllossom.training.ranks.device import device_here
-from bllossom.training.ranks.ranks import Ranks
-from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
+from bllossom.training.models import check_kernels, resolve_here, window_of
+from bllossom.training.runs.checkpoints import RunInputs
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
-from bllossom.training.runs.train_segment import parameter_count, train_segment
+from bllossom.training.runs.train_segment import train_segment
 from bllossom.training.settings import LearningRate, TrainingConfig
-from bllossom.training.tuning.chat_files import stop_at, write_companions
-from bllossom.training.tuning.instruction_data import files_of, list_left_out
+from bllossom.training.tuning.instruction_data import list_left_out
 from bllossom.training.tuning.pair_rows import PairSteps, shares_prompt
 from bllossom.training.tuning.pair_scores import pair_scores
 from bllossom.training.tuning.references import reference_log_probabilities
+from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, leave, tell_run
 
 
 class DpoConfig(TrainingConfig):
@@ -123,14 +120,8 @@ def dpo(config: DpoConfig, *, force: bool = False) -> Manifest:
     """
     reference = None if config.reference is None else pin(config.reference)
     config = resolve_here(config).model_copy(update={"model": pin(config.model), "reference": reference})
-    window = window_of(config.model)
-    if window is not None and (config.max_tokens or window) > window:
-        raise ConfigError(f"max_tokens: {config.max_tokens:,} is more than the model's window; at most {window:,}")
-    inputs: dict[str, Path | str] = {**files_of(config.data), "model": config.model}
-    if config.reference is not None:
-        inputs["reference"] = config.reference
-    if isinstance(config.template, Path):
-        inputs["template"] = config.template
+    check_length(config.max_tokens, window_of(config.model))
+    inputs = inputs_of(config, config.reference)
     accumulation_of(config.pairs_per_step, config, rank_count(config), "pairs")
     check_kernels(config, device_here(config.gpus))
     check_base(config.model, config.lora)
@@ -166,22 +157,17 @@ def _arithmetic(config: DpoConfig, world: int) -> str:
 
 
 def _run_inputs(config: DpoConfig, folder: Path) -> RunInputs:
-    """What a checkpoint must have been made from (see checkpoints.RunInputs).
-
-    The fingerprints come from the partial folder: the first rank has hashed the inputs, and no other one has to.
-    """
-    origin = read_origin(folder)
-    inputs = origin.inputs if origin else {}
-    sources = {"model": config.model, "reference": config.reference or config.model}
-    made = {"model": inputs["model"], "reference": inputs.get("reference", inputs["model"])}
-    fixed = {
-        "data": ", ".join(inputs[name][:16] for name in files_of(config.data)),
-        **{name: made[name] if is_hub_id(source) else made[name][:16] for name, source in sources.items()},
-        "precision": config.precision,
-        "order": f"max_tokens {config.max_tokens} pairs a step {config.pairs_per_step} seed {config.seed}",
-        "loss": str(config.preference_settings()),
-        "format": inputs["template"][:16] if isinstance(config.template, Path) else str(config.template),
-    }
+    """What a checkpoint must have been made from (see checkpoints.RunInputs)."""
+    same = identities(config, folder, config.reference)
+    fixed = (
+        {"reference": same["model"]}
+        | same
+        | {
+            "precision": config.precision,
+            "order": f"max_tokens {config.max_tokens} pairs a step {config.pairs_per_step} seed {config.seed}",
+            "loss": str(config.preference_settings()),
+        }
+    )
     return lambda step: fixed
 
 
@@ -237,21 +223,14 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         "dropped": len(left_out.too_long),
         "skipped": len(left_out.skipped),
     }
-    share = shares_prompt(config.model, config.attention)
+    share = shares_prompt(AutoConfig.from_pretrained(**pretrained(config.model)), config.attention)
     if ranks.first:
-        computing = config.computing(device_here(config.gpus))
-        for line in (_arithmetic(config, ranks.world), computing, ", ".join(f"{k} {v:,}" for k, v in figures.items())):
-            say(line)
+        tell_run(_arithmetic(config, ranks.world), config, figures)
         list_left_out(left_out, folder)
     references = reference_log_probabilities(
         config.reference or config.model, [*pairs, *heldout], config, ranks, folder.parent, share_prompt=share
     )
-    model = load_model(config.model, config)
-    if config.lora is not None:
-        add_adapters(model, config.lora, config.seed)
-    stop_at(model, chat)
-    trained, parameters = parameter_count(trained_weights(model, "all")), parameter_count(model.parameters())
-    check_disk(folder, disk_need(config, strategy_of(config), trained=trained, parameters=parameters, phases=1))
+    model = adapted_model(config.model, config, chat, folder)
     objective = PreferenceObjective(config.preference_settings(), share_prompt=share)
     steps = math.ceil(len(pairs) * config.epochs / config.pairs_per_step)
     state = train_segment(
@@ -265,8 +244,7 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         save_dtype=config.save_dtype,
     )
     if ranks.first:
-        write_companions(config.model, model, chat, folder)
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        leave(config.model, model, chat, folder)
     return recorded_rows(config.model) | figures | figures_of(state, "heldout")
 
 

@@ -22,12 +22,13 @@ from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.hub import pretrained
 from bllossom.model.checkpoint import refuse_wrapper
+from bllossom.model.outputs.logits import refuse_head
+from bllossom.ranks.device import DeviceType, device_here
 from bllossom.tokenizer.files import holds_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.shards import read_index
 from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import partitioned_loading
-from bllossom.training.ranks.device import DeviceType, device_here
 from bllossom.training.settings import TrainingConfig
 
 
@@ -83,6 +84,7 @@ def load_model(source: str, config: TrainingConfig, *, whole: bool = False) -> P
     try:
         shape = AutoConfig.from_pretrained(**pretrained(source))
         refuse_wrapper(source, shape.to_dict())
+        refuse_head(source, shape)
         check_attention(source, shape, config.attention)
         with nullcontext() if whole else partitioned_loading(config):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(

@@ -1,4 +1,4 @@
-"""plan: what a pretraining run will take, before anything is paid: memory on each GPU, time, disk. No weights needed.
+"""plan: what a training run will take, before anything is paid: memory on each GPU, time, disk. No weights needed.
 
 Time is tokens × FLOPs a token / (GPUs × peak FLOP/s × utilisation), and what that leaves out: the head, whose products
 are fp32 (or TF32, with head_tf32) where the body's are bf16; and the gradients of plain replicas, which are summed once
@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
-from bllossom.errors import BllossomError, ConfigError
-from bllossom.hub import is_hub_id, pretrained
-from bllossom.model.checkpoint import refuse_wrapper
-from bllossom.tokens.shards import INDEX, read_index
+from bllossom.errors import ConfigError
+from bllossom.training.dpo import DpoConfig
+from bllossom.training.engines.flops import training_flops_per_token
 from bllossom.training.engines.optimization import Trainable
-from bllossom.training.flops import training_flops_per_token
-from bllossom.training.models import InitModel, llama_config
 from bllossom.training.planning.disk import DiskNeed, disk_need
 from bllossom.training.planning.footprint import (
     STRATEGIES,
@@ -36,7 +33,11 @@ from bllossom.training.planning.footprint import (
     model_size,
 )
 from bllossom.training.planning.gpus import CONTEXT_BYTES, GPUS, HEAD_UTILISATION, USABLE, reduction_seconds
-from bllossom.training.pretrain import PretrainConfig
+from bllossom.training.planning.shape import shape_of
+from bllossom.training.pretrain_config import PretrainConfig
+from bllossom.training.settings import TrainingConfig
+from bllossom.training.sft import SftConfig
+from bllossom.training.workloads import Workload, dpo_workload, pretrain_workload, sft_workload
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ class RunPlan:
     utilisation_source: str
     precision: str
     arithmetic: list[str]
-    block_size: int
     tokens: int
     steps: int
     usable: float
@@ -88,7 +88,7 @@ class RunPlan:
 
 
 def make_plan(
-    config: PretrainConfig, beside: Path, *, gpus: int, gpu: str, utilisation: float | None = None
+    config: TrainingConfig, beside: Path, *, gpus: int, gpu: str, utilisation: float | None = None
 ) -> RunPlan:
     """Plan the run of `config` on `gpus` GPUs. `beside` is the config file's folder, see `shape_of`.
 
@@ -100,38 +100,36 @@ def make_plan(
         raise ConfigError(f"--gpu: {gpu!r} is not known; choose one of {', '.join(GPUS)}")
     if gpus < 1 or not (utilisation is None or 0 < utilisation <= 1):
         raise ConfigError("--gpus should be at least 1, and --utilisation above 0 and at most 1, as 0.4")
-    blocks = config.blocks_per_step()
-    if blocks % gpus:
-        nearest = max(1, round(blocks / gpus)) * gpus * config.block_size
-        raise ConfigError(
-            f"global_batch: {blocks:,} blocks cannot be shared among {gpus} GPUs; the nearest that fits is "
-            f"global_batch={nearest}"
-        )
     config = config.resolved("cuda", liger_installed=False)
-    shape, hardware = shape_of(config, beside), GPUS[gpu]
-    window = getattr(shape, "max_position_embeddings", None)
-    if window is not None and config.block_size > window:
+    shape, work = _shape_and_work(config, beside)
+    if work.even and work.rows_per_step % gpus:
+        nearest = max(1, round(work.rows_per_step / gpus)) * gpus * work.unit_size
         raise ConfigError(
-            f"block_size: {config.block_size:,} tokens are more than the model's window of {window:,}; set block_size "
-            f"to at most {window}"
+            f"{work.key}: {work.rows_per_step:,} {work.unit} cannot be shared among {gpus} GPUs; the nearest that fits "
+            f"is {work.key}={nearest}"
+        )
+    hardware = GPUS[gpu]
+    window = getattr(shape, "max_position_embeddings", None)
+    if work.row_key and window is not None and work.row_tokens > window:
+        raise ConfigError(
+            f"{work.row_key}: {work.row_tokens:,} tokens are more than the model's window of {window:,}; set "
+            f"{work.row_key} to at most {window}"
         )
     size = model_size(shape, config.lora)
-    parts = _parts(config)
-    most = max((trainable for trainable, _ in parts), key=size.trained)
-    steps = sum(count for _, count in parts)
-    tokens = steps * config.global_batch
-    flops = _mean(parts, lambda trainable: flops_per_token(size, config.block_size, trainable))
+    most = max((trainable for trainable, _ in work.parts), key=size.trained)
+    flops = _mean(work.parts, lambda trainable: flops_per_token(size, work.attended, trainable))
+    flops -= 6.0 * size.embedding * (1 - work.scored)
     used = hardware.utilisation if utilisation is None else utilisation
-    head_flops = 6.0 * size.embedding if config.bf16 else 0.0  # it trains whatever trains
+    head_flops = 6.0 * size.embedding * work.scored if config.bf16 else 0.0  # it trains whatever trains
     head_peak = hardware.tf32 if config.head_tf32 else hardware.fp32
     body_seconds = (flops - head_flops) / ((hardware.bf16 if config.bf16 else hardware.fp32) * used)
     head_seconds = head_flops / (head_peak * HEAD_UTILISATION)
     usable = (hardware.memory - CONTEXT_BYTES) * USABLE
-    reduction = steps * reduction_seconds(4.0 * size.trained(most), gpus, hardware) / 3600
-    choices = list(_choices(config, shape, size, most, len(parts), gpus, usable, reduction))
+    reduction = work.steps * reduction_seconds(4.0 * size.trained(most), gpus, hardware) / 3600
+    choices = list(_choices(config, work, shape, size, most, gpus, usable, reduction))
     fastest = _fastest(choices)
-    hours = tokens * (body_seconds + head_seconds) / gpus / 3600 + (fastest.reduction_hours if fastest else 0.0)
-    seconds_a_token = hours * 3600 / tokens if tokens else (body_seconds + head_seconds) / gpus
+    hours = work.tokens * (body_seconds + head_seconds) / gpus / 3600 + (fastest.reduction_hours if fastest else 0.0)
+    seconds_a_token = hours * 3600 / work.tokens if work.tokens else (body_seconds + head_seconds) / gpus
     return RunPlan(
         size=size,
         trained=size.trained(most),
@@ -140,27 +138,27 @@ def make_plan(
         utilisation=used,
         utilisation_source=hardware.source if utilisation is None else "as asked",
         precision=config.precision,
-        arithmetic=[f"{blocks:,} blocks × {config.block_size:,} tokens = {config.global_batch:,} tokens a step"],
-        block_size=config.block_size,
-        tokens=tokens,
-        steps=steps,
+        arithmetic=[work.arithmetic],
+        tokens=work.tokens,
+        steps=work.steps,
         usable=usable,
         choices=choices,
         flops_per_token=flops,
         tokens_per_second=1 / seconds_a_token,
         hours=hours,
-        head_hours=tokens * head_seconds / gpus / 3600,
+        head_hours=work.tokens * head_seconds / gpus / 3600,
         head_precision="TF32" if config.head_tf32 else "fp32",
         save_dtype=config.save_dtype,
         not_planned=_not_planned(config),
     )
 
 
-def _parts(config: PretrainConfig) -> list[tuple[Trainable, int]]:
-    """What trains, and for how many steps: phase by phase."""
-    if not config.phases:
-        return [(config.trainable, config.total_steps())]
-    return [(segment.trainable, segment.steps) for segment in config.segments()]
+def _shape_and_work(config: TrainingConfig, beside: Path) -> tuple[PretrainedConfig, Workload]:
+    if isinstance(config, PretrainConfig):
+        return shape_of(config.model, beside, config.tokens), pretrain_workload(config)
+    assert isinstance(config, SftConfig | DpoConfig)
+    shape = shape_of(config.model, beside)
+    return shape, sft_workload(config, shape) if isinstance(config, SftConfig) else dpo_workload(config, shape)
 
 
 def _mean(parts: Sequence[tuple[Trainable, int]], value: Callable[[Trainable], float]) -> float:
@@ -180,58 +178,14 @@ def _fastest(choices: Sequence[Choice]) -> Choice | None:
     return min(fitting, key=lambda c: (order.get(c.strategy, 0), c.checkpointing, c.reduction_hours), default=None)
 
 
-def shape_of(config: PretrainConfig, beside: Path) -> PretrainedConfig:
-    """The model's config: from `init`, a folder's config.json, or the hub.
-
-    A model that is not here yet, because an earlier step makes it or the hub is out of reach, is planned from a
-    config.json beside the stage's YAML. Where the tokens are there, they say how many rows the model will have.
-    """
-    rows = read_index(config.tokens).pieces if (config.tokens / INDEX).is_file() else None
-    spare = beside / "config.json"
-    if isinstance(config.model, InitModel):
-        if rows is None and not spare.is_file():
-            raise BllossomError(
-                f"how many rows the model gets follows from {config.tokens}, which is not here yet; run bllossom "
-                f"prepare first, or put a config.json with vocab_size at {spare}"
-            )
-        return llama_config(config.model.init, rows or AutoConfig.from_pretrained(spare).vocab_size)
-    shape = _read_shape(config.model, spare)
-    if rows is not None:
-        shape.vocab_size = rows
-    return shape
-
-
-def _read_shape(source: str, spare: Path) -> PretrainedConfig:
-    if (Path(source) / "config.json").is_file():
-        return _read_config(source)
-    reason = "is not here yet"
-    if is_hub_id(source):
-        try:
-            return _read_config(source)
-        except (OSError, ValueError) as error:
-            reason = f"cannot be had from the hub ({str(error).splitlines()[0]})"
-    if spare.is_file():
-        return _read_config(str(spare))
-    raise BllossomError(
-        f"model: {source} {reason}; set model=FOLDER, a folder with its config.json (no weights are needed), or put "
-        f"that file at {spare}"
-    )
-
-
-def _read_config(source: str) -> PretrainedConfig:
-    config = AutoConfig.from_pretrained(**pretrained(source))
-    refuse_wrapper(source, config.to_dict())
-    return config
-
-
-def flops_per_token(size: ModelSize, block_size: int, trainable: Trainable = "all") -> float:
+def flops_per_token(size: ModelSize, block_size: float, trainable: Trainable = "all") -> float:
     """Floating-point operations of one token's forward and backward pass (PaLM, appendix B)."""
     multiplied = size.parameters + size.adapters - size.input_only
     every = training_flops_per_token(multiplied, size.layers, size.attention_width, block_size)
     return every - 2.0 * (size.parameters + size.adapters - size.trained(trainable))
 
 
-def _not_planned(config: PretrainConfig) -> list[str]:
+def _not_planned(config: TrainingConfig) -> list[str]:
     """What the config asks for that would move the figures, and that they leave out."""
     left_out = []
     if isinstance(config.deepspeed, Path):
@@ -242,11 +196,11 @@ def _not_planned(config: PretrainConfig) -> list[str]:
 
 
 def _choices(
-    config: PretrainConfig,
+    config: TrainingConfig,
+    work: Workload,
     shape: PretrainedConfig,
     size: ModelSize,
     trainable: Trainable,
-    phases: int,
     gpus: int,
     usable: float,
     reduction_hours: float,
@@ -255,14 +209,15 @@ def _choices(
         plain = strategy == "replicas"
         return count_activations(
             shape,
-            block_size=config.block_size,
-            document_mask=config.document_mask and config.attention == "sdpa",
+            block_size=work.row_tokens,
+            document_mask=work.masked,
             weights=torch.float32 if plain or not config.bf16 else torch.bfloat16,
             autocast=plain and config.bf16,
             trainable=trainable,
             lora=config.lora,
         )
 
+    each = -(-work.rows_per_step // gpus)  # rows of a rank in a step
     counted = {strategy: activations(strategy) for strategy in ("replicas", "zero1")}
     for strategy in STRATEGIES:
         for checkpointing in (False, True):
@@ -271,10 +226,10 @@ def _choices(
                 micro_batch: int, strategy: Strategy = strategy, checkpointing: bool = checkpointing
             ) -> Footprint:
                 step = StepShape(
-                    block_size=config.block_size,
+                    block_size=work.row_tokens,
                     micro_batch=micro_batch,
-                    accumulation=config.blocks_per_step() // gpus // micro_batch,
-                    groups=len(config.mixture.weights),
+                    accumulation=-(-each // micro_batch),
+                    groups=work.groups,
                     loss_chunk=config.loss_chunk,
                     checkpointing=checkpointing,
                     bf16=config.bf16,
@@ -283,11 +238,11 @@ def _choices(
                 kept = counted["replicas" if strategy == "replicas" else "zero1"]
                 return footprint(size, kept, step, strategy, gpus)
 
-            each = config.blocks_per_step() // gpus
-            fitting = [n for n in range(1, each + 1) if each % n == 0 and memory(n).peak <= usable]
+            sizes = [n for n in range(1, each + 1) if not work.even or each % n == 0]
+            fitting = [n for n in sizes if memory(n).peak <= usable]
             best = max(fitting, default=0)
             disk = disk_need(
-                config, strategy, trained=size.trained(trainable), parameters=size.parameters, phases=phases
+                config, strategy, trained=size.trained(trainable), parameters=size.parameters, phases=len(work.parts)
             )
             reduction = reduction_hours if strategy == "replicas" else 0.0
             yield Choice(strategy, checkpointing, memory(best or 1), best, disk, reduction)

@@ -19,6 +19,8 @@ from bllossom.hub import pin
 from bllossom.model.carried import carry
 from bllossom.model.checkpoint import COMPANIONS, fetch
 from bllossom.model.folder import check_rows, old_rows, recorded_rows
+from bllossom.ranks.device import device_here
+from bllossom.ranks.ranks import Ranks
 from bllossom.tokenizer.files import holds_tokenizer
 from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokenizer.load import load_tokenizer
@@ -40,8 +42,6 @@ from bllossom.training.models import (
 )
 from bllossom.training.planning.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
 from bllossom.training.pretrain_config import PretrainConfig, open_mixture
-from bllossom.training.ranks.device import device_here
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs, State
 from bllossom.training.runs.checksums import checksums_of

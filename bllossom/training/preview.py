@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from bllossom.errors import BllossomError
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines.rows import IGNORED, Row
-from bllossom.training.models import resolve_here
+from bllossom.training.models import resolve_here, window_of
 from bllossom.training.sft import LIMA_TOKENS, SftConfig, load_examples, with_window
 from bllossom.training.tuning.example_rows import ExampleRows, PackedSteps, packed_row
 
@@ -20,7 +20,7 @@ from bllossom.training.tuning.example_rows import ExampleRows, PackedSteps, pack
 def preview(config: SftConfig, count: int, *, packed: bool, as_json: bool, emit: Callable[[str], None]) -> None:
     """Show the first `count` examples of the files, or the first packed rows of the run: coloured, what carries loss
     bold on a terminal and between ⟦ ⟧ in a pipe; or as JSON, a line each."""
-    config = with_window(resolve_here(config))
+    config = with_window(resolve_here(config), window_of(config.model))
     tokenizer = load_tokenizer(config.model)
     for source, row in islice(_rows(config, packed), count):
         if as_json:
@@ -35,7 +35,7 @@ def show_example(config: SftConfig, number: int) -> None:
     Raises:
         BllossomError: there are not so many.
     """
-    config = with_window(resolve_here(config))
+    config = with_window(resolve_here(config), window_of(config.model))
     found = next(islice(_rows(config, packed=False), number, None), None)
     if found is None:
         raise BllossomError(f"there is no example {number:,}; name a lower number, from 0")

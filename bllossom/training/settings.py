@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from bllossom.config import AddedIn, Model, StageConfig
-from bllossom.training.ranks.device import DeviceType
+from bllossom.ranks.device import DeviceType
 
 Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 

@@ -1,47 +1,42 @@
 """sft: tune on instructions, with loss on the outputs only, L_SFT of the paper (arXiv 2403.10882, section 3)."""
 
 import math
-import shutil
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
-from transformers import PreTrainedModel
 
-from bllossom.artifacts import Manifest, read_origin
+from bllossom.artifacts import Manifest
 from bllossom.config import InputPath, Source
 from bllossom.console import say
-from bllossom.errors import ConfigError
-from bllossom.hub import is_hub_id, pin
+from bllossom.hub import pin
 from bllossom.instructions.dataset import Examples, TooLongAction, hold_out, make_examples, tell
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat, Example
 from bllossom.instructions.messages import Conversation
 from bllossom.instructions.reading import Instructions, InstructionSource, read_instructions
 from bllossom.model.folder import recorded_rows
+from bllossom.ranks.device import device_here
+from bllossom.ranks.ranks import Ranks
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import offloads_gradients
-from bllossom.training.engines.lora import add_adapters, check_base
+from bllossom.training.engines.lora import check_base
 from bllossom.training.engines.objective import CausalObjective
-from bllossom.training.engines.optimization import trained_weights
-from bllossom.training.models import check_kernels, load_model, resolve_here, window_of
-from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
-from bllossom.training.ranks.device import device_here
-from bllossom.training.ranks.ranks import Ranks
-from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
+from bllossom.training.models import check_kernels, resolve_here, window_of
+from bllossom.training.runs.checkpoints import RunInputs
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
 from bllossom.training.runs.steps import EvenSteps, StepSource
-from bllossom.training.runs.train_segment import parameter_count, train_segment
+from bllossom.training.runs.train_segment import train_segment
 from bllossom.training.runs.validation import mean_loss
 from bllossom.training.settings import LearningRate, TrainingConfig
-from bllossom.training.tuning.chat_files import stop_at, write_companions
 from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
-from bllossom.training.tuning.instruction_data import files_of, list_left_out
+from bllossom.training.tuning.instruction_data import list_left_out
 from bllossom.training.tuning.samples import write_samples
+from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, leave, tell_run
 
 LIMA_TOKENS = 2048
 
@@ -129,16 +124,15 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
         Stopped: stopped on request; the same command goes on.
     """
     config = resolve_here(config)
-    config = with_window(config.model_copy(update={"model": pin(config.model)}))
-    inputs: dict[str, Path | str] = {**files_of(config.data), "model": config.model}
-    if isinstance(config.template, Path):
-        inputs["template"] = config.template
+    config = with_window(config.model_copy(update={"model": pin(config.model)}), window_of(config.model))
     if not config.packing:
         accumulation_of(config.examples_per_step, config, rank_count(config), "examples")
     check_kernels(config, device_here(config.gpus))
     check_base(config.model, config.lora)
     run_inputs = partial(_run_inputs, config)
-    return publish_trained(config, stage="sft", inputs=inputs, run_inputs=run_inputs, work=_train, force=force)
+    return publish_trained(
+        config, stage="sft", inputs=inputs_of(config), run_inputs=run_inputs, work=_train, force=force
+    )
 
 
 def dry_run(config: SftConfig) -> list[str]:
@@ -148,17 +142,15 @@ def dry_run(config: SftConfig) -> list[str]:
     return [batch, config.computing(device_here(config.gpus))]
 
 
-def with_window(config: SftConfig) -> SftConfig:
-    """The config with its longest example, in tokens.
+def with_window(config: SftConfig, window: int | None) -> SftConfig:
+    """The config with its longest example, in tokens, of a model with that window.
 
     Raises:
-        ConfigError: longer than the model's window.
+        ConfigError: longer than the window.
     """
-    window = window_of(config.model)
     if config.max_tokens is None:
         return config.model_copy(update={"max_tokens": min(window or LIMA_TOKENS, LIMA_TOKENS)})
-    if window is not None and config.max_tokens > window:
-        raise ConfigError(f"max_tokens: {config.max_tokens:,} is more than the model's window; at most {window:,}")
+    check_length(config.max_tokens, window)
     return config
 
 
@@ -196,19 +188,11 @@ def _arithmetic(config: SftConfig, world: int) -> str:
 
 
 def _run_inputs(config: SftConfig, folder: Path) -> RunInputs:
-    """What a checkpoint must have been made from (see checkpoints.RunInputs).
-
-    The fingerprints come from the partial folder: the first rank has hashed the inputs, and no other one has to.
-    """
-    origin = read_origin(folder)
-    inputs = origin.inputs if origin else {}
-    fixed = {
-        "data": ", ".join(inputs[name][:16] for name in files_of(config.data)),
-        "model": inputs["model"] if is_hub_id(config.model) else inputs["model"][:16],
+    """What a checkpoint must have been made from (see checkpoints.RunInputs)."""
+    fixed = identities(config, folder) | {
         "examples_per_step": str(config.examples_per_step),
         "precision": config.precision,
         "order": f"max_tokens {config.max_tokens} {config.too_long} seed {config.seed}",
-        "format": inputs["template"][:16] if isinstance(config.template, Path) else str(config.template),
     }
     return lambda step: fixed
 
@@ -216,19 +200,16 @@ def _run_inputs(config: SftConfig, folder: Path) -> RunInputs:
 def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     chat, examples, heldout, questions = load_examples(config)
     figures = examples.figures() | ({"heldout_examples": len(heldout.items)} if heldout else {})
-    model = load_model(config.model, config)
-    config = _without_leaks(config, model, ranks)
+    model = adapted_model(config.model, config, chat, folder)
+    config, unpacked = without_leaks(config, model.config.model_type)
+    if unpacked:
+        accumulation_of(config.examples_per_step, config, ranks.world, "examples")
     if ranks.first:
-        computing = config.computing(device_here(config.gpus))
-        for line in (_arithmetic(config, ranks.world), computing, ", ".join(f"{k} {v:,}" for k, v in figures.items())):
-            say(line)
+        if unpacked:
+            say(f"{unpacked}: packing is off, one example a row")
+        tell_run(_arithmetic(config, ranks.world), config, figures)
         tell(examples, chat)
         list_left_out(examples, folder)
-    if config.lora is not None:
-        add_adapters(model, config.lora, config.seed)
-    stop_at(model, chat)
-    trained, parameters = parameter_count(trained_weights(model, "all")), parameter_count(model.parameters())
-    check_disk(folder, disk_need(config, strategy_of(config), trained=trained, parameters=parameters, phases=1))
     per_epoch = len(examples.items) / config.examples_per_step
     steps = math.ceil(per_epoch * config.epochs)
     state = train_segment(
@@ -242,26 +223,20 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         save_dtype=config.save_dtype,
     )
     if ranks.first:
-        write_companions(config.model, model, chat, folder)
+        leave(config.model, model, chat, folder)
         write_samples(folder, config, model, chat, questions[: config.samples])
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     best = {"best_step": state.best_step} if heldout else {}
     return recorded_rows(config.model) | figures | figures_of(state, "heldout_loss") | best
 
 
-def _without_leaks(config: SftConfig, model: PreTrainedModel, ranks: Ranks) -> SftConfig:
-    """The config, with packing off where examples of one row could not be kept apart."""
+def without_leaks(config: SftConfig, model_type: str) -> tuple[SftConfig, str]:
+    """The config, with packing off where examples of one row could not be kept apart, and why; "" where it stays."""
     why = ""
-    if config.packing and model.config.model_type not in PACKABLE:
-        why = f"the attention of {model.config.model_type} is not known to keep examples of one row apart"
+    if config.packing and model_type not in PACKABLE:
+        why = f"the attention of {model_type} is not known to keep examples of one row apart"
     elif config.packing and config.deepspeed is not None and offloads_gradients(str(config.deepspeed)):
         why = "ZeRO 1 and 2 with offload want as many micro-batches in every step"
-    if not why:
-        return config
-    if ranks.first:
-        say(f"{why}: packing is off, one example a row")
-    accumulation_of(config.examples_per_step, config, ranks.world, "examples")
-    return config.model_copy(update={"packing": False})
+    return (config.model_copy(update={"packing": False}), why) if why else (config, why)
 
 
 def _steps(config: SftConfig, examples: Sequence[Example]) -> StepSource:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from sklearn.metrics import f1_score
 from transformers import AutoModelForCausalLM
 
 import bllossom
-from bllossom.artifacts import verify
+from bllossom.artifacts import Manifest, verify
 from bllossom.config import load_config
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.evaluation.harness import EvalConfig, dry_run, evaluate
 from bllossom.evaluation.results import table
+from bllossom.evaluation.scoring.models import tokenizer_of
+from bllossom.files import FileRecord
 from bllossom.tokenizer.load import load_tokenizer
 from tests.fixtures.command_runs import partial_of
 
@@ -69,7 +72,8 @@ def test_scores_are_what_the_samples_say(published: Path) -> None:
             average = "binary" if name in ("klue_sts", "kosbi") else "macro"
             expected = f1_score(golds, answers, average=average, zero_division=0)
             assert found["f1"]["value"] == pytest.approx(expected)
-    assert set(figures["tasks"]["klue_nli"]) == {"rows", "score", "data", "shots", "shots_from", "acc"}
+    settled = {"rows", "score", "data", "data_from_hub", "shots", "shots_from"}
+    assert set(figures["tasks"]["klue_nli"]) == settled | {"acc"}
     assert {"acc", "acc_norm", "f1"} <= set(figures["tasks"]["kobest_hellaswag"])
     table6 = [found[found["score"]]["value"] for name, found in figures["tasks"].items() if name[0] == "k"]
     assert len(table6) == 8
@@ -200,7 +204,6 @@ metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
 
 
 def test_answers_are_generated_up_to_their_stops(byte_level: Path, tmp_path: Path) -> None:
-    pytest.importorskip("bllossom.evaluation.generate")
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks/sums.yaml").write_text(GENERATING, encoding="utf8")
     (tmp_path / "data/sums").mkdir(parents=True)
@@ -277,6 +280,31 @@ def test_a_tokenizer_that_is_not_the_model_s_is_refused(byte_level: Path, made_u
     tokenizer.save_pretrained(folder)
     with pytest.raises(BllossomError, match="put the tokenizer there that the model was made with"):
         evaluate(config(tmp_path / "out", folder, made_up, tasks=["kobest_copa"]))
+
+
+def test_another_tokenizer_than_the_model_was_published_with_is_refused(
+    byte_level: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has fewer pieces, as a padded model's would; in a folder of somebody else's that is said."""
+    folder = tmp_path / "model"
+    shutil.copytree(byte_level, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf8"))
+    kept = dict(list(tokenizer["model"]["vocab"].items())[:300])
+    merges = [merge for merge in tokenizer["model"]["merges"] if "".join(merge) in kept]
+    tokenizer["model"] |= {"vocab": kept, "merges": merges}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf8")
+    tokenizer_of(str(folder), 500)
+    assert "its tokenizer has 300 pieces, its model 500 rows: if it is another model's" in capsys.readouterr().err
+    tokenizer_of(str(folder), 310)
+    assert capsys.readouterr().err == ""
+    record = FileRecord(bytes=1, sha256="0" * 64)
+    manifest = Manifest(
+        stage="pretrain", id="0", fingerprint="0", config={}, inputs={}, figures={}, files={"tokenizer.json": record},
+        versions={}, git_commit=None, run={},
+    )  # fmt: skip
+    (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf8")
+    with pytest.raises(BllossomError, match=r"tokenizer\.json is not what .* was published with"):
+        tokenizer_of(str(folder), 310)
 
 
 def test_a_dry_run_counts_rows_and_lists_what_is_missing(made_up: Path, tmp_path: Path) -> None:

@@ -167,3 +167,28 @@ def test_an_example_is_given_to_one_person_at_a_time_and_freed_in_the_end(chain)
         decide(desk, first, "accept", reviewer=other)
 
     review(work, "leases", act)
+
+
+def test_answers_in_another_language_are_kept_and_flagged_as_untranslated(tmp_path):
+    said = {
+        "Where is it?": "それはどこにありますか。",  # Japanese
+        "It is on the left side of the hill.": "Es steht auf der linken Seite des Hügels.",
+        "How far is it?": "How far is it from the old bridge?",
+        "It is near.": "가깝습니다.",
+    }
+    source = tmp_path / "source.jsonl"
+    dialogues = [list(said)[:2], list(said)[2:]]
+    source.write_text("".join(json.dumps({"conversations": turns}) + "\n" for turns in dialogues))
+    with stand_in(lambda body, attempt: said[body["messages"][-1]["content"]]) as server:
+        endpoint = f"by_endpoint={{endpoint: {{url: '{server.url}', model: m, key_variable: null}}}}"
+        done = command("translate", f"source=[{{path: {source}}}]", endpoint, f"output={tmp_path / 'train'}")
+        assert done.exit_code == 0, done.output
+    done = command("flag", f"translation={tmp_path / 'train'}", "rules.language=ko", f"output={tmp_path / 'flags'}")
+    assert done.exit_code == 0, done.output
+    flags = lines(tmp_path / "flags" / "flags.jsonl")
+    found = [(flag["id"], flag["turn"], flag["severity"]) for flag in flags if flag["rule"] == "untranslated"]
+    assert found == [("1", 0, "error"), ("1", 1, "error"), ("2", 0, "error")]
+    kept = [
+        message["content"] for record in lines(tmp_path / "train" / "target.jsonl") for message in record["messages"]
+    ]
+    assert kept == list(said.values())

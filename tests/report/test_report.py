@@ -22,6 +22,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.figures: list[dict[str, str]] = []
+        self.drawn: list[dict[str, str | None]] = []
         self.plain_cells: list[str] = []
         self.text: list[str] = []
         self._in_data = self._in_cell = False
@@ -30,7 +31,9 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "data":
+        if tag == "tspan":
+            self.drawn.append(dict(attrs))
+        elif tag == "data":
             self.figures.append({name: value or "" for name, value in attrs} | {"shown": ""})
             self._in_data = True
         elif tag == "tr":
@@ -79,6 +82,8 @@ def test_every_figure_stands_in_a_file_and_is_written_as_it_is_there(run: Path) 
         value = at(run, figure["data-source"])
         assert figure["value"] == str(value)
         assert figure["shown"] == show(Figure(value, "", figure["data-style"])), figure
+    assert len(page.drawn) > 10  # times and sizes in the picture of the recipe
+    assert all(figure["data-value"] == str(at(run, str(figure["data-source"]))) for figure in page.drawn)
     numbers = [cell for cell in page.plain_cells if re.fullmatch(r"[-+±]?[\d.,]+\s*(%|s|B|kB|MB|GB)?", cell)]
     assert numbers == [], "numbers that no file holds"
 
@@ -162,3 +167,33 @@ def test_answers_stand_side_by_side(run: Path) -> None:
     assert shown["run/answers/base.jsonl#/0/answer"] == "red"
     assert shown["run/answers/tuned.jsonl#/0/answer"].endswith(" …")
     assert "사과는 무슨 색이야?" in "".join(page.text)
+
+
+def test_the_pictures_boxes_lead_to_parts_of_the_page(run: Path) -> None:
+    text = report([run]).read_text(encoding="utf8")
+    picture = text[text.index('<svg class="recipe"') : text.index("</svg>")]
+    led_to = set(re.findall(r'href="#([\w-]+)"', picture))
+    assert {"vocabulary", "corpus", "initialisation", "training", "scores"} <= led_to
+    assert led_to <= set(re.findall(r'<section id="([\w-]+)"', text))
+
+
+def test_the_curve_of_sizes_and_the_certificate_are_shown(run: Path) -> None:
+    path = run / "vocab/report.json"
+    found = json.loads(path.read_text())
+    found["curve"] = [
+        {"pieces": 100, "tokens_per_word": 2.5, "rare": 1},
+        {"pieces": 200, "tokens_per_word": 2.25, "rare": 9},
+    ]
+    found["certificate"] = {
+        "ids_kept": {"ids": 49152},
+        "unicode": {"scalar_values": 1112064, "changed": 11172},
+        "pieces": {"whole": 300, "parts_of_characters": 7},
+        "texts": {"documents": 40, "generated_strings": 50},
+    }
+    path.write_text(json.dumps(found))
+    page = Page(report([run]).read_text(encoding="utf8"))
+    shown = {figure["data-source"].partition("#")[2]: figure["shown"] for figure in page.figures}
+    assert shown["/curve/1/tokens_per_word"] == "2.250"
+    assert shown["/certificate/unicode/changed"] == "11,172"
+    assert shown["/certificate/pieces/parts_of_characters"] == "7"
+    assert "Where more pieces stop paying" in "".join(page.text)

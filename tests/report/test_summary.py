@@ -20,7 +20,8 @@ def manifest(stage: str, figures: dict[str, Any]) -> Manifest:
 
 
 def evaluation(ko: float, f1: float) -> Manifest:
-    score = {"acc": {"value": 0.1, "stderr": 0.0, "floor": 0.2}, "f1": {"value": f1, "stderr": 0.0, "floor": 0.335}}
+    at_floor = {"stderr": 0.0, "floor": 0.335, "at_floor": f1 < 0.335}
+    score = {"acc": {"value": 0.1, "stderr": 0.0, "floor": 0.2}, "f1": {"value": f1, **at_floor}}
     tasks = {"kobest_copa": {"rows": 50, "score": "f1", **score}}
     return manifest("eval", {"bits_per_byte": {"ko": ko}, "tasks": tasks, "average": f1})
 
@@ -40,10 +41,13 @@ def test_the_table_has_a_model_a_column_and_the_floor_beside_each_score():
         "| tokens per word | base | merged |\n| --- | --: | --: |\n| ko | 6.280 | 2.580 |\n\n"
         "|  | floor | base | adapted |\n| --- | --: | --: | --: |\n"
         "| bits per byte, ko | 2.500 | 4.000 | 2.000 |\n"
-        "| kobest_copa f1, % | 33.5 | 30.0 | 60.0 |\n"
-        "| average, % |  | 30.0 | 60.0 |\n"
+        "| kobest_copa f1, % | 33.5 | 30.0 (floor) | 60.0 |\n"
+        "| average, % |  | 30.0 | 60.0 |\n\n"
+        "(floor): the score's 95 % interval reaches the best constant answer, or chance.\n"
     )
     assert "Tokens per word (39,478 pieces)" in summary.render(found)
+    assert "(floor): the score's" in summary.render(found)
+    assert "(floor)" not in summary.render(summary.summarise({"eval-adapted": evaluation(2.0, 0.6)}))
 
 
 def test_a_recipe_without_scores_has_no_table():

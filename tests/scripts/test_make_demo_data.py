@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from demo_world.documents import sentences
 from demo_world.korean import LEVELS, SLOT, attach
 from demo_world.narrator import Decks, Narrator
-from demo_world.world import Language, World
+from demo_world.world import Fact, Language, World
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "data"
@@ -41,6 +42,7 @@ def texts(*names: str) -> list[str]:
 def training_texts() -> list[str]:
     """All that any stage of the demo trains on."""
     examples = [row for lang in ("ko", "en") for row in rows(DATA / f"instructions/{lang}_train.jsonl")]
+    examples += rows(DATA / "preferences/ko.jsonl")
     return texts("corpus/ko", "corpus/en", "corpus/en_base") + [part for row in examples for part in row.values()]
 
 
@@ -271,6 +273,41 @@ def test_yes_follows_from_the_paragraph(world: World) -> None:
         asked = {value for value in values if value in row["question"]}
         if row["label"]:
             assert all(value in row["paragraph"] for value in asked)
+
+
+def test_a_pair_tells_one_fact_right_and_wrong(world: World) -> None:
+    """Found anew from the tables: what a pair says of its subject differs in the value alone, the right one is the
+    world's, and each fact has a prompt of its own, so that no prompt held out asks what another trains."""
+    narrator = Narrator(world, "ko", Decks(None))  # type: ignore[arg-type]  # draws nothing
+    relations = world.relations["ko"]
+    facts = [fact for fact in world.facts if not fact.subject.heldout and fact.relation in relations]
+    told: dict[str, set[tuple[str, str, str]]] = {}  # a sentence: who, which relation, what of it
+    asked: dict[str, set[tuple[str, str]]] = {}
+    for fact in facts:
+        claims = {other.value for other in facts if other.relation == fact.relation}
+        for template, value, level in product(relations[fact.relation].train, sorted(claims), LEVELS):
+            said = narrator.say(template, narrator.slots(Fact(fact.subject, fact.attribute, value)), level)
+            told.setdefault(said, set()).add((fact.subject.ko, fact.relation, value))
+        for template in relations[fact.relation].ask_sft:
+            question = narrator.say(template, narrator.slots(fact), "polite")
+            asked.setdefault(question, set()).add((fact.subject.ko, fact.relation))
+    truth = {(fact.subject.ko, fact.relation): fact.value for fact in facts}
+    about: dict[str, str] = {}
+    counts: dict[str, Counter[tuple[str, str]]] = {"chosen": Counter(), "rejected": Counter()}
+    for row in rows(DATA / "preferences/ko.jsonl"):
+        [(who, relation)] = asked[row["prompt"]]
+        values = {
+            side: [value for subject, of, value in told[row[side]] if (subject, of) == (who, relation)]
+            for side in counts
+        }
+        assert values["chosen"] == [truth[who, relation]] != values["rejected"]
+        [wrong] = values["rejected"]
+        assert wrong not in {fact.value for fact in facts if fact.subject.ko == who}
+        assert about.setdefault(f"{who} {relation}", row["prompt"]) == row["prompt"]
+        counts["chosen"][relation, truth[who, relation]] += 1
+        counts["rejected"][relation, wrong] += 1
+    assert len(about) == len(set(about.values())) == 283
+    assert counts["chosen"] == counts["rejected"]
 
 
 @pytest.mark.real_data

@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bllossom.artifacts import verify
 from bllossom.errors import BllossomError, ConfigError, Stopped
+from bllossom.ranks.ranks import Ranks
 from bllossom.training import dpo as dpo_module
 from bllossom.training.dpo import DpoConfig, dpo, dry_run
 from bllossom.training.engines.preference_loss import PairRow
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.tuning import references as references_module
 from bllossom.training.tuning.pair_rows import PairSteps
 from tests.fixtures.command_runs import assert_same_run, log_lines, start, wait_for_step

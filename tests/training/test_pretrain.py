@@ -19,13 +19,13 @@ from transformers import AutoModelForCausalLM
 from bllossom.artifacts import verify
 from bllossom.errors import BllossomError, ConfigError, Stopped
 from bllossom.model.folder import check_headers
+from bllossom.ranks import ranks
 from bllossom.training import pretrain as pretrain_module
 from bllossom.training.block_rows import BlockRows
 from bllossom.training.engines import deepspeed_engine
 from bllossom.training.engines.rows import Row
 from bllossom.training.pretrain import PretrainConfig, dry_run, pretrain
-from bllossom.training.ranks import ranks
-from bllossom.training.runs import checkpoints, launch
+from bllossom.training.runs import checkpoints
 from tests.fixtures.command_runs import assert_only_new_rows_moved, log_lines, partial_of
 from tests.fixtures.training import PIECES, write_tokens
 
@@ -141,7 +141,7 @@ def test_checkpoint_of_another_run_is_refused(
 def test_another_number_of_ranks_or_engine_is_refused_before_anything_is_loaded(
     settings: Settings, stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "elastic_launch", lambda *_: pytest.fail("ranks were started"))
+    monkeypatch.setattr("bllossom.ranks.launch.elastic_launch", lambda *_: pytest.fail("ranks were started"))
     with pytest.raises(BllossomError, match=r"made by 1 ranks, this run has 2; convert it with `bllossom reshard .*`"):
         pretrain(PretrainConfig(**settings(stopped, processes=2)))
     with pytest.raises(BllossomError, match="made with deepspeed: null, this run has zero2"):
@@ -215,7 +215,7 @@ def test_port_that_is_taken() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         launched = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        code = "from bllossom.training.ranks import ranks; ranks.join('cpu')"  # its own process: here may be a group
+        code = "from bllossom.ranks import ranks; ranks.join('cpu')"  # its own process: here may be a group
         done = subprocess.run([sys.executable, "-c", code], env=os.environ | launched, capture_output=True, text=True)
     assert f"127.0.0.1:{port} is taken; set MASTER_PORT to a free port" in done.stderr
 

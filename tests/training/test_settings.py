@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from bllossom.errors import BllossomError, Stopped
+from bllossom.ranks.device import DeviceType
 from bllossom.training.block_rows import BlockRows
 from bllossom.training.engines.rows import Row
 from bllossom.training.pretrain import PretrainConfig, dry_run, pretrain
-from bllossom.training.ranks.device import DeviceType
 from bllossom.training.runs import checkpoints
 from tests.fixtures.command_runs import assert_same_run, partial_of
 

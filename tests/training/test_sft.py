@@ -19,9 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from bllossom.artifacts import verify
 from bllossom.errors import BllossomError, ConfigError, Stopped
 from bllossom.model.merge_adapter import MergeAdapterConfig, merge_adapter
+from bllossom.ranks.ranks import Ranks
 from bllossom.training import sft as sft_module
 from bllossom.training.engines.rows import Row
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.sft import SftConfig, dry_run, sft
 from bllossom.training.tuning.example_rows import PackedSteps
 from tests.fixtures.command_runs import assert_same_run, log_lines, start, wait_for_step

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from bllossom.artifacts import verify
 from bllossom.errors import BllossomError
+from bllossom.ranks import ranks
 from bllossom.training.pretrain import PretrainConfig, pretrain
-from bllossom.training.ranks import ranks
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.reshard import reshard
 from tests.fixtures.command_runs import (

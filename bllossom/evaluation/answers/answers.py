@@ -22,9 +22,9 @@ from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.evaluation.answers.model import AnswerModel, Device
 from bllossom.evaluation.answers.prompts import PromptRecord, read_prompts
-from bllossom.evaluation.generate import Generated
 from bllossom.hub import is_hub_id, pin
 from bllossom.instructions.formats.choose import FormatName
+from bllossom.model.outputs.generate import Generated
 from bllossom.serving.log import AppendLog, write_records
 
 SHOWN_IDS = 3

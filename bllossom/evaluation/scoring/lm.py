@@ -9,7 +9,7 @@ template: its special tokens are active, and it begins as the template says.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from lm_eval.api.model import TemplateLM
@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
 from bllossom.evaluation.heldout import document_nats
-from bllossom.evaluation.scoring.scorer import Scorer
+from bllossom.evaluation.scoring.backend import Advance, Backend
+from bllossom.model.outputs.generate import Decoding, Prompt
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.start import text_start
 
@@ -28,7 +29,7 @@ MAX_GENERATED_TOKENS = 256  # lm-eval's own default
 
 
 class BllossomLM(TemplateLM):
-    """Scores continuations with a `Scorer`, and generates with generate.py.
+    """Scores continuations and generates with a `Backend`.
 
     `advance(share)` is called as requests are done, with their share of the call's requests. `truncated` counts the
     requests whose context lost its beginning, since they did not fit the window; `chat_specials` the messages that hold
@@ -39,12 +40,12 @@ class BllossomLM(TemplateLM):
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: Backend,
         tokenizer: PreTrainedTokenizerFast,
         encoding: Encoding,
         *,
         chat: bool = False,
-        advance: Callable[[float], None] | None = None,
+        advance: Advance | None = None,
     ) -> None:
         super().__init__()
         self.scorer = scorer
@@ -117,13 +118,13 @@ class BllossomLM(TemplateLM):
             self.truncated += len(ids) > longest
             ids = ids[-longest:]
             sequences.append((ids, len(ids) - len(continuation_ids)))
-        results = self.scorer.score(sequences, lambda done: self.advance(done / len(sequences)))
+        results = self.scorer.score(sequences, self.advance)
         return [(scored.nats, scored.greedy) for scored in results]
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
         """The log-likelihood of whole documents, by the project's one definition (heldout.py)."""
         texts = [request.args[0] for request in requests]
-        nats, _ = document_nats(self.scorer, self.tokenizer, texts, lambda done: self.advance(done / len(texts)))
+        nats, _ = document_nats(self.scorer, self.tokenizer, texts, self.advance)
         return nats
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
@@ -133,18 +134,22 @@ class BllossomLM(TemplateLM):
         for index, request in enumerate(requests):
             by_settings[_settings(request.args[1])].append(index)
         for settings, indices in by_settings.items():
+            part = len(indices) / len(requests)
             contexts = [requests[index].args[0] for index in indices]
-            for place, text in self._generate(contexts, *settings):
-                answers[indices[place]] = text
-                self.advance(1 / len(requests))
+            texts = self._generate(contexts, *settings, lambda share, part=part: self.advance(share * part))
+            for index, text in zip(indices, texts, strict=True):
+                answers[index] = text
         return answers
 
     def _generate(
-        self, contexts: Sequence[str], stops: tuple[str, ...], max_tokens: int, temperature: float, top_p: float
-    ) -> Any:
-        from bllossom.evaluation.generate import Decoding, Prompt, generate, stop_ids
-
-        model = self.scorer.model
+        self,
+        contexts: Sequence[str],
+        stops: tuple[str, ...],
+        max_tokens: int,
+        temperature: float,
+        top_p: float,
+        advance: Advance,
+    ) -> list[str]:
         room = self.scorer.window - max_tokens
         if room < 1:
             raise BllossomError(
@@ -156,11 +161,8 @@ class BllossomLM(TemplateLM):
             ids = self.tok_encode(context) or [self.start.empty]
             self.truncated += len(ids) > room
             prompts.append(Prompt(ids[-room:], seed=number))
-        decoding = Decoding(max_tokens, temperature, top_p, stop_ids(model, self.tokenizer), stops)
-        longest = max(len(prompt.ids) for prompt in prompts) + max_tokens
-        batch_size = max(1, self.scorer.batch_tokens // longest)
-        for answer in generate(model, self.tokenizer, prompts, decoding, batch_size=batch_size):
-            yield answer.index, answer.text
+        decoding = Decoding(max_tokens, temperature, top_p, stop_strings=stops)
+        return self.scorer.answer(self.tokenizer, prompts, decoding, advance)
 
 
 def _settings(given: dict[str, Any]) -> tuple[tuple[str, ...], int, float, float]:

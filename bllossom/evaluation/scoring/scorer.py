@@ -1,14 +1,19 @@
 """How likely a causal language model finds given tokens: what task scores and bits per byte are both made of."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bllossom.errors import BllossomError
+from bllossom.evaluation.scoring.backend import Advance, Scored
+from bllossom.evaluation.scoring.dealing import work_shared
 from bllossom.evaluation.scoring.prefix_trees import Tree, grow
+from bllossom.model.outputs.generate import Decoding, Prompt, generate, stop_ids
+from bllossom.model.outputs.logits import logit_rule
+from bllossom.ranks.ranks import Ranks, alone
 
 # Logits held at once. 256 × 39,478 pieces in fp32 are 40 MB; chunks that outgrow the cache take half as long again.
 HEAD_CHUNK_TOKENS = 256
@@ -16,49 +21,49 @@ LONGEST_TREE = 4096  # nodes of a tree that more than one sequence shares: its m
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Of one sequence's scored tokens: the summed log-probability, and whether each was the likeliest."""
-
-    nats: float
-    greedy: bool
-
-
-@dataclass(frozen=True)
 class Scorer:
-    """A model, the padded inputs of one pass of it, and whether sequences may share their beginnings."""
+    """A model, the padded inputs of one pass of it, whether sequences may share their beginnings, and the ranks.
+
+    Every rank holds the whole model, is given the same sequences, and gets all their scores.
+    """
 
     model: PreTrainedModel
     batch_tokens: int
     shares: bool
+    ranks: Ranks
 
     @classmethod
-    def of(cls, model: PreTrainedModel, batch_tokens: int) -> "Scorer":
-        """A scorer for `model`, tried out on a few tokens.
+    def of(cls, model: PreTrainedModel, batch_tokens: int, ranks: Ranks | None = None) -> "Scorer":
+        """A scorer for `model`, tried out on a few tokens. Without `ranks` this process does all the work.
 
         Raises:
             BllossomError: the model's logits are not its output embeddings times its last hidden states (Gemma caps
                 them, Cohere scales them), so that scores would be wrong.
         """
         _check_head(model)
-        return cls(model, batch_tokens, _can_share(model))
+        return cls(model, batch_tokens, _can_share(model), ranks or alone("cpu"))
 
     @property
     def window(self) -> int:
         """The longest input of the model, in tokens."""
         return int(self.model.config.max_position_embeddings)
 
-    def score(
-        self, sequences: Sequence[tuple[Sequence[int], int]], advance: Callable[[int], None] | None = None
-    ) -> list[Scored]:
+    @property
+    def dtype(self) -> str:
+        """The type of the weights, in which is computed."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    def score(self, sequences: Sequence[tuple[Sequence[int], int]], advance: Advance | None = None) -> list[Scored]:
         """Score each (ids, first): the log-probabilities (natural, summed) of ids[first:], each given all ids before.
 
         What sequences have in common at their beginnings is computed once (prefix_trees.py). Rows are batched by
         length and padded on the right: a causal model's tokens do not see what follows them. Logits are made once for
-        each place that predicts a scored token, `HEAD_CHUNK_TOKENS` at a time.
+        each place that predicts a scored token, `HEAD_CHUNK_TOKENS` at a time. Batches are dealt to the ranks by their
+        tokens, and are the same for any number of them.
 
         Args:
             sequences: `first` is at least 1; ids but the last fit the model's window.
-            advance: told how many sequences have been scored, batch by batch.
+            advance: told, batch by batch, which share of this rank's work has been done.
         """
         for ids, first in sequences:
             if first < 1 or len(ids) - 1 > self.window:
@@ -67,21 +72,43 @@ class Scorer:
         members: list[list[int]] = [[] for _ in trees]
         for index, (tree, _) in enumerate(places):
             members[tree].append(index)
-        results: list[Scored | None] = [None] * len(sequences)
+        batches = self._batches(trees)
+
+        def score_one(number: int) -> list[tuple[int, Scored]]:
+            batch = batches[number]
+            spans = [
+                (row, places[index][1][sequences[index][1] - 1 :], sequences[index][0][sequences[index][1] :])
+                for row, tree in enumerate(batch)
+                for index in members[tree]
+            ]
+            found = self._score_batch([trees[tree] for tree in batch], spans)
+            return list(zip((index for tree in batch for index in members[tree]), found, strict=True))
+
+        costs = [len(batch) * max(len(trees[tree].tokens) for tree in batch) for batch in batches]
         with torch.inference_mode():
-            for batch in self._batches(trees):
-                spans = [
-                    (row, places[index][1][sequences[index][1] - 1 :], sequences[index][0][sequences[index][1] :])
-                    for row, tree in enumerate(batch)
-                    for index in members[tree]
-                ]
-                found = self._score_batch([trees[tree] for tree in batch], spans)
-                indices = [index for tree in batch for index in members[tree]]
-                for index, scored in zip(indices, found, strict=True):
-                    results[index] = scored
-                if advance is not None:
-                    advance(len(indices))
-        return [scored for scored in results if scored is not None]
+            found = work_shared(self.ranks, costs, score_one, advance)
+        results = dict(pair for batch in found for pair in batch)
+        return [results[index] for index in range(len(sequences))]
+
+    def answer(
+        self, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], decoding: Decoding, advance: Advance
+    ) -> list[str]:
+        """The text that goes on from each prompt: batches of like lengths, dealt to the ranks by their tokens."""
+        decoding = replace(decoding, stop_ids=decoding.stop_ids | stop_ids(self.model, tokenizer))
+        order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index].ids), index))
+        rows = max(1, self.batch_tokens // (len(prompts[order[0]].ids) + decoding.max_tokens))
+        batches = [order[start : start + rows] for start in range(0, len(order), rows)]
+
+        def answer_one(number: int) -> list[tuple[int, str]]:
+            batch = batches[number]
+            asked = [prompts[index] for index in batch]
+            made = generate(self.model, tokenizer, asked, decoding, batch_size=len(batch))
+            return [(batch[answer.index], answer.text) for answer in made]
+
+        costs = [sum(len(prompts[index].ids) + decoding.max_tokens for index in batch) for batch in batches]
+        found = work_shared(self.ranks, costs, answer_one, advance)
+        texts = dict(pair for batch in found for pair in batch)
+        return [texts[index] for index in range(len(prompts))]
 
     def _rows(self, inputs: list[tuple[int, ...]]) -> tuple[list[Tree], list[tuple[int, list[int]]]]:
         if self.shares:
@@ -146,14 +173,14 @@ class Scorer:
 
         hidden [places, width]; sources int64 [tokens], the place that predicts each target; targets int64 [tokens].
         """
-        head = self.model.get_output_embeddings()
+        head, rule = self.model.get_output_embeddings(), logit_rule(self.model.config)
         nats = torch.zeros(len(targets), dtype=torch.float64)
         greedy = torch.zeros(len(targets), dtype=torch.bool)
         order = torch.argsort(sources, stable=True)
         bounds = torch.searchsorted(sources[order], torch.arange(0, len(hidden) + HEAD_CHUNK_TOKENS, HEAD_CHUNK_TOKENS))
         for number, states in enumerate(hidden.split(HEAD_CHUNK_TOKENS)):
             here = order[bounds[number] : bounds[number + 1]]
-            logits = head(states).float()
+            logits = rule(head(states).float())
             rows = (sources[here] - number * HEAD_CHUNK_TOKENS).to(logits.device)
             chosen = logits[rows, targets[here].to(logits.device)]
             nats[here] = (chosen - logits.logsumexp(-1)[rows]).double().cpu()
@@ -170,10 +197,10 @@ def _check_head(model: PreTrainedModel) -> None:
     ids = torch.tensor([[0, 1, 2]], device=model.device)
     with torch.inference_mode():
         expected = model(input_ids=ids).logits.float()
-        found = model.get_output_embeddings()(_last_hidden(model, ids)).float()
+        found = logit_rule(model.config)(model.get_output_embeddings()(_last_hidden(model, ids)).float())
     if not torch.allclose(expected, found, rtol=1e-3, atol=1e-3):
         kind = type(model).__name__
-        raise BllossomError(f"{kind} does more to its logits than a matrix product; use a Llama-like model")
+        raise BllossomError(f"{kind} does more to its logits than is known here; use a Llama-like model")
 
 
 def _can_share(model: PreTrainedModel) -> bool:
@@ -183,7 +210,7 @@ def _can_share(model: PreTrainedModel) -> bool:
         return False
     tree = Tree()
     paths = [tree.add(ids) for ids in ((0, 1, 2, 3, 4), (0, 1, 3, 4))]
-    scorer = Scorer(model, 16, shares=True)
+    scorer = Scorer(model, 16, shares=True, ranks=alone("cpu"))
     tolerance = 1e-4 if model.dtype == torch.float32 else 5e-2
     with torch.inference_mode():
         try:

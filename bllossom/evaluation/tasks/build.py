@@ -28,7 +28,12 @@ class Ready:
 
     def figures(self) -> dict[str, Any]:
         """What its scores depend on, for results: they are comparable where these are equal."""
-        return {"data": self.rows.fingerprint(self.limit), "shots": self.shots, "shots_from": self.shots_from}
+        return {
+            "data": self.rows.fingerprint(self.limit),
+            "data_from_hub": self.rows.hub_source,
+            "shots": self.shots,
+            "shots_from": self.shots_from,
+        }
 
 
 def prepare(

@@ -10,23 +10,17 @@ Rows are read anew each time: no cache stands between a changed file and its sco
 
 import hashlib
 import json
-import os
 import re
-import socket
-import threading
-import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.evaluation.tasks.definitions import Definition
+from bllossom.evaluation.tasks.hub_rows import go_offline_without_a_hub, is_offline, load_from_hub
 from bllossom.text.rows import read_rows
 
-PATIENCE_SECONDS = 0.8  # for the hub to take a connection
 FILE = r"(-\d+-of-\d+)?\.(jsonl|ndjson|json|parquet)(\.gz|\.zst)?"  # behind a split's name
 
 
@@ -36,11 +30,19 @@ class NoDataError(BllossomError):
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one split, and the local files they came from (none: the hub)."""
+    """Rows of one split, and where they came from: local files, or the hub.
+
+    `origin` is the first file, or `owner/name@commit` with what of it.
+    """
 
     rows: list[dict[str, Any]]
     origin: str
     files: list[Path]
+
+    @property
+    def hub_source(self) -> str | None:
+        """Data set and commit of rows that came from the hub; the fingerprints of files are the manifest's."""
+        return None if self.files else self.origin
 
     def fingerprint(self, count: int) -> str:
         """sha256 of the first `count` rows, 16 hex digits: by it results are known to be about the same data."""
@@ -113,19 +115,15 @@ def _places(definition: Definition, folder: Path) -> list[Path]:
 
 
 def _from_hub(definition: Definition, split: str, folder: Path | None) -> tuple[Iterable[Any], str]:
-    config = definition.config
-    path, name = config.get("dataset_path"), config.get("dataset_name")
-    given = {key: value for key, value in (config.get("dataset_kwargs") or {}).items() if key != "trust_remote_code"}
-    origin = " ".join(str(part) for part in (path, name, given.get("revision"), split) if part)
-    if path is None:
+    """The rows, and which data set at which commit they are of."""
+    if definition.config.get("dataset_path") is None:
         raise BllossomError(f"{definition.name}: its definition names no dataset_path; add one")
     go_offline_without_a_hub()
-    from datasets import load_dataset
-
     try:
-        return load_dataset(path, name, split=split, **given), origin
+        return load_from_hub(definition.config, split)
     except Exception as error:  # datasets raises a dozen kinds, the network's among them
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = "the hub is out of reach, and nothing of it is here" if is_offline() else reason
         raise NoDataError(f"{definition.name}: {_remedy(definition, split, folder)} ({reason})") from error
 
 
@@ -137,40 +135,6 @@ def _remedy(definition: Definition, split: str, folder: Path | None) -> str:
     fetch = f", or with a network: hf download --repo-type dataset {path} --local-dir {below / str(path)}"
     where = "" if folder else ", with data: DATA"
     return f"no data; put {file} there{where}{fetch if '/' in str(path) else ''}"
-
-
-def go_offline_without_a_hub() -> None:
-    """Where the hub takes no connection, tell its libraries so: else each data set costs 40 seconds of attempts."""
-    import datasets
-    import huggingface_hub.constants as hub
-
-    if hub.HF_HUB_OFFLINE or datasets.config.HF_HUB_OFFLINE or _takes_connections(hub.ENDPOINT):
-        return
-    say(f"{hub.ENDPOINT} cannot be reached: what is not here already is not run")
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
-        os.environ[name] = "1"
-    # Read at import, which has been.
-    hub.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-
-
-def _takes_connections(url: str) -> bool:
-    scheme = urllib.parse.urlsplit(url).scheme
-    parts = urllib.parse.urlsplit(urllib.request.getproxies().get(scheme, url))
-    answers: list[bool] = []
-
-    def connect() -> None:
-        try:
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            socket.create_connection((parts.hostname or "", port), PATIENCE_SECONDS).close()
-            answers.append(True)
-        except OSError:
-            answers.append(False)
-
-    # Looking up a name knows no time limit of its own.
-    attempt = threading.Thread(target=connect, daemon=True)
-    attempt.start()
-    attempt.join(PATIENCE_SECONDS)
-    return bool(answers and answers[0])
 
 
 def _check(task: str, columns: Mapping[str, Any] | None, row: Any, number: int, origin: str) -> dict[str, Any]:

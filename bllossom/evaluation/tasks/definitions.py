@@ -82,6 +82,25 @@ def choose(names: Sequence[str]) -> Chosen:
     return chosen
 
 
+def with_revisions(chosen: Chosen, revisions: Mapping[str, str]) -> Chosen:
+    """The same tasks, with rows of these revisions of their data sets on the hub.
+
+    Raises:
+        ConfigError: no task reads a data set that is named.
+    """
+    used = sorted({str(task.config.get("dataset_path")) for task in chosen.tasks.values()})
+    for name in revisions:
+        if name not in used:
+            raise ConfigError(f"revisions: no task reads {name!r}; the tasks read {', '.join(used)}")
+    tasks = {}
+    for name, task in chosen.tasks.items():
+        config, revision = task.config, revisions.get(str(task.config.get("dataset_path")))
+        if revision is not None:
+            config = {**config, "dataset_kwargs": {**(config.get("dataset_kwargs") or {}), "revision": revision}}
+        tasks[name] = Definition(name, task.key, config)
+    return Chosen(tasks, chosen.groups, chosen.shown)
+
+
 def _add(chosen: Chosen, index: "_Index", key: str, overrides: dict[str, Any], *, shown: bool) -> list[str]:
     """Add a task, a tag's tasks or a group's, and give the names of the tasks."""
     entry = index.entries[key]

@@ -5,9 +5,23 @@ from html import escape
 from pathlib import Path
 
 from bllossom.report.blocks import Block, Cell, Drawing, Section, Table
-from bllossom.report.run_folder import RunFolder, RunStep
+from bllossom.report.page import show
+from bllossom.report.run_folder import Figure, RunFolder, RunStep
 
-BOX_WIDTH, BOX_HEIGHT, COLUMN, ROW = 150, 46, 190, 66  # pixels
+BOX_WIDTH, BOX_HEIGHT, COLUMN, ROW = 168, 62, 208, 80  # pixels
+PARTS = {  # the part of the page that a step's box leads to
+    "train-vocab": "overview",
+    "merge-vocab": "vocabulary",
+    "prepare": "corpus",
+    "expand": "initialisation",
+    "distill-rows": "initialisation",
+    "pretrain": "training",
+    "sft": "training",
+    "dpo": "training",
+    "eval": "scores",
+    "answers": "answers",
+    "judge": "judging",
+}
 
 
 def overview(runs: Sequence[RunFolder]) -> Section:
@@ -36,7 +50,8 @@ def sources_of(step: RunStep, steps: Sequence[RunStep]) -> list[RunStep]:
 
 
 def draw(steps: Sequence[RunStep]) -> str:
-    """Boxes in columns, each to the right of all that it was made from; every box leads to its row in the table."""
+    """Boxes in columns, each to the right of all that it was made from, with its time and size; every box leads to its
+    part of the page."""
     column: dict[str, int] = {}
     for step in steps:  # in the order in which they were made
         column[step.name] = 1 + max((column.get(other.name, 0) for other in sources_of(step, steps)), default=-1)
@@ -55,15 +70,32 @@ def draw(steps: Sequence[RunStep]) -> str:
             ends = f"{start},{top + BOX_HEIGHT // 2} C{middle},{top + BOX_HEIGHT // 2} {middle},{y + BOX_HEIGHT // 2}"
             arrows.append(f'<path class="arrow" d="M{ends} {x},{y + BOX_HEIGHT // 2}"/>')
         boxes.append(
-            f'<a href="#step-{escape(step.label)}"><rect class="box" x="{x}" y="{y}" width="{BOX_WIDTH}" '
+            f'<a href="#{PARTS.get(step.stage, "overview")}"><rect class="box" x="{x}" y="{y}" width="{BOX_WIDTH}" '
             f'height="{BOX_HEIGHT}" rx="8"/><text x="{x + 10}" y="{y + 19}" class="name">{escape(step.name)}</text>'
-            f'<text x="{x + 10}" y="{y + 36}" class="stage">{escape(step.stage)}</text></a>'
+            f'<text x="{x + 10}" y="{y + 36}" class="stage">{escape(step.stage)}</text>'
+            f'<text x="{x + 10}" y="{y + 53}" class="stage">{_time_and_size(step)}</text></a>'
         )
     width, height = 20 + (max(column.values()) + 1) * COLUMN, 20 + max(filled.values()) * ROW
     return (
         f'<svg class="recipe" viewBox="0 0 {width} {height}" role="img" aria-label="the steps of the recipe, and what '
         f'each was made from">{"".join(arrows)}{"".join(boxes)}</svg>'
     )
+
+
+def _time_and_size(step: RunStep) -> str:
+    figures = [step.figure(["run", "wall_seconds"], "seconds"), size_of(step)]
+    return " · ".join(
+        f'<tspan data-value="{figure.value}" data-source="{escape(figure.source)}">{escape(show(figure))}</tspan>'
+        for figure in figures
+        if figure is not None
+    )
+
+
+def size_of(step: RunStep) -> Figure | None:
+    """The bytes of a step's largest file, which is nearly all of a model and of tokens."""
+    sizes = {name: record.bytes for name, record in step.manifest.files.items()}
+    largest = max(sizes, key=lambda name: sizes[name], default=None)
+    return None if largest is None else step.figure(["files", largest, "bytes"], "bytes")
 
 
 def _table(run: RunFolder) -> Table:

@@ -31,7 +31,7 @@ def scores(runs: Sequence[RunFolder]) -> Section | None:
             Table(
                 ["task", "rows", "floor", *(name for label in labels for name in (label, "±"))],
                 tasks,
-                "± is the standard error; a score within twice of it from its floor says nothing",
+                "± is the standard error; at its floor: the 95 % interval reaches the best constant answer, or chance",
             )
         )
     return Section("scores", "Scores", blocks)
@@ -58,7 +58,9 @@ def _tasks(steps: Sequence[RunStep]) -> list[list[Cell]]:
         at = ["figures", "tasks", task]
         cells: list[Cell] = []
         for step in steps:
-            cells += [step.figure([*at, metric, key], "percent1") for key in ("value", "stderr")]
+            at_floor = step.figure([*at, metric, "at_floor"])
+            shown = "percent1_at_floor" if at_floor is not None and at_floor.value else "percent1"
+            cells += [step.figure([*at, metric, "value"], shown), step.figure([*at, metric, "stderr"], "percent1")]
         floors = [step.figure([*at, metric, "floor"], "percent1") for step in steps]
         counts = [step.figure([*at, "rows"], "integer") for step in steps]
         first = next((floor for floor in floors if floor), None)

@@ -6,7 +6,16 @@ from bllossom.report.blocks import Block, Cell, Section, Table
 from bllossom.report.charts import bar_chart, line_chart
 from bllossom.report.run_folder import RunFolder, RunStep
 
-REPORT, CERTIFICATE = "report.json", "certificate.json"
+REPORT = "report.json"
+CERTIFIED = (
+    ("ids of the base that keep piece and meaning", ["ids_kept", "ids"]),
+    ("Unicode's scalar values looked at, alone and behind a space", ["unicode", "scalar_values"]),
+    ("of these, that get other ids", ["unicode", "changed"]),
+    ("new pieces that their own text produces", ["pieces", "whole"]),
+    ("parts of characters, which other pieces need", ["pieces", "parts_of_characters"]),
+    ("documents whose encoding is the base's with neighbours joined", ["texts", "documents"]),
+    ("generated strings, likewise", ["texts", "generated_strings"]),
+)
 SIDES = ("base", "merged", "shortest")
 MEASURES = (
     ("tokens per word", "tokens_per_word", "decimals3"),
@@ -29,7 +38,8 @@ def vocabulary(runs: Sequence[RunFolder]) -> Section | None:
     """One part for every merge; None where none was made."""
     blocks: list[Block] = []
     for step in (step for run in runs for step in run.of("merge-vocab")):
-        blocks += [f"{step.label}:", *_pieces(step), *_languages(step), *_scripts(step), *_knee(step)]
+        blocks += [f"{step.label}:", *_pieces(step), *_certificate(step), *_languages(step)]
+        blocks += [*_scripts(step), *_curve(step)]
     return Section("vocabulary", "The vocabulary", blocks) if blocks else None
 
 
@@ -75,16 +85,31 @@ def _scripts(step: RunStep) -> list[Block]:
     return [bar_chart("Pieces by script", "pieces", most, shown), Table(["script", *sides], rows)]
 
 
-def _knee(step: RunStep) -> list[Block]:
-    """Tokens per word against the number of new pieces, where merge-vocab looked for the knee."""
-    knee = (step.read(REPORT) or {}).get("knee") or {}
-    points = knee.get("points", []) if isinstance(knee, dict) else []
-    series: dict[str, list] = {}
-    for place, point in enumerate(points):
-        for key in point:
-            if key.startswith("tokens_per_word"):
-                x = step.at(REPORT, ["knee", "points", place, "new"], point.get("new"), "integer")
-                y = step.at(REPORT, ["knee", "points", place, key], point[key], "decimals3")
-                series.setdefault(key.replace("_", " "), []).append((x, y))
-    chart = line_chart("Where more pieces stop paying", "new pieces", "tokens per word", series)
-    return [chart] if chart else []
+def _curve(step: RunStep) -> list[Block]:
+    """Tokens per word against the number of new pieces, where they were learned and merge-vocab measured the curve."""
+    points = (step.read(REPORT) or {}).get("curve") or []
+    blocks = []
+    for title, key, style in (
+        ("Where more pieces stop paying", "tokens_per_word", "decimals3"),
+        ("New pieces that are rare in the text they were learned on", "rare", "integer"),
+    ):
+        drawn = [
+            (
+                step.at(REPORT, ["curve", place, "pieces"], point["pieces"], "integer"),
+                step.at(REPORT, ["curve", place, key], point[key], style),
+            )
+            for place, point in enumerate(points)
+        ]
+        chart = line_chart(title, "new pieces", key.replace("_", " "), {step.label: drawn})
+        blocks += [chart] if chart else []
+    return blocks
+
+
+def _certificate(step: RunStep) -> list[Block]:
+    """What was proved of every piece and character, where merge-vocab wrote a certificate."""
+    rows: list[list[Cell]] = [
+        [what, figure]
+        for what, keys in CERTIFIED
+        if (figure := step.figure(["certificate", *keys], "integer", REPORT)) is not None
+    ]
+    return [Table(["certificate", "count"], rows)] if rows else []

@@ -20,10 +20,10 @@ from torch import distributed
 from transformers import PreTrainedModel
 
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.ranks.device import DeviceType, device_here
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.objective import Objective
 from bllossom.training.engines.optimization import Trainable, parameter_groups
-from bllossom.training.ranks.device import DeviceType, device_here
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.settings import TrainingConfig
 
 TAG = "engine"
@@ -98,8 +98,9 @@ class DeepSpeedEngine:
         self.ranks = ranks
         loss = objective.module(model, config, autocast=False)
         if stage_of(settings) == 3:
-            # The loss reads the head's weight outside the head's own forward: tell ZeRO-3 to gather it there.
-            deepspeed.zero.register_external_parameter(loss, model.get_output_embeddings().weight)
+            # The loss reads the head's weights outside the head's own forward: tell ZeRO-3 to gather them there.
+            for weight in model.get_output_embeddings().parameters(recurse=False):
+                deepspeed.zero.register_external_parameter(loss, weight)
         offload = "offload_optimizer" in settings.get("zero_optimization", {})
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=loss,

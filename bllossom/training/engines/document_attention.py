@@ -34,22 +34,24 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """As transformers calls it: query [1, heads, tokens, width], key and value [1, fewer heads, tokens, width]; gives
     [1, tokens, heads, width]. `cu_seq_lens_q` is where documents begin, and the end of the last one."""
+    lengths = [end - start for start, end in pairwise(cu_seq_lens_q)]
     parts = []
-    for start, end in pairwise(cu_seq_lens_q):
+    # Split, not sliced: a slice's gradient is as long as the row, zeros elsewhere, and they are all added up. And by
+    # tokens, as they lie in memory, so that splitting and putting together copy whole stretches.
+    for length, *states in zip(
+        lengths, *(state.transpose(1, 2).split(lengths, 1) for state in (query, key, value)), strict=True
+    ):
         mask = None
-        if sliding_window is not None and end - start > sliding_window:
-            mask = torch.ones(end - start, end - start, dtype=torch.bool, device=query.device).tril()
-            mask = mask.triu(1 - sliding_window)
+        if sliding_window is not None and length > sliding_window:
+            mask = torch.ones(length, length, dtype=torch.bool, device=query.device).tril().triu(1 - sliding_window)
         parts.append(
             scaled_dot_product_attention(
-                query[:, :, start:end],
-                key[:, :, start:end],
-                value[:, :, start:end],
+                *(state.transpose(1, 2) for state in states),
                 attn_mask=mask,
                 is_causal=mask is None,
                 scale=scaling,
                 dropout_p=dropout if module.training else 0.0,
                 enable_gqa=query.shape[1] != key.shape[1],
-            )
+            ).transpose(1, 2)
         )
-    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
+    return torch.cat(parts, 1), None

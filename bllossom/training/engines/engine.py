@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import distributed
 from transformers import PreTrainedModel
 
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.objective import Objective
 from bllossom.training.engines.optimization import Trainable, make_optimizer
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.settings import TrainingConfig
 
 

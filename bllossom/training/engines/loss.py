@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import LinearCrossEntropyOptions
-from torch.nn.functional import cross_entropy, linear_cross_entropy
 from transformers import PreTrainedModel
 
+from bllossom.model.outputs.logits import logit_rule
 from bllossom.training.engines import document_attention
+from bllossom.training.engines.head import Head
 from bllossom.training.engines.rows import IGNORED, MicroBatch
 
 
@@ -25,6 +25,7 @@ class GroupLoss(nn.Module):
         super().__init__()
         self.tf32 = tf32
         self.model = model
+        self.rule = logit_rule(model.config)
         self.loss_chunk = loss_chunk
         self.autocast = autocast
 
@@ -57,22 +58,21 @@ class GroupLoss(nn.Module):
                 read = {"inputs_embeds": _noisy(self.model.get_input_embeddings()(ids), noise)}
             hidden = self.model.base_model(**read, position_ids=positions, use_cache=False, **extra)[0]
         hidden = hidden.flatten(0, 1)
-        # fp32 from here whatever the body's precision: torch 2.13's chunked loss returns a wrong value in bf16.
-        head = self.model.get_output_embeddings().weight.float()
+        head = Head.of(self.model, self.rule)
         if not any(len(places) for places in picked):
             # Keeps the graph: every weight gets a gradient, which the engines' collectives count on.
-            return (hidden.sum() + head.sum()).float() * torch.zeros(len(picked), device=ids.device)
+            return (hidden.sum() + head.unused()).float() * torch.zeros(len(picked), device=ids.device)
         sums = [self._summed(hidden[places].float(), head, targets[places]) for places in picked]
         return torch.stack(sums)
 
-    def _summed(self, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def _summed(self, hidden: torch.Tensor, head: Head, targets: torch.Tensor) -> torch.Tensor:
         if not self.tf32:
-            return _summed(hidden, head, targets, self.loss_chunk)
+            return head.nats(hidden, targets, self.loss_chunk)
         # For the head alone: rotary positions are an fp32 product too, and TF32 knows none above 2,048 exactly.
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("high")
         try:
-            nats = _summed(_BackwardProducts.apply(hidden, before), head, targets, self.loss_chunk)
+            nats = head.nats(_BackwardProducts.apply(hidden, before), targets, self.loss_chunk)
         finally:
             torch.set_float32_matmul_precision(before)
         return _BackwardProducts.apply(nats, "high")
@@ -109,13 +109,3 @@ def _noisy(embedded: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     uniform = torch.rand_like(embedded, dtype=torch.float32) * 2 - 1
     scale = noise[..., None] / embedded.shape[-1] ** 0.5
     return embedded + (uniform * scale).to(embedded.dtype)
-
-
-def _summed(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int | None) -> torch.Tensor:
-    """Σ −log p over tokens; hidden [tokens, width], head [pieces, width], targets [tokens]."""
-    if not len(targets):
-        return head.new_zeros(())
-    if chunk is None:
-        return cross_entropy(hidden @ head.T, targets, reduction="sum")
-    options = LinearCrossEntropyOptions(batch_chunk_size=chunk, chunking_method=None)
-    return linear_cross_entropy(hidden, head, targets, reduction="sum", options=options)

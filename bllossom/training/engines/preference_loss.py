@@ -17,11 +17,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import LinearCrossEntropyOptions
-from torch.nn.functional import linear_cross_entropy, logsigmoid
+from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel
 
 from bllossom.instructions.preferences import EncodedPair
+from bllossom.model.outputs.logits import logit_rule
+from bllossom.training.engines.head import Head
 from bllossom.training.settings import TrainingConfig
 
 FIGURES = ("rewards/chosen", "rewards/rejected", "rewards/margin", "accuracy", "logps/chosen", "logps/rejected")
@@ -57,6 +58,7 @@ class AnswerLogProbabilities(nn.Module):
     def __init__(self, model: PreTrainedModel, *, loss_chunk: int | None, autocast: bool) -> None:
         super().__init__()
         self.model = model
+        self.rule = logit_rule(model.config)
         self.loss_chunk = loss_chunk
         self.autocast = autocast
 
@@ -80,11 +82,8 @@ class AnswerLogProbabilities(nn.Module):
             hidden = self.model.base_model(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False)[
                 0
             ]
-        # fp32 from here whatever the body's precision: torch 2.13's chunked loss returns a wrong value in bf16.
         hidden = hidden.flatten(0, 1)[places].float()
-        head = self.model.get_output_embeddings().weight.float()
-        options = LinearCrossEntropyOptions(batch_chunk_size=self.loss_chunk or len(places), chunking_method=None)
-        nats = linear_cross_entropy(hidden, head, targets, reduction="none", options=options)
+        nats = Head.of(self.model, self.rule).nats(hidden, targets, self.loss_chunk, "none")
         return torch.zeros(count, device=ids.device).index_add(0, answers, -nats)
 
 

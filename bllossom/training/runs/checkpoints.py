@@ -19,8 +19,8 @@ from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.files import sync_folder, write_whole
 from bllossom.provenance.identity import changed_keys
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.engine import Engine
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checksums import checksums_of, first_difference, seal, unseal
 
 CHECKPOINTS = "checkpoints"
@@ -41,6 +41,7 @@ class State(BaseModel):
 
     step: int = 0  # steps done, over all phases
     tokens: int = 0  # supervised tokens so far
+    flops: float = 0.0  # floating-point operations so far, as flops.py counts them; 0 where rows differ in length
     phase: int = 0
     losses: dict[str, float] = {}  # of the last step, by name: loss/GROUP, and what else the objective tells
     recent: list[float] = []  # losses of the last steps, for telling a spike

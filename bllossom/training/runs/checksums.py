@@ -11,7 +11,7 @@ from typing import Any
 
 import xxhash
 
-from bllossom.training.ranks.ranks import Ranks
+from bllossom.ranks.ranks import Ranks
 
 CHECKSUM, CHECKSUMS = "checksum", "checksums"
 CHUNK_BYTES = 1 << 22

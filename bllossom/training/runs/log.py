@@ -15,8 +15,8 @@ from bllossom.artifacts import LOGS
 from bllossom.console import progress
 from bllossom.errors import ConfigError
 from bllossom.memory import peak_rss_bytes
-from bllossom.training.flops import training_flops_per_token
-from bllossom.training.ranks.ranks import Ranks
+from bllossom.ranks.ranks import Ranks
+from bllossom.training.engines.flops import training_flops_per_token
 from bllossom.training.settings import Tracker, TrainingConfig
 
 LOG = "train.jsonl"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.ranks.ranks import alone
 from bllossom.training.engines.deepspeed_engine import to_universal
-from bllossom.training.ranks.ranks import alone
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checksums import checksums_of
 

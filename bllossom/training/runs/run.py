@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from bllossom.errors import ConfigError
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.engine import Engine
 from bllossom.training.engines.optimization import Trainable
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs.checkpoints import RunInputs, State
 from bllossom.training.settings import LearningRate, TrainingConfig
 

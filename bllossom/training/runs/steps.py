@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.rows import Row, RowSource
-from bllossom.training.ranks.ranks import Ranks
 
 
 class StepSource(Protocol):

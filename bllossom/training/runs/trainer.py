@@ -18,11 +18,11 @@ import torch
 
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
+from bllossom.ranks.lifetime import stop_requests
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.engine import Engine
 from bllossom.training.engines.objective import Objective
 from bllossom.training.engines.optimization import learning_rate_at
-from bllossom.training.ranks.lifetime import stop_requests
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checkpoints import CHECKPOINTS, State
 from bllossom.training.runs.log import StepLog, memory_bytes, step_log
@@ -61,87 +61,108 @@ def train(
         Stopped: somebody asked to; a checkpoint of the last whole step is saved.
         BllossomError: the loss or the gradient is not finite, or the loss spikes; or the checkpoint is not this run's.
     """
-    config, ranks = run.config, run.ranks
-    saved = run.folder / CHECKPOINTS
     state = _go_on(run, engine, segment, start)
     engine.training(True)
     with (
-        step_log(run.folder, config, ranks, done=state.step, steps=segment.total or segment.end) as log,
+        step_log(run.folder, run.config, run.ranks, done=state.step, steps=segment.total or segment.end) as log,
         stop_requests() as stopping,
     ):
+        loop = _Loop(run, engine, objective, source, segment, watch, log, stopping)
         if state.unscored:
-            state = _score(run, engine, segment, watch, state, log, stopping)
-        for step in range(state.step, segment.end):
-            if watch.ends_early(state):
-                break
-            started = time.monotonic()
-            batches = source.micro_batches(step, ranks)
-            loading = time.monotonic() - started
-            rate = learning_rate_at(step - segment.first, segment.steps, segment.learning_rate)
-            torch.manual_seed(dropout_seed(config.seed, step, ranks.rank))
-            result = accumulate(engine, objective, batches, ranks, stopping())
-            if problem := _problem(result.loss, state.recent, config.spike_factor):
-                checkpoints.save(saved, state, engine, ranks, config.keep)
-                raise BllossomError(_bad_step(step, problem, source, "the weights before it are saved"))
-            norm = engine.step(rate)
-            if not math.isfinite(norm):
-                problem = f"the gradient norm is {norm}"
-                raise BllossomError(_bad_step(step, problem, source, "going on starts at the last checkpoint"))
-            seconds = time.monotonic() - started
-            done = step + 1
-            state = state.model_copy(
-                update={
-                    "step": done,
-                    "tokens": state.tokens + result.tokens,
-                    "losses": result.figures,
-                    "recent": [*state.recent, result.loss][-SPIKE_WINDOW:],
-                    "heldout": {},
-                    "unscored": {},
-                    "inputs": dict(run.inputs(done)),
-                }
-            )
-            figures = _figures(result, rate, norm, seconds, loading, watch, ranks)
-            due, last = watch.due(done, segment.end), done == segment.end
-            if due:
-                state = state.model_copy(update={"unscored": figures})
-            else:
-                log.write(done, figures)
-            # Before anything is scored, which may take longer than the steps did.
-            periodic = done % config.checkpoint_every == 0 and not last
-            if periodic or result.stop_asked or (due and (last or watch.keep_best)):
-                checkpoints.save(saved, state, engine, ranks, config.keep)
-            if result.stop_asked:
-                raise _stopped(state, segment)
-            if due:
-                state = _score(run, engine, segment, watch, state, log, stopping)
+            state = loop.score(state)
+        while state.step < segment.end and not watch.ends_early(state):
+            state = loop.step(state)
     return _best(run, engine, state) if watch.keep_best else state
 
 
-def _score(
-    run: Run[TrainingConfig],
-    engine: Engine,
-    segment: Segment,
-    watch: Watch,
-    state: State,
-    log: StepLog,
-    stopping: Callable[[], bool],
-) -> State:
-    """Score held-out data after a step that is due for it, and log the step with what it scored.
+@dataclass(frozen=True)
+class _Loop:
+    """The steps of a segment: each takes the state that the one before it left."""
 
-    Raises:
-        Stopped: somebody asked to; a checkpoint of the step is saved, and scoring begins anew from it.
-    """
-    saved = run.folder / CHECKPOINTS
-    heldout = watch.score(engine, stopping) if watch.score else {}
-    if heldout is None:
-        checkpoints.save(saved, state, engine, run.ranks, run.config.keep)
-        raise _stopped(state, segment)
-    log.write(state.step, state.unscored | {f"{watch.score_name}/{name}": score for name, score in heldout.items()})
-    state = checkpoints.scored(state, heldout)
-    if run.ranks.first:
-        checkpoints.add_scores(saved, state)
-    run.ranks.wait()
-    return state
+    run: Run[TrainingConfig]
+    engine: Engine
+    objective: Objective
+    source: StepSource
+    segment: Segment
+    watch: Watch
+    log: StepLog
+    stopping: Callable[[], bool]
+
+    def step(self, state: State) -> State:
+        """Take the next step: read, compute, apply, note.
+
+        Raises:
+            Stopped, BllossomError: see train.
+        """
+        config, ranks, segment, step = self.run.config, self.run.ranks, self.segment, state.step
+        started = time.monotonic()
+        batches = self.source.micro_batches(step, ranks)
+        loading = time.monotonic() - started
+        rate = learning_rate_at(step - segment.first, segment.steps, segment.learning_rate)
+        torch.manual_seed(dropout_seed(config.seed, step, ranks.rank))
+        result = accumulate(self.engine, self.objective, batches, ranks, self.stopping())
+        norm = self._apply(state, result.loss, rate)
+        seconds = time.monotonic() - started
+        figures = _figures(result, rate, norm, seconds, loading, self.watch, ranks)
+        after = {
+            "step": step + 1,
+            "tokens": state.tokens + result.tokens,
+            "flops": state.flops + segment.rows_per_step * self.watch.row_tokens * self.watch.flops_per_token,
+            "losses": result.figures,
+            "recent": [*state.recent, result.loss][-SPIKE_WINDOW:],
+            "heldout": {},
+            "unscored": {},
+            "inputs": dict(self.run.inputs(step + 1)),
+        }
+        state = state.model_copy(update=after)
+        return self._note(state, figures | _so_far(state), result.stop_asked)
+
+    def _apply(self, state: State, loss: float, rate: float) -> float:
+        """Apply the gradient; gives its norm. A loss that is wrong is not applied."""
+        if problem := _problem(loss, state.recent, self.run.config.spike_factor):
+            self._save(state)
+            raise BllossomError(_bad_step(state.step, problem, self.source, "the weights before it are saved"))
+        norm = self.engine.step(rate)
+        if not math.isfinite(norm):
+            problem = f"the gradient norm is {norm}"
+            raise BllossomError(_bad_step(state.step, problem, self.source, "going on starts at the last checkpoint"))
+        return norm
+
+    def _note(self, state: State, figures: dict[str, Any], stop_asked: bool) -> State:
+        """Log a step, save it and score what is held out, each where it is due."""
+        due, last = self.watch.due(state.step, self.segment.end), state.step == self.segment.end
+        if due:
+            state = state.model_copy(update={"unscored": figures})
+        else:
+            self.log.write(state.step, figures)
+        # Before anything is scored, which may take longer than the steps did.
+        periodic = state.step % self.run.config.checkpoint_every == 0 and not last
+        if periodic or stop_asked or (due and (last or self.watch.keep_best)):
+            self._save(state)
+        if stop_asked:
+            raise _stopped(state, self.segment)
+        return self.score(state) if due else state
+
+    def score(self, state: State) -> State:
+        """Score held-out data after a step that is due for it, and log the step with what it scored.
+
+        Raises:
+            Stopped: somebody asked to; a checkpoint of the step is saved, and scoring begins anew from it.
+        """
+        heldout = self.watch.score(self.engine, self.stopping) if self.watch.score else {}
+        if heldout is None:
+            self._save(state)
+            raise _stopped(state, self.segment)
+        scores = {f"{self.watch.score_name}/{name}": score for name, score in heldout.items()}
+        self.log.write(state.step, state.unscored | scores)
+        state = checkpoints.scored(state, heldout)
+        if self.run.ranks.first:
+            checkpoints.add_scores(self.run.folder / CHECKPOINTS, state)
+        self.run.ranks.wait()
+        return state
+
+    def _save(self, state: State) -> None:
+        checkpoints.save(self.run.folder / CHECKPOINTS, state, self.engine, self.run.ranks, self.run.config.keep)
 
 
 def _stopped(state: State, segment: Segment) -> Stopped:
@@ -254,3 +275,8 @@ def _figures(
         "loading_share": round(loading / seconds, 4),
         "peak_memory_bytes": memory_bytes(ranks.device),
     }
+
+
+def _so_far(state: State) -> dict[str, Any]:
+    """What the run has cost up to a step: its loss is drawn over both."""
+    return {"tokens": state.tokens} | ({"flops": state.flops} if state.flops else {})

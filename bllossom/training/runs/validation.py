@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from bllossom.console import progress
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.engine import Engine
 from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.rows import IGNORED, Row
-from bllossom.training.ranks.ranks import Ranks
 
 
 @dataclass(frozen=True)

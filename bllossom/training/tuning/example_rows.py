@@ -7,8 +7,8 @@ import numpy as np
 from bllossom.instructions.dataset import epoch_order
 from bllossom.instructions.formats.format import Example
 from bllossom.instructions.packing import deal, pack
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.rows import IGNORED, Row
-from bllossom.training.ranks.ranks import Ranks
 
 OUTPUTS = "outputs"
 """What the loss on examples is reported under."""
@@ -80,8 +80,9 @@ class PackedSteps:
         hands = deal([len(row.ids) for row in rows], ranks.world)
         count = max(-(-len(hand) // self.micro_batch) for hand in hands)
         mine = [rows[index] for index in hands[ranks.rank]]
-        batches = [mine[start : start + self.micro_batch] for start in range(0, len(mine), self.micro_batch)]
-        return batches + [[_without_loss(rows[0])]] * (count - len(batches))
+        # As even as may be, not full ones and a rest: the largest decides the memory, and as many are computed.
+        batches = [list(part) for part in np.array_split(np.arange(len(mine)), count)]
+        return [[mine[index] for index in batch] or [_without_loss(rows[0])] for batch in batches]
 
     def describe(self, step: int) -> list[str]:
         """See StepSource."""

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PretrainedConfig
 
-from bllossom.hub import pretrained
 from bllossom.instructions.dataset import epoch_order
 from bllossom.instructions.preferences import EncodedPair
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.preference_loss import PairRow
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.tuning.example_rows import PACKABLE
 
 
@@ -66,11 +66,8 @@ class PairSteps:
         return [int(orders[index // count][index % count]) for index in indices]
 
 
-def shares_prompt(model: str, attention: str) -> bool:
-    """Whether a pair can be one row: the attention takes a mask, no layer has a window of its own, and the positions
-    are those that are given."""
-    from transformers import AutoConfig
-
-    shape = AutoConfig.from_pretrained(**pretrained(model))
+def shares_prompt(shape: PretrainedConfig, attention: str) -> bool:
+    """Whether a pair can be one row of a model: its attention takes a mask, no layer has a window of its own, and the
+    positions are those that are given."""
     windowed = getattr(shape, "sliding_window", None) is not None
     return attention == "sdpa" and shape.model_type in PACKABLE and not windowed

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.engine import Engine
 from bllossom.training.engines.preference_loss import PairRow, PreferenceObjective
-from bllossom.training.ranks.ranks import Ranks
 
 
 def pair_scores(

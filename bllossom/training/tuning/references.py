@@ -18,9 +18,9 @@ from bllossom.artifacts import fingerprint
 from bllossom.console import progress
 from bllossom.hub import is_hub_id
 from bllossom.instructions.preferences import EncodedPair
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.preference_loss import AnswerLogProbabilities, answer_inputs
 from bllossom.training.models import load_model, prepare_for_training
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.settings import TrainingConfig
 
 PART_PAIRS = 64

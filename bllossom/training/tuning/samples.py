@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.messages import Conversation
+from bllossom.model.outputs.generate import Decoding, Prompt, generate, stop_ids
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.settings import TrainingConfig
 
 SAMPLES = "samples.md"
 ANSWER_TOKENS = 128
 TEMPERATURE, TOP_P = 0.7, 0.9  # LIMA's for generation (arXiv 2305.11206, section 4.1)
+ROWS = 8  # answers that are made at once
 
 
 def write_samples(
@@ -36,45 +36,40 @@ def write_samples(
         model.gradient_checkpointing_disable()
     model.set_attn_implementation(config.attention)  # what training had may know no cache
     model.eval()
+    prompts = [chat.prompt(conversation.prompt()) for conversation in conversations]
     tokenizer = load_tokenizer(folder)
+    greedy, sampled = (
+        _answers(model, tokenizer, prompts, temperature, config.seed) for temperature in (0.0, TEMPERATURE)
+    )
     lines = [
         "# Samples",
         "",
         f"Each question is answered greedily, and sampled at temperature {TEMPERATURE} and top_p {TOP_P} with seed "
         f"{config.seed}; at most {ANSWER_TOKENS} tokens.",
     ]
-    for number, conversation in enumerate(conversations, 1):
-        ids = chat.prompt(conversation.prompt())
-        room = min(ANSWER_TOKENS, int(getattr(model.config, "max_position_embeddings", 1 << 30)) - len(ids))
-        lines += ["", f"## {number}. {conversation.source}"]
+    for number, conversation in enumerate(conversations):
+        lines += ["", f"## {number + 1}. {conversation.source}"]
         for message in conversation.prompt().messages:
             lines += ["", f"**{message.role}**", "", message.content]
         lines += ["", "**in the data**", "", conversation.messages[-1].content]
-        for name, sampled in (("greedy", False), ("sampled", True)):
-            said = tokenizer.decode(_answer(model, ids, room, sampled, config.seed), skip_special_tokens=True)
-            lines += ["", f"**{name}**", "", str(said).strip() if room > 0 else "(the question fills the window)"]
+        for name, answers in (("greedy", greedy), ("sampled", sampled)):
+            lines += ["", f"**{name}**", "", answers.get(number, "(the question fills the window)")]
     (folder / SAMPLES).write_text("\n".join(lines) + "\n", encoding="utf8")
 
 
-def _answer(model: PreTrainedModel, ids: Sequence[int], room: int, sampled: bool, seed: int) -> list[int]:
-    if room < 1:
-        return []
-    torch.manual_seed(seed)
-    prompt = torch.tensor([ids], device=model.device)
-    drawn = {"temperature": TEMPERATURE, "top_p": TOP_P} if sampled else {"temperature": None, "top_p": None}
-    ends = model.generation_config.eos_token_id
-    with torch.inference_mode():
-        generate: Any = model.generate
-        output = generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=room,
-            do_sample=sampled,
-            top_k=None,
-            pad_token_id=ends[0] if isinstance(ends, list) else ends,
-            **drawn,
-        )
-    return output[0, len(ids) :].tolist()
+def _answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    temperature: float,
+    seed: int,
+) -> dict[int, str]:
+    """Answers by the number of their prompt; none where it fills the model's window."""
+    fitting = [number for number, ids in enumerate(prompts) if len(ids) < model.config.max_position_embeddings]
+    decoding = Decoding(ANSWER_TOKENS, temperature, TOP_P, stop_ids(model, tokenizer))
+    asked = [Prompt(prompts[number], seed) for number in fitting]
+    found = generate(model, tokenizer, asked, decoding, batch_size=ROWS)
+    return {fitting[answer.index]: answer.text.strip() for answer in found}
 
 
 def _load(folder: Path, config: TrainingConfig) -> PreTrainedModel:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.tasks.data import NoDataError, Rows, find_files, go_offline_without_a_hub, read_split
+from bllossom.evaluation.tasks.data import NoDataError, Rows, find_files, read_split
 from bllossom.evaluation.tasks.definitions import Definition, choose
+from bllossom.evaluation.tasks.hub_rows import go_offline_without_a_hub
 
 ROW = {"premise": "비가 왔다.", "question": "결과 ", "alternative_1": "가", "alternative_2": "나", "label": 1}
 
@@ -95,21 +96,6 @@ def test_without_data_the_message_says_which_file_or_command_gives_them(tmp_path
         missing.value
     )
     assert time.monotonic() - started < 10
-
-
-def test_a_hub_that_takes_no_connection_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-    import huggingface_hub.constants as hub
-
-    for holder in (hub, datasets.config):
-        monkeypatch.setattr(holder, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "ENDPOINT", "http://127.0.0.1:1")
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    go_offline_without_a_hub()
-    assert hub.HF_HUB_OFFLINE
-    assert datasets.config.HF_HUB_OFFLINE
 
 
 def test_the_fingerprint_is_of_the_rows_that_are_scored() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import modeling_flash_attention_utils
 
-from bllossom.training.engines import loss as loss_module
+from bllossom.training.engines.head import Head
 from bllossom.training.engines.loss import GroupLoss, loss_inputs
 from bllossom.training.engines.rows import IGNORED, Row, collate
 from bllossom.training.models import LlamaShape, init_model
@@ -69,10 +69,10 @@ def test_tf32_is_for_the_heads_products_alone(monkeypatch: pytest.MonkeyPatch) -
             left, right = ctx.saved_tensors
             return gradient @ right.T, left.T @ gradient
 
-    def summed(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int | None) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(Noted.apply(hidden, head.T), targets, reduction="sum")
+    def nats(head: Head, hidden: torch.Tensor, targets: torch.Tensor, chunk: int | None) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(Noted.apply(hidden, head.weight.T), targets, reduction="sum")
 
-    monkeypatch.setattr(loss_module, "_summed", summed)
+    monkeypatch.setattr(Head, "nats", nats)
     layer = model.model.layers[0]
     layer.register_forward_hook(lambda *_: note("body"))
     layer.register_full_backward_hook(lambda *_: note("body"))

@@ -62,7 +62,7 @@ def test_error_of_one_rank_ends_the_others_and_is_told(
     assert process.returncode == 1
     assert said.splitlines()[-1] == (
         "error: rank 1 failed: IndexError: index out of range in self (traceback above), the others were ended; the "
-        "same command goes on from the last checkpoint"
+        "same command goes on from what was saved"
     )
     # What rank 0 met is the lost connection to rank 1, often first: it would lead astray.
     assert said.count("Traceback") == 1

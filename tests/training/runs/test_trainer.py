@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from bllossom.artifacts import MANIFEST
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.ranks import ranks
 from bllossom.tokens.mixture import Block, Mixture
 from bllossom.tokens.shards import INDEX, edge_checksum, read_index
 from bllossom.training.block_rows import as_row, block_number
@@ -29,7 +30,6 @@ from bllossom.training.engines.loss import GroupLoss, loss_inputs
 from bllossom.training.engines.rows import IGNORED, Row, collate
 from bllossom.training.models import LlamaShape, init_model
 from bllossom.training.pretrain import PretrainConfig, open_mixture, pretrain
-from bllossom.training.ranks import ranks
 from bllossom.training.runs import checkpoints
 from tests.fixtures.command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
 from tests.fixtures.training import write_tokens
@@ -302,6 +302,8 @@ def test_log_says_everything(settings: Settings, tmp_path: Path) -> None:
         # Both languages' losses weigh as many tokens as they have: their mean lies between them.
         assert min(line["loss/en"], line["loss/ko"]) <= line["loss"] <= max(line["loss/en"], line["loss/ko"])
         assert 0 < line["matmul_share"] < 1
+    assert [line["tokens"] for line in lines] == sorted({line["tokens"] for line in lines})
+    assert [line["flops"] for line in lines] == pytest.approx([line["step"] * lines[0]["flops"] for line in lines])
     assert [line["step"] for line in lines if "validation_loss_bits/en" in line] == [10, 20]
     # 300 pieces drawn blindly at 1/3 token a byte would need log2(300) / 3 = 2.74 bits a byte.
     assert lines[-1]["validation_loss_bits/ko"] < lines[9]["validation_loss_bits/ko"] < math.log2(300) / 3

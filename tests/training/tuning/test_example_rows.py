@@ -9,11 +9,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from bllossom.instructions.formats.format import Example
+from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines import document_attention
 from bllossom.training.engines.loss import GroupLoss
 from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.rows import IGNORED, collate
-from bllossom.training.ranks.ranks import Ranks
 from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
 
 SHAPE: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Floating-point operations of training, counted one way for the plan, the log and the benchmarks."""
 
 
-def training_flops_per_token(multiplied: int, layers: int, attention_width: int, tokens: int) -> float:
+def training_flops_per_token(multiplied: int, layers: int, attention_width: int, tokens: float) -> float:
     """Operations of one token's forward and backward pass in a row of `tokens` tokens (PaLM, arXiv 2204.02311, app. B).
 
     6 for each of the `multiplied` parameters (an input embedding is looked up, not multiplied), and 12 · layers · width

@@ -13,13 +13,13 @@ from time import perf_counter
 from typing import Any, Literal
 
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from bllossom.errors import BllossomError
+from bllossom.model.outputs.draw import draw
 
 Finish = Literal["stop", "length"]
 STOP_TAIL_TOKENS = 4  # decoded besides as many tokens as a stop string has bytes: it begins within these
-TOP_PIECES = 1024  # looked through for top_p before all are sorted
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,20 @@ class Generated:
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """The ids that end an answer: the tokenizer's EOS and all that generation_config.json names."""
-    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
+    return configured_stops(model.generation_config) | ({tokenizer.eos_token_id} - {None})
+
+
+def configured_stops(config: GenerationConfig | None) -> frozenset[int]:
+    """The ids that a generation_config.json names."""
+    configured = None if config is None else config.eos_token_id
     named = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in [*named, tokenizer.eos_token_id] if token is not None)
+    return frozenset(token for token in named if token is not None)
+
+
+def before_stop(text: str, stops: Sequence[str]) -> str | None:
+    """The text before the first of these strings; None where none is in it."""
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return text[: min(places)] if places else None
 
 
 def generate(
@@ -188,9 +199,7 @@ class _Batch:
         tail = self._decode(ids[-longest - STOP_TAIL_TOKENS :])
         if not any(stop in tail for stop in self.decoding.stop_strings):
             return None
-        text = self._decode(ids)
-        places = [place for stop in self.decoding.stop_strings if (place := text.find(stop)) >= 0]
-        return text[: min(places)] if places else None
+        return before_stop(self._decode(ids), self.decoding.stop_strings)
 
     def _decode(self, ids: list[int]) -> str:
         text: Any = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -208,25 +217,3 @@ class _Batch:
             self.input_ids = torch.tensor([[chosen[place]] for place in kept], device=self.mask.device)
             self.positions = self.positions[:, -1:] + 1
             self.mask = torch.cat([self.mask, self.mask.new_ones(len(kept), 1)], 1)
-
-
-def draw(logits: torch.Tensor, noise: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    """Choose a token a row: int64 [rows], from logits [rows, pieces] and exponential noise float32 of the same shape.
-
-    The piece with the largest p / noise is a draw from p (an exponential race). Rounding changes the winner only where
-    two are all but equal; a draw through the sums of p would shift wherever a piece enters or leaves the top_p.
-    """
-    probabilities = torch.softmax(logits.float() / temperature, -1)
-    if top_p < 1:
-        probabilities = probabilities.masked_fill(probabilities < _smallest_kept(probabilities, top_p), 0.0)
-    return (probabilities / noise.clamp(min=torch.finfo(noise.dtype).tiny)).argmax(-1)
-
-
-def _smallest_kept(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Of each row, the probability of the last piece that is needed to reach top_p: float32 [rows, 1]."""
-    pieces = probabilities.shape[-1]
-    ranked = probabilities.topk(min(TOP_PIECES, pieces)).values
-    if bool((ranked.sum(-1) < top_p).any()):
-        ranked = probabilities.sort(descending=True).values
-    needed = (ranked.cumsum(-1) - ranked < top_p).sum(-1, keepdim=True)
-    return ranked.gather(-1, needed - 1)

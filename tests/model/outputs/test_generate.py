@@ -8,7 +8,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.generate import Decoding, Generated, Prompt, draw, generate, stop_ids
+from bllossom.model.outputs.draw import draw
+from bllossom.model.outputs.generate import Decoding, Generated, Prompt, generate, stop_ids
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 PIECES = 257  # the bytes, and an EOS

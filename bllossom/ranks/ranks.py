@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from torch import distributed
 
 from bllossom.errors import BllossomError
-from bllossom.training.ranks.device import DeviceType
+from bllossom.ranks.device import DeviceType
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bllossom.errors import ConfigError
+from bllossom.ranks.device import device_type, local_ranks
 from bllossom.training.pretrain import PretrainConfig
-from bllossom.training.ranks.device import device_type, local_ranks
 
 
 @pytest.mark.parametrize(

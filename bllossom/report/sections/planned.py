@@ -1,0 +1,132 @@
+"""What a pretraining was to take, by the rules of `bllossom plan`, beside what it took: time, memory, disk.
+
+The plan follows from the config and the model's shape alone, as before the run. Its time is the least: the run's
+operations at the rate that large matrix products reached on that machine, which the log knows (its matmul_share). The
+figures are kept in planned.json in the run's folder: the page's numbers come from there.
+"""
+
+import json
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from transformers import AutoConfig
+
+from bllossom.report.blocks import Block, Cell, Section, Table
+from bllossom.report.run_folder import Figure, RunFolder, RunStep
+from bllossom.report.sections.training import LOG
+from bllossom.training.plan import flops_per_token
+from bllossom.training.planning.disk import disk_need, strategy_of
+from bllossom.training.planning.footprint import StepShape, count_activations, footprint, model_size
+from bllossom.training.pretrain_config import PretrainConfig
+
+PLANNED = "planned.json"
+ROWS = (
+    ("time", "seconds", "seconds"),
+    ("peak memory", "memory_bytes", "bytes"),
+    ("published model on disk", "published_bytes", "bytes"),
+    ("most on disk at once", "disk_bytes", "bytes"),
+)
+
+
+def planned(runs: Sequence[RunFolder]) -> Section | None:
+    """A table for every pretraining; None where there is none."""
+    blocks: list[Block] = []
+    for run in runs:
+        found = {step.name: figures for step in run.of("pretrain") if (figures := compare_with_plan(step)) is not None}
+        if found:
+            (run.folder / PLANNED).write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf8")
+            blocks.append(_table(run, found))
+        if missing := [step.label for step in run.of("pretrain") if step.name not in found]:
+            blocks.append(
+                f"Not planned, for what they trained is an adapter, or their configs are of an earlier version: "
+                f"{', '.join(missing)}."
+            )
+    return Section("planned", "Planned and measured", blocks) if blocks else None
+
+
+def compare_with_plan(step: RunStep) -> dict[str, Any] | None:
+    """Planned and measured seconds and bytes of a pretraining; None where its config cannot be read any more, or
+    it trained an adapter, beside which the base's shape does not stand.
+
+    A measured peak on the CPU is that of the whole process, the interpreter and its libraries with it.
+    """
+    try:
+        config = PretrainConfig.model_validate(step.manifest.config)
+    except ValidationError:
+        return None
+    if config.lora is not None:
+        return None
+    config = config.resolved("cpu", liger_installed=False)
+    shape = AutoConfig.from_pretrained(step.folder)
+    size, strategy = model_size(shape), strategy_of(config)
+    trainables = [phase.trainable for phase in config.phases] or [config.trainable]
+    most = max(trainables, key=size.trained)
+    activations = count_activations(
+        shape,
+        block_size=config.block_size,
+        document_mask=config.document_mask and config.attention == "sdpa",
+        weights=torch.float32,
+        autocast=config.bf16,
+        trainable=most,
+    )
+    ranks = int(config.processes)
+    step_shape = StepShape(
+        block_size=config.block_size,
+        micro_batch=config.micro_batch,
+        accumulation=max(1, config.blocks_per_step() // (ranks * config.micro_batch)),
+        groups=len(config.mixture.weights),
+        loss_chunk=config.loss_chunk,
+        checkpointing=config.gradient_checkpointing,
+        bf16=config.bf16,
+        trainable=most,
+    )
+    disk = disk_need(
+        config, strategy, trained=size.trained(most), parameters=size.parameters, phases=max(1, len(config.phases))
+    )
+    flops = flops_per_token(size, config.block_size, most)
+    rate, tokens = _matmul_rate(step, flops), step.manifest.figures.get("tokens")
+    return {
+        "planned": {
+            "seconds": flops * tokens / rate if rate and tokens else None,
+            "memory_bytes": footprint(size, activations, step_shape, strategy, ranks).peak,
+            "published_bytes": disk.published,
+            "disk_bytes": disk.total,
+        },
+        "measured": {
+            "seconds": step.manifest.run.get("wall_seconds"),
+            "memory_bytes": step.manifest.run.get("peak_memory_bytes"),
+            "published_bytes": sum(record.bytes for record in step.manifest.files.values()),
+            "disk_bytes": None,  # checkpoints are gone once the model is published
+        },
+    }
+
+
+def _matmul_rate(step: RunStep, flops: float) -> float | None:
+    """Operations a second that all ranks together reached in large matrix products, as the log's shares say."""
+    lines, _ = step.lines(LOG)
+    rates = [
+        line["tokens_per_second"] * flops / share for line in lines if (share := line.get("matmul_share", 0.0)) > 0
+    ]
+    return statistics.median(rates) if rates else None
+
+
+def _table(run: RunFolder, found: dict[str, dict[str, Any]]) -> Table:
+    def at(step: str, side: str, key: str, style: str) -> Figure | None:
+        value = found[step][side][key]
+        return None if value is None else Figure(value, f"{run.folder.name}/{PLANNED}#/{step}/{side}/{key}", style)
+
+    labels = {step.name: step.label for step in run.steps}
+    rows: list[list[Cell]] = [
+        [f"{labels[name]}: {what}", at(name, "planned", key, style), at(name, "measured", key, style)]
+        for name in found
+        for what, key, style in ROWS
+    ]
+    caption = (
+        "planned time is the least: all operations at the rate of large matrix products on that machine; peak memory "
+        "on the CPU is that of the whole process, of which the plan knows weights, gradients, moments and activations; "
+        "most on disk is with all checkpoints that are kept at once, and was not measured"
+    )
+    return Table(["pretraining", "planned", "measured"], rows, caption)

@@ -1,0 +1,57 @@
+"""What the page says was planned follows from the model and the log; what was measured stands in the manifest."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from bllossom.report.run_folder import read_run
+from bllossom.report.sections.planned import planned
+from bllossom.training.plan import flops_per_token
+from bllossom.training.planning.footprint import model_size
+
+
+def parameters(folder: Path) -> int:
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        return sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118 no dict
+
+
+def test_time_memory_and_disk_of_a_pretraining_stand_beside_what_they_were(run: Path) -> None:
+    from transformers import AutoConfig
+
+    log = run / "adapted/logs/train.jsonl"
+    lines = [json.loads(line) | {"matmul_share": 0.25, "tokens_per_second": 800.0} for line in log.open()]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    section = planned([read_run(run)])
+    assert section is not None
+    found = json.loads((run / "planned.json").read_text())["adapted"]
+    manifest = json.loads((run / "adapted/manifest.json").read_text())
+    count = parameters(run / "adapted")
+    # A quarter of the rate makes 800 tokens a second: all of it would make 3,200.
+    assert found["planned"]["seconds"] == pytest.approx(manifest["figures"]["tokens"] / 3200)
+    assert found["measured"]["seconds"] == manifest["run"]["wall_seconds"]
+    assert found["planned"]["published_bytes"] == 2 * count  # bf16
+    assert found["measured"]["published_bytes"] > 2 * count  # with tokenizer and config
+    assert found["planned"]["disk_bytes"] == 3 * 12 * count + 2 * count
+    # Weights, a gradient and two moments of each parameter, and more while a step is computed.
+    assert found["planned"]["memory_bytes"] > 16 * count
+    shape = AutoConfig.from_pretrained(run / "adapted")
+    assert model_size(shape).parameters == count
+    assert flops_per_token(model_size(shape), 64) > 6 * (count - model_size(shape).input_only)
+
+
+def test_without_a_log_there_is_no_planned_time(run: Path) -> None:
+    (run / "adapted/logs/train.jsonl").unlink()
+    planned([read_run(run)])
+    assert json.loads((run / "planned.json").read_text())["adapted"]["planned"]["seconds"] is None
+
+
+def test_a_config_that_is_not_read_any_more_is_named(run: Path) -> None:
+    path = run / "adapted/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"]["gone_with_a_version"] = 1
+    path.write_text(json.dumps(manifest))
+    section = planned([read_run(run)])
+    assert section is not None
+    assert any("an earlier version: adapted, adapter" in block for block in section.blocks if isinstance(block, str))
