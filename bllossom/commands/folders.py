@@ -1,7 +1,7 @@
 """Commands on what stages left, or will leave: they look at it, convert it, or send it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -41,7 +41,7 @@ def plan(
 
         if stage not in (None, *PLANNED):
             raise ConfigError(f"--stage: {stage!r} has no plan; choose one of {', '.join(PLANNED)}")
-        kind: type[TrainingConfig] = pipeline.STAGES[stage or _stage_of(config)].config()
+        kind = cast(type[TrainingConfig], pipeline.STAGES[stage or _stage_of(config)].config())
         loaded = load_config(kind, config, overrides or (), allow_missing=True)
         found = make_plan(loaded.config, config.parent, gpus=gpus, gpu=gpu, utilisation=utilisation)
         for line in describe(found):
