@@ -183,8 +183,9 @@ def test_wrong_configs_are_refused(make: Make, model: Path, tmp_path: Path) -> N
 
 
 def test_the_plan_is_told_without_weights(make: Make) -> None:
-    batch, computing = dry_run(make("model"))
-    assert batch.startswith("4 examples a step, packed into rows of at most 2,048 tokens, 2 rows at a time")
+    batch, computing, found = dry_run(make("model"))
+    assert batch.startswith("4 examples a step, packed into rows of at most 256 tokens, 2 rows at a time")
+    assert found.startswith("examples 10, tokens ")
     assert computing.startswith("computes in fp32")
     assert dry_run(make("model", packing=False))[0].startswith("micro-batch 2 examples × 1 rank × 2 accumulation = 4")
 
