@@ -34,6 +34,7 @@ from bllossom.evaluation.scoring.vllm_backend import import_vllm
 from bllossom.evaluation.tasks.build import Ready, limits, prepare
 from bllossom.evaluation.tasks.data import evaluated_split, find_files, read_split, shots_split
 from bllossom.evaluation.tasks.definitions import Chosen, choose, with_revisions
+from bllossom.evaluation.tasks.hub_rows import without_bars
 from bllossom.hub import is_hub_id, pin
 from bllossom.ranks.device import device_here, local_ranks
 from bllossom.ranks.launch import publish_by_ranks, rank_count
@@ -208,7 +209,9 @@ def _read(
 ) -> tuple[dict[str, Ready], dict[str, list[str]], dict[str, str]]:
     """The tasks with their rows, held-out text by language, and why tasks are not run."""
     documents = {language: read_documents(str(path)) for language, path in config.heldout.items()}
-    tasks, missing = prepare(chosen, config.data, num_fewshot=config.num_fewshot, limit=config.limit, seed=config.seed)
+    shots, limit = config.num_fewshot, config.limit
+    with without_bars():
+        tasks, missing = prepare(chosen, config.data, num_fewshot=shots, limit=limit, seed=config.seed)
     if not tasks and not documents:
         raise BllossomError("\n".join(_first_of(missing)))
     if aloud:

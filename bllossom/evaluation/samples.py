@@ -15,6 +15,7 @@ import numpy as np
 
 from bllossom.evaluation import metrics
 from bllossom.evaluation.tasks.build import Ready
+from bllossom.evaluation.tasks.hub_rows import without_bars
 
 RIGHT_OR_WRONG = ("acc", "acc_norm", "acc_bytes")
 PAIRS = ("f1", "mcc")  # what lm-eval keeps (gold, predicted) of
@@ -127,7 +128,8 @@ def _quick_and_quiet() -> Iterator[None]:
     task.tqdm = lambda items, **_: items
     utils.env.from_string = functools.cache(compile_template)
     try:
-        yield
+        with without_bars():
+            yield
     finally:
         task.tqdm = bar
         del utils.env.from_string

@@ -10,7 +10,8 @@ import socket
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,18 @@ def load_from_hub(config: Mapping[str, Any], split: str) -> tuple[Iterable[Any],
     Raises:
         Exception: of a dozen kinds: there is no such data set, revision, name or split, or no network.
     """
+    from datasets import load_dataset
+
     path, name = str(config["dataset_path"]), config.get("dataset_name")
     given = {key: value for key, value in (config.get("dataset_kwargs") or {}).items() if key != "trust_remote_code"}
     if _is_a_reader(path):
         files = given.get("data_files")
-        return _load(path, name, split, given), str(files.get(split) if isinstance(files, dict) else files)
+        return load_dataset(path, name, split=split, **given), str(
+            files.get(split) if isinstance(files, dict) else files
+        )
     folder = _folder_of(path, name, given.pop("revision", None))
     origin = " ".join(str(part) for part in (f"{path}@{folder.name}", name, split) if part)
-    return _load(str(folder), name, split, given), origin
+    return load_dataset(str(folder), name, split=split, **given), origin
 
 
 def _is_a_reader(path: str) -> bool:
@@ -41,17 +46,18 @@ def _is_a_reader(path: str) -> bool:
     return "/" not in path and importlib.util.find_spec(f"datasets.packaged_modules.{path}") is not None
 
 
-def _load(path: str, name: Any, split: str, given: dict[str, Any]) -> Iterable[Any]:
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Without the bars of `datasets`, which loads and maps rows: there is one progress line, ours."""
     import datasets
 
-    bars = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()  # there is one progress line, ours
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
     try:
-        rows: Iterable[Any] = datasets.load_dataset(path, name, split=split, **given)
+        yield
     finally:
-        if not bars:
+        if shown:
             datasets.enable_progress_bars()
-    return rows
 
 
 def _folder_of(path: str, name: Any, revision: str | None) -> Path:
