@@ -101,7 +101,11 @@ def previews(model: Path, folder: Path) -> list[str]:
         tokenizer.add_special_tokens({"additional_special_tokens": list(pieces)})
         tokenizer.save_pretrained(shape)
         (shape / "config.json").write_text((model / "config.json").read_text(encoding="utf8"), encoding="utf8")
-        config = {"output": str(folder / "x"), "model": str(shape), "data": [str(folder / "shown.jsonl")]}
+        config: dict[str, Any] = {
+            "output": str(folder / "x"),
+            "model": str(shape),
+            "data": [str(folder / "shown.jsonl")],
+        }
         with redirect_stdout(StringIO()) as said:
             preview(SftConfig.model_validate(config | {"template": name}), 1, packed=False, as_json=False, emit=print)
         lines += [f"### {name}", "", "```", *said.getvalue().replace(f"{folder}/", "").rstrip().splitlines(), "```", ""]
