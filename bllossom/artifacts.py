@@ -214,8 +214,8 @@ def _write(path: Path, what: Manifest | Origin) -> None:
 
 
 def _remove_if_nothing_was_made(unfinished: Path) -> None:
-    """A refusal leaves no folder behind."""
-    if all(path.is_dir() or path.name == UNFINISHED for path in unfinished.rglob("*")):
+    """A refusal leaves no folder behind: empty files, of a log say, are nothing to go on from."""
+    if all(path.is_dir() or path.name == UNFINISHED or not path.stat().st_size for path in unfinished.rglob("*")):
         shutil.rmtree(unfinished)
 
 

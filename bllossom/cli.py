@@ -12,10 +12,21 @@ from typer.core import TyperCommand
 
 from bllossom import keys, pipeline
 from bllossom.artifacts import LOGS
-from bllossom.commands import clean, folders, pages, show
+from bllossom.commands import clean, figures, folders, pages, show
 from bllossom.commands.chat import chat
 from bllossom.commands.ending import escape_what_cannot_be_shown, exit_at_once, expected_errors, print_result
-from bllossom.commands.options import ConfigFile, Debug, DryRun, Force, Json, Overrides, Packed, Preview, StepOverrides
+from bllossom.commands.options import (
+    ConfigFile,
+    Debug,
+    DryRun,
+    Force,
+    Json,
+    Overrides,
+    Packed,
+    Preview,
+    StepOverrides,
+    typed_path,
+)
 from bllossom.config import load_config
 from bllossom.recipe.jobs import run_side_by_side
 from bllossom.recipe.recipe import read_recipe, run_steps
@@ -127,13 +138,13 @@ def _run_stage(
         return
     manifest = stage.run(loaded.config, force=force)
     if os.environ.get("RANK", "0") == "0":  # the other ranks of a training have nothing to add
-        print_result(summary.figures(manifest))
+        print_result(figures.show(manifest.figures))
         print_result(str(loaded.config.output))
 
 
 def answers(
     models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]... [KEY=VALUE]...")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="The prompts' JSONL file.")] = None,
+    prompts: Annotated[Path | None, typer.Option(parser=typed_path, help="The prompts' JSONL file.")] = None,
     config: ConfigFile = None,
     dry_run: DryRun = False,
     force: Force = False,
@@ -163,7 +174,7 @@ def _export_command(stage: pipeline.Stage) -> Any:
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.")],
+    recipe: Annotated[Path, typer.Argument(parser=typed_path, help="The recipe's YAML file.")],
     overrides: StepOverrides = None,
     first: Annotated[str | None, typer.Option("--from", metavar="NAME", help="The first step to run.")] = None,
     last: Annotated[str | None, typer.Option("--until", metavar="NAME", help="The last step to run.")] = None,

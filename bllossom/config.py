@@ -32,8 +32,8 @@ from pydantic_core import PydanticCustomError, PydanticSerializationUnexpectedVa
 
 from bllossom.errors import ConfigError
 from bllossom.hub import is_hub_id
-from bllossom.keys import TypeName, elements_of, known_at, takes
-from bllossom.paths import there
+from bllossom.keys import TypeName, elements_of, known_at, takes, typed_location
+from bllossom.paths import as_composed_here, there
 from bllossom.yaml_text import INTERPOLATION, Interpolation, Lines, Location, dotted, place_of, read_yaml, set_value
 
 SHELL_VARIABLE = re.compile(r"\$([A-Za-z_]\w*)")
@@ -117,11 +117,11 @@ def _note_if_missing(path: str, info: ValidationInfo, hub_allowed: bool) -> None
 
 
 def expand_path(path: Path | str) -> Path:
-    """A path with its `~`; shells leave it alone behind a `=`."""
+    """A path with its `~`, which shells leave alone behind a `=`, and its names as the disk composes them."""
     if (variable := SHELL_VARIABLE.search(str(path))) and not Path(path).exists():
         raise ValueError(f"{path}: a variable of the environment is written ${{env.{variable[1]}}}")
     try:
-        return Path(path).expanduser()
+        return as_composed_here(Path(path).expanduser())
     except RuntimeError as error:
         raise ValueError(f"{path}: whose home that is cannot be told; write the path out") from error
 
@@ -146,8 +146,13 @@ def _check_glob(pattern: str, info: ValidationInfo, hub_allowed: bool = False) -
     return pattern
 
 
-def _check_source(source: str, info: ValidationInfo) -> str:
+def _check_text_source(source: str, info: ValidationInfo) -> str:
     return _check_glob(source, info, hub_allowed=True)
+
+
+def _check_source(source: str, info: ValidationInfo) -> str:
+    source = _check_glob(source, info, hub_allowed=True)
+    return source if is_hub_id(source) else str(expand_path(source))
 
 
 def _as_text(path: Path | str, info: SerializationInfo) -> str | None:
@@ -167,7 +172,7 @@ Source = Annotated[str, AfterValidator(_check_source), _serialised, TypeName("pa
 InputGlob = Annotated[str, AfterValidator(_check_glob), _serialised, TypeName("path or glob")]
 """A file, a folder or a glob that matches something when the stage runs."""
 
-TextSource = Annotated[str, AfterValidator(_check_source), _serialised, TypeName("path, glob or hub id")]
+TextSource = Annotated[str, AfterValidator(_check_text_source), _serialised, TypeName("path, glob or hub id")]
 """A file, a folder or a glob that matches something, or a hub data set: `owner/name`, `hf://datasets/owner/name/folder`."""
 
 Config = TypeVar("Config", bound=Model)
@@ -230,19 +235,45 @@ def load_config(
     try:
         config = kind.model_validate(raw, context=missing)
     except ValidationError as error:
-        problems += [_describe(kind, problem, lines, path) for problem in error.errors()]
+        problems += _describe_all(kind, error.errors(), raw, lines, path)
     if problems:
         raise ConfigError(problems)
     return Loaded(config, missing.found)
 
 
-def _describe(kind: type[Model], problem: Any, lines: Lines, path: Path) -> str:
-    location: Location = problem["loc"]
+def _describe_all(kind: type[Model], found: Sequence[Any], raw: Any, lines: Lines, path: Path) -> list[str]:
+    """Each problem in a line. Where a key takes values of several kinds, what is said of a kind that this value is not
+    of goes unsaid as soon as another says more."""
+    groups: dict[Any, list[tuple[Location, Any]]] = {}
+    for number, problem in enumerate(found):
+        place, alternatives = typed_location(problem["loc"], raw, missing=problem["type"] == "missing")
+        alone = alternatives == len(problem["loc"])
+        groups.setdefault(number if alone else problem["loc"][:alternatives], []).append((place, problem))
+    told = []
+    for group in groups.values():
+        others = [place for place, problem in group if not problem["type"].endswith("_type")]
+        kept: dict[Location, list[Any]] = {}
+        for place, problem in group:
+            of_no_kind = problem["type"].endswith("_type")
+            more = any(other[: len(place)] == place for other in others) or any(
+                len(other) > len(place) and other[: len(place)] == place for other, _ in group
+            )
+            if not (of_no_kind and more):
+                kept.setdefault(place, []).append(problem)
+        for place, problems in kept.items():
+            message = ", or ".join(dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in problems))
+            told.append(_describe(kind, place, problems[0] | {"msg": message}, lines, path))
+    return told
+
+
+def _describe(kind: type[Model], location: Location, problem: Any, lines: Lines, path: Path) -> str:
     if problem["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(str(location[-1]), known_at(kind, location[:-1]), n=1)
         text = f"unknown key (did you mean {nearest[0]}?)" if nearest else "unknown key"
     elif problem["type"] == "missing":
         text = "is missing"
+    elif problem["type"] == "path_type":
+        text = f"should be a path (got {problem['input']!r})"
     elif problem["type"] in ("missing_input", "value_error"):
         text = problem["msg"].removeprefix("Value error, ")
     else:

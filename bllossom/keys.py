@@ -76,6 +76,23 @@ def known_at(kind: Any, location: Sequence[str | int]) -> list[str]:
     return [key for argument in arguments for key in known_at(argument, rest)]
 
 
+def typed_location(location: Sequence[str | int], raw: Any, *, missing: bool) -> tuple[tuple[str | int, ...], int]:
+    """A location as it is typed, and how many of its parts come before the first that names a union's member.
+
+    pydantic puts such names between the keys: `model.InitModel.init`. A key that is `missing` is the last part.
+    """
+    typed: list[str | int] = []
+    alternatives = len(location)
+    for depth, part in enumerate(location):
+        inside = isinstance(raw, list) and isinstance(part, int) and part < len(raw)
+        if inside or (isinstance(raw, dict) and part in raw) or (missing and depth == len(location) - 1):
+            typed.append(part)
+            raw = raw[part] if inside or (isinstance(raw, dict) and part in raw) else None
+        else:
+            alternatives = min(alternatives, depth)
+    return tuple(typed), alternatives
+
+
 def takes(kind: Any, wanted: type) -> bool:
     """Whether a value of type `wanted` may stand there, not counting what stands in lists and mappings."""
     if typing.get_origin(kind) in (typing.Annotated, typing.Union, types.UnionType):

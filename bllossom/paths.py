@@ -87,6 +87,18 @@ def there(pattern: str) -> bool:
     return bool(expand(pattern).found)
 
 
+def as_composed_here(path: Path) -> Path:
+    """The path with its names as the disk composes them (NFC, NFD), where one differs in that alone; else as it is."""
+    here = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        if os.path.lexists(here / part):
+            here /= part
+            continue
+        twins = [name for name in Search().names(here) if _composed(name) == _composed(part)] if here.is_dir() else []
+        here /= twins[0] if len(twins) == 1 else part
+    return here
+
+
 def _matches(base: Path, parts: tuple[str, ...], search: Search) -> Iterator[Path]:
     if not parts:
         if base.exists():

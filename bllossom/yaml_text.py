@@ -25,9 +25,9 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines, list[str]]:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file with --config") from error
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text; name a YAML file with --config") from error
+        raise ConfigError(f"{path}: is not UTF-8 text; name a YAML file") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)

@@ -251,8 +251,8 @@ def to_markdown(result: dict[str, Any]) -> str:
         lines.append(f"*{method}* is below both others in {cells_below} of {len(folds) * len(SIZES)} cells{told}.")
     lines += [
         "",
-        f"Chosen weighings (power of counts, power of a source's size, the list's weight) without each source: "
-        f"{chosen}; out of {len(GRID)}, on a part of the text.",
+        f"Chosen weighings (power of counts, power of a source's size, the list's weight) without each source "
+        f"(*none*: with all six): {chosen}; out of {len(GRID)}, on a part of the text.",
         "",
     ]
     if (whole := result.get("list")) is not None:
@@ -307,15 +307,21 @@ def main() -> None:
     per_word = {name: round(source.tokens_per_word([]), 4) for name, source in sources.items()}
     spaced = sum(source.spaced for source in sources.values())
     per_word["all"] = round(sum(per_word[name] * source.spaced for name, source in sources.items()) / spaced, 4)
-    chosen = {name or "none": vars(folds.choose(name)) for name in (*sources, None)}
     result: dict[str, Any] = {"machine": machine(), "commit": commit(), "base": per_word, "folds": found}
-    result["chosen"] = {name: tuple(values.values()) for name, values in chosen.items()}
+    result["chosen"] = {name: list(vars(folds.choose(name)).values()) for name in sources}
     result["list"] = folds.figures("list", lambda: measure_list(options, sources, base))
+    write(result, options.results)  # what follows takes as long again
+    result["chosen"]["none"] = list(vars(folds.choose(None)).values())
     result["knee"] = folds.figures("knee", lambda: measure_knee(options))
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    options.results.with_suffix(".json").write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n")
-    options.results.with_suffix(".md").write_text(to_markdown(result), encoding="utf8")
+    write(result, options.results)
     print(to_markdown(result))
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """The page and its figures."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf8")
+    path.with_suffix(".md").write_text(to_markdown(result), encoding="utf8")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Measure sft's packed rows beside its padded ones and TRL's SFTTrainer: docs/results/sft.md and .json.
 
     python scripts/bench_sft.py                        # 160 dialogues of LIMA, 20 steps of 8, three rounds: 90 minutes
-    python scripts/bench_sft.py --sides trl --steps 6  # a part; what is measured already is not measured again
-    python scripts/bench_sft.py --report               # the tables of what is there
+    python scripts/bench_sft.py --sides trl --steps 6  # a part
+    python scripts/bench_sft.py --report               # the tables of all that runs/bench-sft.jsonl holds
 
 One model for all (a Llama of hidden 384, 8 layers, 32,000 pieces, fp32, random weights), the same dialogues in the same
 steps, at most 1,024 tokens, AdamW, the gradient clipped, one thread. The sides take turns, each run in a process of its
-own. A run's speed is its supervised tokens over the processor's seconds of its steps, which what else runs moves little,
-and ratios are of the steps that both sides took; memory is the peak above what was resident after the imports. Medians
-over the rounds.
+own. A run's speed is its supervised tokens over the processor's seconds of its steps, which what else runs moves
+little, and ratios are of the steps that both sides took; memory is the peak above what was resident after the imports.
+Medians over the rounds.
 
     padded       one example a row, 4 rows at a time
     packed       the same steps in packed rows, 4 rows at a time
@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ SHARED = Path(os.environ.get("BLLOSSOM_SHARED", ROOT.parent / "shared"))
 SHAPE = LlamaShape(hidden_size=384, intermediate_size=1024, layers=8, heads=6, window=1024)
 PIECES, PER_STEP, MICRO, WINDOW = 32_000, 8, 4, 1024
 STEPS = 20
+Note = Callable[[float, int, float, int], None]
+"""What a step took: the processor's seconds, supervised tokens, its loss, peak bytes of memory so far."""
 RATE = 1e-5
 SEED = 70
 RUNS = Path("runs/bench-sft.jsonl")
@@ -72,7 +74,7 @@ def examples() -> list[Example]:
     return make_examples(found, chat, WINDOW, too_long="cut").items
 
 
-def ours(rows: ExampleRows, count: int, packed: bool) -> dict[str, Any]:
+def ours(rows: ExampleRows, count: int, packed: bool, note: Note) -> None:
     """The loop of `bllossom sft`: its steps, its engine."""
     values = {"output": "x", "model": "x/x", "data": ["x/x"], "gpus": 0, "precision": "fp32", "micro_batch": MICRO}
     config = SftConfig.model_validate(values | {"examples_per_step": PER_STEP, "packing": packed}).resolved(
@@ -86,20 +88,16 @@ def ours(rows: ExampleRows, count: int, packed: bool) -> dict[str, Any]:
     steps: StepSource = EvenSteps(rows, PER_STEP, MICRO)
     if packed:
         steps = PackedSteps(rows, PER_STEP, WINDOW, MICRO)
-    losses, seconds, tokens = [], [], []
     reset_peak_rss()
     before = peak_rss_bytes()
     for step in range(count):
         started = time.process_time()
         result = accumulate(engine, objective, steps.micro_batches(step, ranks.alone("cpu")), ranks.alone("cpu"))
         engine.step(RATE)
-        seconds.append(time.process_time() - started)
-        tokens.append(result.tokens)
-        losses.append(result.loss)
-    return {"seconds": seconds, "tokens": tokens, "losses": losses, "memory": peak_rss_bytes() - before}
+        note(time.process_time() - started, result.tokens, result.loss, peak_rss_bytes() - before)
 
 
-def trl(rows: ExampleRows, count: int, packed: bool, folder: Path) -> dict[str, Any]:
+def trl(rows: ExampleRows, count: int, packed: bool, folder: Path, note: Note) -> None:
     """TRL's trainer on the same ids and labels, in the same order."""
     from datasets import Dataset
     from torch.utils.data import SequentialSampler
@@ -107,13 +105,15 @@ def trl(rows: ExampleRows, count: int, packed: bool, folder: Path) -> dict[str, 
     from trl import SFTConfig as TrlConfig
     from trl import SFTTrainer, pack_dataset
 
-    ordered = [rows.example(index) for index in range(count * PER_STEP)]
+    ordered = [rows.example(index) for index in range(STEPS * PER_STEP)]
     labels = [np.where(example.supervised, example.ids, -100).tolist() for example in ordered]
     data = Dataset.from_dict({"input_ids": [example.ids.tolist() for example in ordered], "labels": labels})
     if packed:
         data = pack_dataset(data, WINDOW, "bfd")
+    per_device = MICRO // 2 if packed else MICRO
+    read = [int((np.array(row[1:]) != -100).sum()) for row in data["labels"]]
+    tokens = [sum(read[start : start + 2 * per_device]) for start in range(0, len(read), 2 * per_device)]
     times: list[float] = []
-    losses: list[float] = []
 
     class Clock(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -124,13 +124,12 @@ def trl(rows: ExampleRows, count: int, packed: bool, folder: Path) -> dict[str, 
 
         def on_log(self, *_: Any, logs: Any = None, **__: Any) -> None:
             if logs and "loss" in logs:
-                losses.append(logs["loss"])
+                note(times[-1], tokens[len(times) - 1], logs["loss"], peak_rss_bytes() - before)
 
     class InOrder(SFTTrainer):
         def _get_train_sampler(self, *_: Any) -> Any:
             return SequentialSampler(data)
 
-    per_device = MICRO // 2 if packed else MICRO
     tokenizer = load_tokenizer(SHARED / "tokenizers/llama2")
     tokenizer.pad_token = tokenizer.unk_token
     arguments = TrlConfig(
@@ -159,44 +158,49 @@ def trl(rows: ExampleRows, count: int, packed: bool, folder: Path) -> dict[str, 
     reset_peak_rss()
     before = peak_rss_bytes()
     trainer.train()
-    read = [int((np.array(row[1:]) != -100).sum()) for row in data[: count * 2 * per_device]["labels"]]
-    tokens = [sum(read[start : start + 2 * per_device]) for start in range(0, len(read), 2 * per_device)]
-    return {"seconds": times, "tokens": tokens, "losses": losses, "memory": peak_rss_bytes() - before}
 
 
-def one(side: str, steps: int) -> dict[str, Any]:
-    """Run one side in this process."""
+def one(side: str, steps: int) -> None:
+    """Run one side in this process; each step is noted as soon as it is done, so that a run may be ended early."""
     torch.set_num_threads(1)
     rows = ExampleRows(examples(), SEED)
+    run = {"side": side, "run": round(time.time()), "commit": commit()}
+
+    def note(seconds: float, tokens: int, loss: float, memory: int) -> None:
+        step = {"seconds": seconds, "tokens": tokens, "loss": loss, "memory": memory}
+        with RUNS.open("a", encoding="utf8") as file:
+            file.write(json.dumps(run | step) + "\n")
+
     with tempfile.TemporaryDirectory() as folder:
         if side.startswith("trl"):
-            return trl(rows, steps, side == "trl-packed", Path(folder))
-        return ours(rows, steps, side == "packed")
+            trl(rows, steps, side == "trl-packed", Path(folder), note)
+        else:
+            ours(rows, steps, side == "packed", note)
 
 
 def measure(sides: Sequence[str], rounds: int, steps: int) -> None:
-    """The runs that are missing, the sides taking turns."""
+    """The sides take turns."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    RUNS.parent.mkdir(parents=True, exist_ok=True)
-    for number in range(rounds):
+    for _ in range(rounds):
         for side in sides:
-            if len(stored()[side]) > number:
-                continue
             command = [sys.executable, __file__, "--side", side, "--steps", str(steps)]
             done = subprocess.run(command, capture_output=True, text=True, env=environment)
             if done.returncode:
                 raise SystemExit(done.stderr)
-            run = json.loads(done.stdout.splitlines()[-1])
-            with RUNS.open("a", encoding="utf8") as file:
-                file.write(json.dumps({"side": side, "commit": commit(), **run}) + "\n")
-            print(side, f"{speed(run, len(run['tokens'])):.0f} tokens/s", flush=True)
+            print(side, f"{speed(stored()[side][-1], steps):.0f} tokens/s", flush=True)
 
 
 def stored() -> dict[str, list[dict[str, Any]]]:
-    """The runs that were measured, by side."""
-    lines = RUNS.read_text(encoding="utf8").splitlines() if RUNS.is_file() else []
-    runs = [json.loads(line) for line in lines]
-    return {side: [run for run in runs if run["side"] == side] for side in SIDES}
+    """The runs that were measured, by side, in their order."""
+    found: dict[str, dict[int, dict[str, Any]]] = {side: {} for side in SIDES}
+    for line in RUNS.read_text(encoding="utf8").splitlines():
+        step = json.loads(line)
+        new: dict[str, Any] = {"commit": step["commit"], "seconds": [], "tokens": [], "losses": [], "memory": 0}
+        run = found[step["side"]].setdefault(step["run"], new)
+        for name, key in (("seconds", "seconds"), ("tokens", "tokens"), ("losses", "loss")):
+            run[name].append(step[key])
+        run["memory"] = max(run["memory"], step["memory"])
+    return {side: list(runs.values()) for side, runs in found.items()}
 
 
 def speed(run: dict[str, Any], steps: int) -> float:
@@ -204,42 +208,42 @@ def speed(run: dict[str, Any], steps: int) -> float:
     return float(sum(run["tokens"][:steps]) / sum(run["seconds"][:steps]))
 
 
+def padding(steps: int) -> float:
+    """Tokens that the padded side computes for each that there is, over the first steps."""
+    rows = ExampleRows(examples(), SEED)
+    lengths = [len(rows.example(index).ids) for index in range(steps * PER_STEP)]
+    groups = [lengths[start : start + MICRO] for start in range(0, len(lengths), MICRO)]
+    return sum(max(group) * MICRO for group in groups) / sum(lengths)
+
+
 def report(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Medians and ratios."""
-    if missing := [side for side, runs in found.items() if not runs]:
-        raise SystemExit(f"not measured yet: {', '.join(missing)}")
-
-    def ratio(side: str, other: str) -> float:
-        pairs = list(zip(found[side], found[other], strict=False))
+    """Medians, and ratios over the steps that two sides both took; of the sides that were measured."""
+    found = {side: runs for side, runs in found.items() if runs}
+    ratios = {}
+    for side, other in (("packed", "padded"), ("packed", "trl"), ("packed", "trl-packed"), ("padded", "trl")):
+        pairs = list(zip(found.get(side, []), found.get(other, []), strict=False))
+        if not pairs:
+            continue
         steps = min(len(run["tokens"]) for pair in pairs for run in pair)
-        return round(statistics.median(speed(a, steps) / speed(b, steps) for a, b in pairs), 3)
-
-    def apart(side: str, other: str, *, relative: bool) -> float:
-        pairs = zip(found[side][0]["losses"], found[other][0]["losses"], strict=False)
-        return max(abs(a - b) / (b if relative else 1) for a, b in pairs)
-
-    return {
-        "machine": machine(),
-        "commit": sorted({run["commit"] for runs in found.values() for run in runs}),
-        "sides": {
-            side: {
-                "runs": len(runs),
-                "steps": len(runs[0]["tokens"]),
-                "tokens_per_second": round(statistics.median(speed(run, len(run["tokens"])) for run in runs), 1),
-                "peak_memory_bytes": max(run["memory"] for run in runs),
-            }
-            for side, runs in found.items()
-        },
-        "packed_over_padded": ratio("packed", "padded"),
-        "packed_over_trl": ratio("packed", "trl"),
-        "packed_over_trl_packed": ratio("packed", "trl-packed"),
-        "padded_over_trl": ratio("padded", "trl"),
-        "largest_loss_difference": {
-            "packed, relative": apart("packed", "padded", relative=True),
-            "trl": apart("trl", "padded", relative=False),
-        },
-        "runs": found,
+        losses = [run["losses"][:steps] for run in pairs[0]]
+        ratios[f"{side} / {other}"] = {
+            "runs": len(pairs),
+            "steps": steps,
+            "speed": round(statistics.median(speed(a, steps) / speed(b, steps) for a, b in pairs), 3),
+            "padding": round(padding(steps), 3),
+            "largest_loss_difference": max(abs(a - b) for a, b in zip(*losses, strict=True)),
+        }
+    sides = {
+        side: {
+            "runs": len(runs),
+            "steps": min(len(run["tokens"]) for run in runs),
+            "tokens_per_second": round(statistics.median(speed(run, len(run["tokens"])) for run in runs), 1),
+            "peak_memory_bytes": max(run["memory"] for run in runs),
+        }
+        for side, runs in found.items()
     }
+    commits = sorted({run["commit"] for runs in found.values() for run in runs})
+    return {"machine": machine(), "commit": commits, "sides": sides, "ratios": ratios, "runs": found}
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -260,20 +264,20 @@ def markdown(result: dict[str, Any]) -> str:
             f"| {name} | {side['runs']} | {side['steps']} | {side['tokens_per_second']:.0f} | "
             f"{side['peak_memory_bytes'] / 1e9:.2f} |"
         )
-    differences = result["largest_loss_difference"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Over the steps that both took, packed is {result['packed_over_padded']:.2f} × padded, "
-            f"{result['packed_over_trl']:.2f} × TRL padded and {result['packed_over_trl_packed']:.2f} × TRL packed; "
-            f"padded is {result['padded_over_trl']:.2f} × TRL padded.",
-            "",
-            f"In these the losses of packed and padded rows differ by at most {differences['packed, relative']:.1e} "
-            f"relative, those of TRL padded and ours by at most {differences['trl']:.1e}.",
-            "",
-        ]
-    )
+    lines += [
+        "",
+        "Over the steps that both took; *padding* is how many tokens padded rows of these steps compute for each that "
+        "there is. Packs of TRL hold other dialogues in a step, so that their losses are of other tokens.",
+        "",
+        "| | runs | steps | speed | padding | largest difference of losses |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, ratio in result["ratios"].items():
+        lines.append(
+            f"| {name} | {ratio['runs']} | {ratio['steps']} | {ratio['speed']:.2f} × | {ratio['padding']:.2f} | "
+            f"{'–' if name.endswith('packed') else format(ratio['largest_loss_difference'], '.1e')} |"
+        )
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:
@@ -286,8 +290,9 @@ def main() -> None:
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        print(json.dumps(one(arguments.side, arguments.steps)))
+        one(arguments.side, arguments.steps)
         return
+    RUNS.parent.mkdir(parents=True, exist_ok=True)
     if not arguments.report:
         measure(arguments.sides or SIDES, arguments.rounds, arguments.steps)
         if arguments.sides:

@@ -34,7 +34,9 @@ def run(model: Path, seed: int) -> dict[str, Any]:
     subprocess.run([*command, f"seed={seed}"], check=True, cwd=ROOT)
     seconds = time.monotonic() - started
     lines = [json.loads(line) for line in (output / "logs/train.jsonl").read_text(encoding="utf8").splitlines()]
-    figures = read_manifest(output).figures
+    manifest = read_manifest(output)
+    assert manifest is not None
+    figures = manifest.figures
     prompts = figures["heldout_pairs"] // PAIRS_PER_PROMPT
     half = 1.96 * (0.25 / prompts) ** 0.5
     return {
@@ -67,6 +69,11 @@ def report(runs: dict[int, dict[str, Any]], model: Path) -> str:
         "",
         "Before the first step the model is its own reference, so that every pair is a tie, which counts half. Later a",
         "pair is right where the answer that tells the fact gained more (or lost less) over the reference.",
+        "",
+        "Of the two pairs of a prompt one sets the fact beside another subject's value of the same kind, one beside a "
+        "value of another kind. With pairs of the first sort alone (566 of them, the same settings) the accuracy "
+        "ended at 0.540, 0.556 and 0.556, within the interval: so small a model remembers the facts it is shown, and "
+        "gets no surer of those it is not. What it learns for all facts is which kind of thing answers a question.",
         "",
         "| seed | pairs | held out (prompts) | interval of 1/2 | before | after | last step's pairs | loss | s |",
         "|--:|--:|--:|---|--:|--:|--:|--:|--:|",

@@ -14,7 +14,8 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from bllossom.instructions.formats.choose import chat_format
 from bllossom.instructions.messages import Conversation, Message
 from bllossom.model.outputs.generate import Decoding, Prompt, generate, stop_ids
 from bllossom.tokenizer.load import load_tokenizer
+from bllossom.training.preview import preview
+from bllossom.training.sft import SftConfig, sft
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES, PER_STEP = 96, 16
@@ -52,15 +55,18 @@ SHOWN = [
 ]
 
 
-def sft(arguments: Sequence[str], config: dict[str, Any], folder: Path) -> str:
-    """Run `bllossom sft` on a config; gives what it prints."""
-    path = folder / "sft.yaml"
-    path.write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf8")
-    command = [sys.executable, "-m", "bllossom.cli", "sft", "--config", str(path), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return done.stdout
+def train(config: SftConfig) -> list[float]:
+    """Tune here, or with more ranks than one by the command; gives the losses."""
+    if config.processes == 1:
+        sft(config)
+    else:
+        path = config.output.with_suffix(".yaml")
+        path.write_text(yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True), encoding="utf8")
+        command = [sys.executable, "-m", "bllossom.cli", "sft", "--config", str(path)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment, check=True)
+    log = (config.output / "logs/train.jsonl").read_text(encoding="utf8").splitlines()
+    return [json.loads(line)["loss"] for line in log]
 
 
 def losses(model: Path, folder: Path) -> list[str]:
@@ -69,12 +75,10 @@ def losses(model: Path, folder: Path) -> list[str]:
     (folder / "examples.jsonl").write_text("\n".join(rows) + "\n", encoding="utf8")
     found = {}
     for number, (name, changes) in enumerate(CUTS.items()):
-        output = folder / str(number)
-        config = {"output": str(output), "model": str(model), "data": [str(folder / "examples.jsonl")], "gpus": 0}
+        config = {"output": str(folder / str(number)), "model": str(model), "data": [str(folder / "examples.jsonl")]}
         config |= {"template": "plain", "max_tokens": 256, "examples_per_step": PER_STEP, "epochs": 1, "samples": 0}
-        sft([], config | {"learning_rate": {"peak": 1e-3}, "precision": "fp32"} | changes, folder)
-        log = (output / "logs/train.jsonl").read_text(encoding="utf8").splitlines()
-        found[name] = [json.loads(line)["loss"] for line in log]
+        config |= {"gpus": 0, "learning_rate": {"peak": 1e-3}, "precision": "fp32"}
+        found[name] = train(SftConfig.model_validate(config | changes))
         print(name, found[name], file=sys.stderr, flush=True)
     lines = ["| how | first step's loss | last step's | largest difference, relative |", "|---|--:|--:|--:|"]
     for name, values in found.items():
@@ -94,8 +98,9 @@ def previews(model: Path, folder: Path) -> list[str]:
         tokenizer.save_pretrained(shape)
         (shape / "config.json").write_text((model / "config.json").read_text(encoding="utf8"), encoding="utf8")
         config = {"output": str(folder / "x"), "model": str(shape), "data": [str(folder / "shown.jsonl")]}
-        said = sft(["--preview", "1"], config | {"template": name}, folder)
-        lines += [f"### {name}", "", "```", *said.replace(f"{folder}/", "").rstrip().splitlines(), "```", ""]
+        with redirect_stdout(StringIO()) as said:
+            preview(SftConfig.model_validate(config | {"template": name}), 1, packed=False, as_json=False, emit=print)
+        lines += [f"### {name}", "", "```", *said.getvalue().replace(f"{folder}/", "").rstrip().splitlines(), "```", ""]
     return lines
 
 

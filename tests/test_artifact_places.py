@@ -42,6 +42,7 @@ def test_a_refused_stage_leaves_no_folder(config, tmp_path, error):
 
     def refuse(folder: Path) -> dict[str, int]:
         (folder / "empty").mkdir()
+        (folder / "empty/log.jsonl").touch()
         raise error
 
     with pytest.raises(type(error)):

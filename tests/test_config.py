@@ -1,3 +1,4 @@
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -178,3 +179,40 @@ def test_an_earlier_steps_folder_is_not_taken_for_a_hub_id(write):
     assert load_config(Example, path, steps={"vocab": Path("runs/vocab")}, allow_missing=True).missing == [
         "runs/vocab: not here yet"
     ]
+
+
+class Either(Model):
+    value: int
+
+
+class Choosing(Model):
+    model: str | Either
+    several: list[str | Either] = []
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model={valeu: 3}", ["model.value: is missing", "model.valeu: unknown key (did you mean value?)"]),
+        ("model=[1]", ["model: should be a valid string, or should be a valid dictionary or instance of Either"]),
+        ("several=[a, {value: many}]", ["several.1.value: should be a valid integer"]),
+    ],
+)
+def test_a_key_of_several_kinds_is_told_by_the_kind_that_was_meant(override: str, told: list[str]) -> None:
+    values = [override] if override.startswith("model") else ["model=a", override]
+    with pytest.raises(ConfigError) as error:
+        load_config(Choosing, None, values)
+    assert len(error.value.problems) == len(told)
+    for problem, start in zip(error.value.problems, told, strict=True):
+        assert problem.startswith(f"command line: {start}")
+
+
+def test_names_are_found_as_the_disk_composes_them(tmp_path: Path) -> None:
+    """macOS and some archives write Hangul as jamo (NFD), keyboards as syllables (NFC)."""
+    on_disk, typed = (unicodedata.normalize(form, "말뭉치/모델") for form in ("NFD", "NFC"))
+    (tmp_path / on_disk).mkdir(parents=True)
+    keys = [f"base={tmp_path / typed}", f"data=[{tmp_path / typed}]", f"output={tmp_path / typed}/결과"]
+    loaded = load_config(Example, None, keys).config
+    assert Path(loaded.base) == tmp_path / on_disk
+    assert loaded.data == [tmp_path / on_disk]
+    assert loaded.output == tmp_path / on_disk / "결과"

@@ -43,7 +43,7 @@ def test_every_config_parses(path):
         assert str(config.output).startswith("runs/")
 
 
-RECIPES = ("ablation", "ablation-13b", "bllossom-13b", "demo", "localize", "micro", "smollm2", "table6")
+RECIPES = ("ablation", "ablation-13b", "bllossom-13b", "demo", "demo-dpo", "localize", "micro", "smollm2", "table6")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -33,7 +33,7 @@ def test_commands_work_without_weights(command: str, monkeypatch: pytest.MonkeyP
     )
     if arguments[0] == "reshard":
         assert result.exit_code == 1
-        assert "is no whole checkpoint" in result.stderr
+        assert "is no checkpoint (it has no state.json)" in result.stderr
     else:
         assert result.exit_code == 0, result.output
 

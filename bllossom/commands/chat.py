@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bllossom.commands.ending import expected_errors, print_result
-from bllossom.commands.options import Debug
+from bllossom.commands.options import Debug, typed_path
 from bllossom.errors import BllossomError
 
 
@@ -27,7 +27,9 @@ def chat(
 
         from bllossom.evaluation.chat import ChatSettings, answer_lines, converse, load_talks  # imports torch
 
-        talks = load_talks(models, ChatSettings(temperature, top_p, max_tokens, seed))
+        talks = load_talks(
+            [str(typed_path(model)) for model in models], ChatSettings(temperature, top_p, max_tokens, seed)
+        )
         if sys.stdin.isatty():
             import readline  # noqa: F401 - gives input() a history and the arrow keys
 

@@ -13,7 +13,7 @@ import typer
 
 from bllossom.artifacts import MANIFEST, PARTIAL, lock_of, partial_folders, read_origin
 from bllossom.commands.ending import expected_errors, print_result
-from bllossom.commands.options import Debug, Yes
+from bllossom.commands.options import Debug, Yes, typed_path
 from bllossom.errors import BllossomError
 from bllossom.files import locked
 
@@ -89,7 +89,7 @@ def _size(size_bytes: int) -> str:
 
 
 def clean(
-    run: Annotated[Path, typer.Argument(help="A recipe's folder, or a stage's output.")],
+    run: Annotated[Path, typer.Argument(parser=typed_path, help="A recipe's folder, or a stage's output.")],
     yes: Yes = False,
     debug: Debug = False,
 ) -> None:

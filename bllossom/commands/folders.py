@@ -1,13 +1,13 @@
 """Commands on what stages left, or will leave: they look at it, convert it, or send it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from bllossom import artifacts, pipeline
 from bllossom.commands.ending import expected_errors, print_result
-from bllossom.commands.options import Debug, DryRun, Overrides
+from bllossom.commands.options import Debug, DryRun, Overrides, typed_path
 from bllossom.config import load_config
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
@@ -17,7 +17,10 @@ PLANNED = ("pretrain", "sft", "dpo")
 
 
 def plan(
-    config: Annotated[Path, typer.Option("--config", help="A YAML file of pretrain, sft or dpo.", show_default=False)],
+    config: Annotated[
+        Path,
+        typer.Option("--config", parser=typed_path, help="A YAML file of pretrain, sft or dpo.", show_default=False),
+    ],
     overrides: Overrides = None,
     gpus: Annotated[int, typer.Option(help="How many GPUs; above 8, nodes of 8.")] = 8,
     gpu: Annotated[str, typer.Option(help="Which: a100-40g, a100-80g, h100-80g or h200-141g.")] = "h100-80g",
@@ -38,7 +41,7 @@ def plan(
 
         if stage not in (None, *PLANNED):
             raise ConfigError(f"--stage: {stage!r} has no plan; choose one of {', '.join(PLANNED)}")
-        kind: type[TrainingConfig] = pipeline.STAGES[stage or _stage_of(config)].config()
+        kind = cast(type[TrainingConfig], pipeline.STAGES[stage or _stage_of(config)].config())
         loaded = load_config(kind, config, overrides or (), allow_missing=True)
         found = make_plan(loaded.config, config.parent, gpus=gpus, gpu=gpu, utilisation=utilisation)
         for line in describe(found):
@@ -58,7 +61,8 @@ def compare(
         list[str], typer.Argument(metavar="RESULT...", help="PATH, NAME=PATH, or NAME=PATH,PATH for one model's seeds.")
     ],
     output: Annotated[
-        Path | None, typer.Option(help="A folder for comparison.md, .csv and .json.", show_default=False)
+        Path | None,
+        typer.Option(parser=typed_path, help="A folder for comparison.md, .csv and .json.", show_default=False),
     ] = None,
     anyway: Annotated[bool, typer.Option("--anyway", help="Show what is not comparable too, and say why.")] = False,
     debug: Debug = False,
@@ -77,7 +81,9 @@ def compare(
             print_result(str(output))
 
 
-def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], debug: Debug = False) -> None:
+def verify(
+    folder: Annotated[Path, typer.Argument(parser=typed_path, help="A published folder.")], debug: Debug = False
+) -> None:
     """Compare a published folder with its manifest, reading every byte."""
     with expected_errors(debug):
         problems = artifacts.verify(folder)
@@ -89,7 +95,8 @@ def verify(folder: Annotated[Path, typer.Argument(help="A published folder.")], 
 
 
 def reshard(
-    checkpoint: Annotated[Path, typer.Argument(help="A folder step-… in a run's checkpoints/.")], debug: Debug = False
+    checkpoint: Annotated[Path, typer.Argument(parser=typed_path, help="A folder step-… in a run's checkpoints/.")],
+    debug: Debug = False,
 ) -> None:
     """Convert a training checkpoint so that any number of ranks can go on from it."""
     with expected_errors(debug):
@@ -100,8 +107,12 @@ def reshard(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The output of a recipe, or of several.")],
-    output: Annotated[Path | None, typer.Option("--output", help="The page; else report.html in the run.")] = None,
+    runs: Annotated[
+        list[Path], typer.Argument(parser=typed_path, metavar="RUN...", help="The output of a recipe, or of several.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", parser=typed_path, help="The page; else report.html in the run.")
+    ] = None,
     live: Annotated[bool, typer.Option("--live", help="Write it anew every ten seconds, while a run goes on.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -115,7 +126,7 @@ def report(
 
 
 def push(
-    model: Annotated[Path, typer.Argument(help="A published model folder.")],
+    model: Annotated[Path, typer.Argument(parser=typed_path, help="A published model folder.")],
     to: Annotated[str, typer.Option("--to", metavar="OWNER/NAME", help="The repository on the hub.")],
     licence: Annotated[str | None, typer.Option("--licence", help="The model's own, as the hub names it.")] = None,
     public: Annotated[bool, typer.Option("--public", help="Everybody may see it; else you alone.")] = False,

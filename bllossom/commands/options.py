@@ -5,8 +5,20 @@ from typing import Annotated
 
 import typer
 
+from bllossom.config import expand_path
+
+
+def typed_path(text: str) -> Path:
+    """A path as it is typed: shells leave the `~` of `--output=~/x` and of `"~/x"` alone."""
+    try:
+        return expand_path(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="The stage's YAML file; without one every key is typed.")
+    Path | None,
+    typer.Option("--config", parser=typed_path, help="The stage's YAML file; without one every key is typed."),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Reach into the YAML: dotted.key=value.")

@@ -6,16 +6,22 @@ from typing import Annotated
 import typer
 
 from bllossom.commands.ending import expected_errors, print_result
-from bllossom.commands.options import ConfigFile, Debug, Overrides
+from bllossom.commands.options import ConfigFile, Debug, Overrides, typed_path
 from bllossom.config import load_config
 
 
 def vote(
-    files: Annotated[list[Path], typer.Argument(metavar="A B", help="Two files of answers.", show_default=False)],
-    output: Annotated[Path, typer.Option(help="The folder that keeps the votes.", show_default=False)],
+    files: Annotated[
+        list[Path], typer.Argument(parser=typed_path, metavar="A B", help="Two files of answers.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option(parser=typed_path, help="The folder that keeps the votes.", show_default=False)
+    ],
     port: Annotated[int, typer.Option(help="The page's port on 127.0.0.1; 0: any free one.")] = 8765,
     report: Annotated[bool, typer.Option("--report", help="Say what the votes come to, and serve nothing.")] = False,
-    verdicts: Annotated[Path | None, typer.Option(help="A judge's verdicts.jsonl, to hold against the votes.")] = None,
+    verdicts: Annotated[
+        Path | None, typer.Option(parser=typed_path, help="A judge's verdicts.jsonl, to hold against the votes.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Serve a page on which people say which of two answers is better."""

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bllossom.commands.ending import expected_errors
-from bllossom.commands.options import Debug, Overrides
+from bllossom.commands.options import Debug, Overrides, typed_path
 from bllossom.config import load_config
 from bllossom.console import stdout
 
@@ -21,7 +21,7 @@ def make_show() -> typer.Typer:
 
 
 def show_document(
-    folder: Annotated[Path, typer.Argument(help="A folder that prepare made.")],
+    folder: Annotated[Path, typer.Argument(parser=typed_path, help="A folder that prepare made.")],
     source: Annotated[str, typer.Argument(help="Its language and name, as ko/wiki.")],
     numbers: Annotated[list[int], typer.Argument(help="Documents of that source, from 0, as a bad step names them.")],
     heldout: Annotated[bool, typer.Option("--heldout", help="Of the documents held out.")] = False,
@@ -38,7 +38,9 @@ def show_document(
 
 
 def show_block(
-    config: Annotated[Path, typer.Option("--config", help="A pretrain YAML file.", show_default=False)],
+    config: Annotated[
+        Path, typer.Option("--config", parser=typed_path, help="A pretrain YAML file.", show_default=False)
+    ],
     number: Annotated[int, typer.Argument(min=0, help="Of the mixture's blocks, from 0, as a bad step names it.")],
     overrides: Overrides = None,
     debug: Debug = False,
@@ -55,7 +57,7 @@ def show_block(
 
 
 def show_example(
-    config: Annotated[Path, typer.Option("--config", help="An sft YAML file.", show_default=False)],
+    config: Annotated[Path, typer.Option("--config", parser=typed_path, help="An sft YAML file.", show_default=False)],
     number: Annotated[int, typer.Argument(min=0, help="Of the examples, in the order of the files, from 0.")],
     overrides: Overrides = None,
     debug: Debug = False,

@@ -54,7 +54,9 @@ def export(config: ExportConfig, *, force: bool = False) -> Manifest:
 
 
 def dry_run(config: ExportConfig) -> list[str]:
-    """Say what would be written."""
+    """Say what would be written, and refuse a model that the run would refuse."""
+    if config.model.is_dir():
+        _check(open_checkpoint(config.model))
     return [f"{config.output}/model.gguf in {config.dtype}"]
 
 

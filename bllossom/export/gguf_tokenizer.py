@@ -55,7 +55,7 @@ def name_pre_tokenizer(pre_tokenizer: Mapping[str, Any] | None) -> str:
             return PATTERNS[pattern]
     raise BllossomError(
         f"the pre-tokenizer {json.dumps(pre_tokenizer)[:120]} has no name in llama.cpp that is known here; "
-        "convert the model with llama.cpp's own convert_hf_to_gguf.py"
+        "see whether llama.cpp's own convert_hf_to_gguf.py takes the model: what it has no name for, it cannot run"
     )
 
 

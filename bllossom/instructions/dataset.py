@@ -41,7 +41,7 @@ class Examples:
         return {
             "examples": len(self.items),
             "tokens": sum(len(example.ids) for example in self.items),
-            "supervised_tokens": sum(int(example.supervised.sum()) for example in self.items),
+            "supervised_tokens_per_epoch": sum(int(example.supervised.sum()) for example in self.items),
             **{action: actions.count(action) for action in ("dropped", "cut", "split")},
             "skipped": len(self.skipped),
             "duplicates": self.duplicates,
@@ -114,9 +114,12 @@ def make_examples(
         listed.append(TooLong(conversation.source, len(example.ids), done[too_long] if kept else "dropped"))
         items += kept
     if not items:
+        remedies = ["raise max_tokens"] if listed else []
+        remedies += ["set too_long to cut"] if listed and too_long == "drop" else []
+        remedies += [f"correct them (the first: {skipped[0].source}: {skipped[0].why})"] if skipped else []
         raise BllossomError(
             f"no example is left: {len(listed):,} have more than {max_tokens:,} tokens, {len(skipped):,} are broken; "
-            "raise max_tokens, or set too_long to cut"
+            + ", or ".join(remedies)
         )
     if train_on == "all":
         items = [replace(example, supervised=np.ones_like(example.supervised)) for example in items]

@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bllossom.config import Model, TextSource
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.messages import Conversation, UnusableError, conversation
-from bllossom.instructions.reading import Skipped
+from bllossom.instructions.reading import FileSource, Skipped
 from bllossom.instructions.shapes.chat import is_messages, messages_of
 from bllossom.instructions.shapes.shape import Turns
 from bllossom.text.rows import locate_rows, read_entries
@@ -29,10 +28,9 @@ KEYS = ("prompt", "chosen", "rejected", "system")
 LOOKS = '{"prompt": "…", "chosen": "…", "rejected": "…"}, each a text or messages'
 
 
-class PreferenceSource(Model):
+class PreferenceSource(FileSource):
     """Files of pairs."""
 
-    path: Annotated[TextSource, Field(description="a file, a folder, a glob or a hub data set (owner/name)")]
     fields: Annotated[
         dict[Literal["prompt", "chosen", "rejected", "system"], str] | None,
         Field(min_length=1, description="our name to the column there, as {prompt: question}"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bllossom.config import Model, TextSource
 from bllossom.console import say
@@ -19,10 +19,20 @@ from bllossom.text.rows import Entry, locate_rows, read_entries
 IDENTITY = "id"  # the one column beside a shape's own that is kept
 
 
-class InstructionSource(Model):
-    """Instruction files of one kind."""
+class FileSource(Model):
+    """Files of one kind, as a config names them: a path alone stands for itself."""
 
     path: Annotated[TextSource, Field(description="a file, a folder, a glob or a hub data set (owner/name)")]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, given: Any) -> Any:
+        return {"path": str(given)} if isinstance(given, str | Path) else given
+
+
+class InstructionSource(FileSource):
+    """Instruction files of one kind."""
+
     format: Annotated[
         ShapeName | None, Field(description="the shape of the records; null recognises it by each file's first one")
     ] = None

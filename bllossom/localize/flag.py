@@ -60,7 +60,8 @@ def flag(config: FlagConfig, *, force: bool = False) -> Manifest:
 
 
 def dry_run(config: FlagConfig) -> list[str]:
-    """Which rules would run."""
+    """Which rules would run, once the tables are read."""
+    load_language(config.rules.language)
     return [f"rules: {', '.join(rule for rule in RULES if rule not in config.rules.off)}"]
 
 

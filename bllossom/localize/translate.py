@@ -32,6 +32,7 @@ from bllossom.localize.records import (
     write_examples,
     write_notes,
 )
+from bllossom.paths import there
 from bllossom.text.rows import locate_rows
 
 
@@ -87,10 +88,9 @@ def translate(config: TranslateConfig, *, force: bool = False) -> Manifest:
 
 def dry_run(config: TranslateConfig) -> list[str]:
     """How many requests, tokens and how much money it would take."""
-    try:
-        examples = read_examples(config.source, config.ends)
-    except BllossomError as error:
-        return [f"the source cannot be read yet: {error}"]
+    if absent := [source.path for source in config.source if not there(source.path)]:
+        return [f"{path} is not here yet" for path in absent]
+    examples = read_examples(config.source, config.ends)
     messages = sum(len(spoken(example)) for example in examples)
     lines = [f"{len(examples):,} examples, {messages:,} messages"]
     if config.by_endpoint is not None:

@@ -17,6 +17,7 @@ from bllossom.tokenizer.files import TOKENIZER_FILES
 
 OUTPUT = "lm_head.weight"
 SINGLE = "model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
 COMPANIONS = (*TOKENIZER_FILES, *CARRIED_FILES)
 """What lies beside a model's config and weights."""
@@ -105,6 +106,19 @@ def refuse_wrapper(source: object, config: Mapping[str, Any]) -> None:
         )
 
 
+def refuse_adapter(source: Path | str) -> None:
+    """Refuse an adapter's folder where a model is asked for.
+
+    Raises:
+        BllossomError: says how to make a model of it.
+    """
+    if (Path(source) / ADAPTER_CONFIG).is_file():
+        raise BllossomError(
+            f"{source} is a LoRA adapter, not a model; run `bllossom merge-adapter adapter={source} output=FOLDER`, "
+            "and name that folder"
+        )
+
+
 def check_written(folder: Path) -> None:
     """Read back a model folder that was just written: its files, its matrices and its config have to agree.
 
@@ -145,6 +159,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         BllossomError: no config, no safetensors, a shard missing or cut short, an index that does not fit.
     """
+    refuse_adapter(folder)
     config = _read_json(folder / "config.json", "name the folder that holds the model's config.json")
     refuse_wrapper(folder, config)
     if (folder / SINGLE).is_file():

@@ -56,10 +56,7 @@ def distill_rows(config: DistillRowsConfig, *, force: bool = False) -> Manifest:
         BllossomError: the model has no new pieces, the tokens hold none of them, or are another tokenizer's.
     """
     inputs = {"model": config.model, "base": config.base, "tokens": config.tokens}
-    checkpoint = open_checkpoint(config.model)
-    pieces = compare_tokenizers(config.base, config.model)
-    if not pieces.new:
-        raise BllossomError(f"model: {config.model} has no pieces that {config.base} lacks; nothing is to be distilled")
+    checkpoint, pieces = _open(config)
     return publish(
         config,
         stage="distill-rows",
@@ -70,9 +67,19 @@ def distill_rows(config: DistillRowsConfig, *, force: bool = False) -> Manifest:
 
 
 def dry_run(config: DistillRowsConfig) -> list[str]:
-    """Say how much would be learned from."""
+    """Say how much would be learned from, and refuse models that the run would refuse."""
+    if config.model.is_dir() and config.base.is_dir():
+        _open(config)
     tokens = config.steps * config.batch_snippets * config.snippet_tokens
     return [f"{config.steps:,} steps, {tokens:,} tokens: the new rows alone are learned"]
+
+
+def _open(config: DistillRowsConfig) -> tuple[Checkpoint, Pieces]:
+    checkpoint = open_checkpoint(config.model)
+    pieces = compare_tokenizers(config.base, config.model)
+    if not pieces.new:
+        raise BllossomError(f"model: {config.model} has no pieces that {config.base} lacks; nothing is to be distilled")
+    return checkpoint, pieces
 
 
 def _build(config: DistillRowsConfig, checkpoint: Checkpoint, pieces: Pieces, folder: Path) -> dict[str, Any]:

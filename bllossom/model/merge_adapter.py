@@ -19,9 +19,9 @@ from bllossom.console import progress
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, reference
 from bllossom.model.carried import GENERATION_CONFIG, carry
-from bllossom.model.checkpoint import INDEX, check_written, fetch, open_checkpoint
+from bllossom.model.checkpoint import ADAPTER_CONFIG, INDEX, check_written, fetch, open_checkpoint
 from bllossom.model.folder import recorded_rows
-from bllossom.model.merged_weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MergedWeights
+from bllossom.model.merged_weights import ADAPTER_WEIGHTS, MergedWeights
 from bllossom.model.safetensors import read_shard, rewrite
 
 UNDERSTOOD = frozenset(

@@ -21,7 +21,6 @@ from bllossom.model.checkpoint import OUTPUT, Checkpoint
 from bllossom.model.safetensors import FLOAT_DTYPES, Growth, Rows, StoredTensor, WeightShard, as_matrix, equal_data
 
 # The names in an adapter's folder, as peft gives them.
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 BLOCK_ROWS = 1024
@@ -31,6 +30,8 @@ PARTS = {
     ".lora_embedding_A": "up_transposed",
     ".lora_embedding_B": "down_transposed",
 }
+COPIES = (".modules_to_save.", ".original_module.")
+"""In names of what peft stores beside a matrix that was trained as a whole, once more, where its rows were resized."""
 Parts = Mapping[str, StoredTensor]
 """What an adapter holds for one tensor of the base: `whole`, which takes its place, and what PARTS names."""
 
@@ -66,8 +67,11 @@ class MergedWeights:
     def changes(self) -> Mapping[str, Parts]:
         """By the base's tensor what the adapter holds for it."""
         found: dict[str, dict[str, StoredTensor]] = {}
+        named = {tensor.name for tensor in self.adapter.tensors}
         for tensor in self.adapter.tensors:
             name, part = _target(tensor.name)
+            if any(copy in tensor.name and tensor.name.replace(copy, ".") in named for copy in COPIES):
+                continue
             found.setdefault(name, {})[part] = tensor
         return found
 

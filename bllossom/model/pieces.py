@@ -53,6 +53,11 @@ def compare_tokenizers(model: Path, tokenizer: Path) -> Pieces:
     old, new = _pieces(base), _pieces(merged)
     for number, piece in sorted(old.items()):
         if (found := new.get(number, "nothing")) != piece:
+            if found == "nothing" and old.keys() > new.keys() and all(old[i] == new[i] for i in new):
+                raise BllossomError(
+                    f"{model} has {len(old):,} pieces and {tokenizer} the first {len(new):,} of them: name them the "
+                    "other way round"
+                )
             raise BllossomError(
                 f"{tokenizer}: id {number} is {found!r}, in {model} it is {piece!r}; choose the tokenizer that "
                 f"merge-vocab made from {model}"

@@ -66,7 +66,7 @@ class SurgeryPlan:
                 raise BllossomError(f"{message}; put the tokenizer the model was trained with into its folder")
             if pieces.rows < rows:
                 message = f"{self.tokenizer} has {pieces.rows:,} rows, the model {rows:,}: none may be lost"
-                raise BllossomError(f"{message}; set merge-vocab's pad_to_multiple_of so that there are as many")
+                raise BllossomError(f"{message}; make it again with pad_to_multiple_of={rows} in merge-vocab")
 
     @property
     def matrices(self) -> dict[str, Method]:

@@ -86,24 +86,29 @@ def changed_keys(config: StageConfig, other: Origin, sources: Inputs, *, mending
         first = error.errors()[0]
         return [f"its config is not one of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}"]
     kept = _uncovered(config, sources)
-    return list(_changes(_settings(before, kept, mending), _settings(config, kept, mending)))
+    return list(_changes(_settings(before, kept, mending, HIDDEN), _settings(config, kept, mending, HIDDEN)))
 
 
 Place = tuple[str | int, ...]
+HIDDEN = "…"  # a path, in what is told of two configs: its contents count, which are told as the input's
 
 
-def _settings(config: StageConfig, kept: set[Place], mending: bool = False) -> dict[str, Any]:
-    """What decides a result: the config, without those paths whose contents are known."""
+def _settings(
+    config: StageConfig, kept: set[Place], mending: bool = False, hidden: str | None = None
+) -> dict[str, Any]:
+    """What decides a result: the config, with `hidden` for those paths whose contents are known."""
     bare, full = (config.result_settings(mending=mending, paths=paths) for paths in (False, True))
-    return _fill(bare, full, kept)
+    return _fill(bare, full, kept, hidden)
 
 
-def _fill(bare: Any, full: Any, kept: set[Place], place: Place = ()) -> Any:
+def _fill(bare: Any, full: Any, kept: set[Place], hidden: str | None, place: Place = ()) -> Any:
     if isinstance(bare, dict):
-        return {key: _fill(value, full[key], kept, (*place, key)) for key, value in bare.items()}
+        return {key: _fill(value, full[key], kept, hidden, (*place, key)) for key, value in bare.items()}
     if isinstance(bare, list):
-        return [_fill(value, full[index], kept, (*place, index)) for index, value in enumerate(bare)]
-    return full if place in kept else bare
+        return [_fill(value, full[index], kept, hidden, (*place, index)) for index, value in enumerate(bare)]
+    if place in kept:
+        return full
+    return hidden if bare is None and full else bare
 
 
 def _uncovered(config: StageConfig, sources: Inputs) -> set[Place]:
@@ -174,9 +179,13 @@ def _value_in_format_1(value: Any, dumped: Any) -> Any:
 def _changes(before: Any, now: Any, key: str = "") -> Iterator[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         for name in sorted(before.keys() | now.keys()):
-            yield from _changes(before.get(name), now.get(name), f"{key}.{name}".removeprefix("."))
+            yield from _changes(before.get(name, ...), now.get(name, ...), f"{key}.{name}".removeprefix("."))
     elif before != now:
-        yield f"{key}: {json.dumps(before, ensure_ascii=False)} there, {json.dumps(now, ensure_ascii=False)} here"
+        yield f"{key}: {_shown(before)} there, {_shown(now)} here"
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is ... else json.dumps(value, ensure_ascii=False)
 
 
 def _short(value: str) -> str:

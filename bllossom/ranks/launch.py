@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -157,6 +158,7 @@ def _launch(work: Work[Config], config: Config, folder: Path, world: int, device
         start_method="spawn",
         signals_to_handle="SIGQUIT",  # the others are ours
     )
+    _start_tracker()
     with _forward_stop_requests():
         try:
             results = elastic_launch(launch, _rank_main)(work, config, folder, device, os.getpid())
@@ -166,6 +168,19 @@ def _launch(work: Work[Config], config: Config, folder: Path, world: int, device
     if stopped := results[0].get("stopped"):
         raise Stopped(stopped)
     return results[0]["figures"]
+
+
+def _start_tracker() -> None:
+    """Start Python's own process that keeps count of the ranks' semaphores so that a closed terminal leaves it alone.
+
+    It ignores what else asks to stop. Ended by SIGHUP, it is started anew at the ranks' end, knows of nothing that they
+    opened, and says so in tracebacks.
+    """
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which a process hands on to those it starts
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class RankFailedError(Exception):

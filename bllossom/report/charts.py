@@ -12,7 +12,11 @@ from bllossom.report.run_folder import Figure
 
 # Okabe and Ito's colours, told apart by people with any kind of colour vision (jfly.uni-koeln.de/color).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a8a8a")
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4])  # as many lines as colours × dashes can be told apart
 MOST_POINTS = 400  # of a line: more cannot be told apart on a page, and a page has to stay small
+CHART_POINTS = 1600  # of all lines of a chart, where they are more than a few
+LEAST_POINTS = 30  # of a line, however many there are
+LEGEND_COLUMNS = 4
 
 
 def line_chart(
@@ -20,13 +24,15 @@ def line_chart(
 ) -> Chart | None:
     """Lines of (x, y) over each other, hover for the values, drag and scroll to zoom; None without a point.
 
-    A line of more than 400 points is shown by every n-th, and its last.
+    A line of more than 400 points is shown by every n-th, and its last; where there are many lines, of fewer.
     """
     import altair
 
-    thinned = {name: _thin(points) for name, points in series.items() if points}
-    if not thinned:
+    drawn = {name: points for name, points in series.items() if points}
+    if not drawn:
         return None
+    most = min(MOST_POINTS, max(LEAST_POINTS, CHART_POINTS // len(drawn)))
+    thinned = {name: _thin(points, most) for name, points in drawn.items()}
     rows = [{"x": x.value, "y": y.value, "series": name} for name, points in thinned.items() for x, y in points]
     scale = altair.Scale(type="log" if log else "linear", zero=False)
     chart = (
@@ -36,7 +42,7 @@ def line_chart(
             x=altair.X("x:Q", title=x_title),
             y=altair.Y("y:Q", title=y_title, scale=scale),
             color=_colour(list(thinned)),
-            strokeDash=altair.StrokeDash("series:N", legend=None),
+            strokeDash=altair.StrokeDash("series:N", title=None, scale=_scale(list(thinned), DASHES), legend=_legend()),
             tooltip=[
                 altair.Tooltip("series:N", title=""),
                 altair.Tooltip("x:Q", title=x_title, format=","),
@@ -48,7 +54,7 @@ def line_chart(
     table = Table(
         [x_title, *thinned],
         _by_x(thinned),
-        "" if sum(map(len, series.values())) == len(rows) else f"every n-th point, {MOST_POINTS} of a line at most",
+        "" if sum(map(len, series.values())) == len(rows) else f"every n-th point, {most} of a line at most",
     )
     return Chart(title, chart.to_dict(validate=False), table)
 
@@ -87,12 +93,25 @@ def bar_chart(title: str, y_title: str, groups: Sequence[str], series: Mapping[s
 def _colour(names: list[str]) -> Any:
     import altair
 
-    scale = altair.Scale(domain=names, range=[COLOURS[place % len(COLOURS)] for place in range(len(names))])
-    return altair.Color("series:N", title=None, scale=scale, legend=altair.Legend(orient="top"))
+    return altair.Color("series:N", title=None, scale=_scale(names, COLOURS), legend=_legend())
 
 
-def _thin(points: Sequence[tuple[Figure, Figure]]) -> list[tuple[Figure, Figure]]:
-    every = -(-len(points) // MOST_POINTS)
+def _scale(names: list[str], looks: Sequence[Any]) -> Any:
+    import altair
+
+    return altair.Scale(domain=names, range=[looks[place % len(looks)] for place in range(len(names))])
+
+
+def _legend() -> Any:
+    import altair
+
+    return altair.Legend(
+        orient="top", columns=LEGEND_COLUMNS, labelLimit=0, symbolLimit=0, symbolType="stroke", symbolSize=300
+    )
+
+
+def _thin(points: Sequence[tuple[Figure, Figure]], most: int) -> list[tuple[Figure, Figure]]:
+    every = -(-len(points) // most)
     kept = list(points[::every])
     return kept if kept[-1] is points[-1] else [*kept, points[-1]]
 

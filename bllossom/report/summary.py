@@ -17,11 +17,6 @@ AT_FLOOR = "(floor)"
 AT_FLOOR_MEANS = f"{AT_FLOOR}: the score's 95 % interval reaches the best constant answer, or chance."
 
 
-def figures(manifest: Manifest) -> str:
-    """The stage's own numbers, as YAML would show them: one a line."""
-    return "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in manifest.figures.items())
-
-
 def write(output: Path, earlier: Mapping[str, Manifest], ran: Mapping[str, Manifest]) -> str:
     """Write summary.md and summary.json into a recipe's folder, and give the table as text.
 

@@ -1,5 +1,12 @@
-"""Files of files: what is in a zip or tar archive, in its order, without unpacking it to the disk."""
+"""Files of files: what is in a zip or tar archive, in its order, without unpacking it to the disk.
 
+A zip's names are UTF-8 where it says so, else in the code page of whoever made it, which it does not name; Python takes
+them for cp437. AI Hub's are in cp949. So: UTF-8 if the bytes are, else the source's own `encoding` if they are that,
+else cp949 if that gives Hangul, else cp437. A name says of what kind a file is and where a document stands, no more.
+"""
+
+import codecs
+import contextlib
 import io
 import tarfile
 import zipfile
@@ -12,6 +19,7 @@ from bllossom.text.compression import unpack
 from bllossom.text.kinds import BEGINNING_BYTES, SETTINGS, Kind, ending, kind_of_beginning, kind_of_name
 
 MEMBER_BITS = 32  # the n-th record of member m has the number m · 2^32 + n; in a plain file, m is 0
+UTF8_NAME = 0x800  # a zip entry's flag
 DAMAGED_ARCHIVE = (zipfile.BadZipFile, tarfile.ReadError, NotImplementedError, RuntimeError)
 """What reading an archive raises that is damaged, encrypted, or packed in a way that Python does not know."""
 
@@ -26,12 +34,14 @@ class Member:
     file: IO[bytes]
 
 
-def members(name: str, archive: IO[bytes], kind: Kind | None) -> Iterator[Member]:
+def members(name: str, archive: IO[bytes], kind: Kind | None, encoding: str = "utf-8") -> Iterator[Member]:
     """The files of an archive called `name`, each to be read before the next one is asked for.
 
     Of what kind each is, its own name says, unless `kind` does. Hidden files and settings are passed over.
+    `encoding` is that of the files' text, which is often that of their names, too.
     """
-    for number, inner, file in _zipped(archive) if ending(name) == ".zip" else _tarred(name, archive):
+    found = _zipped(archive, encoding) if ending(name) == ".zip" else _tarred(name, archive, encoding)
+    for number, inner, file in found:
         path = PurePath(inner)
         if path.name in SETTINGS or any(part.startswith((".", "__MACOSX")) for part in path.parts):
             continue
@@ -49,13 +59,28 @@ def whole(file: IO[bytes]) -> IO[bytes]:
     return io.BytesIO(file.read())
 
 
-def _zipped(archive: IO[bytes]) -> Iterator[tuple[int, str, IO[bytes]]]:
+def read_name(raw: bytes, encoding: str) -> str | None:
+    """A name of whose code page nothing is known; None where none of those that are tried gives one."""
+    own = [] if codecs.lookup(encoding).name.startswith("utf") else [encoding]
+    for tried in ("utf-8", *own, "cp949"):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = raw.decode(tried)
+            if tried != "cp949" or own or any("가" <= character <= "힣" for character in text):
+                return text
+    return None
+
+
+def _zipped(archive: IO[bytes], encoding: str) -> Iterator[tuple[int, str, IO[bytes]]]:
     with zipfile.ZipFile(archive) as opened:
         for number, info in enumerate((info for info in opened.infolist() if not info.is_dir()), 1):
-            yield number, info.filename, opened.open(info)
+            name = info.filename
+            if not info.flag_bits & UTF8_NAME:
+                with contextlib.suppress(UnicodeEncodeError):  # its Unicode name stands in an extra field
+                    name = read_name(name.encode("cp437"), encoding) or name
+            yield number, name, opened.open(info)
 
 
-def _tarred(name: str, archive: IO[bytes]) -> Iterator[tuple[int, str, IO[bytes]]]:
+def _tarred(name: str, archive: IO[bytes], encoding: str) -> Iterator[tuple[int, str, IO[bytes]]]:
     stream = unpack(f"{name}.gz" if name.lower().endswith(".tgz") else name, archive)
     number = 0
     with tarfile.open(fileobj=stream, mode="r|") as opened:
@@ -63,4 +88,5 @@ def _tarred(name: str, archive: IO[bytes]) -> Iterator[tuple[int, str, IO[bytes]
             file = opened.extractfile(info) if info.isfile() else None
             if file is not None:
                 number += 1
-                yield number, info.name, file
+                inner = read_name(info.name.encode("utf-8", "surrogateescape"), encoding)
+                yield number, inner or info.name, file

@@ -7,6 +7,7 @@
 Where a source has several paths, their texts are joined into one document, a line each.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -195,8 +196,16 @@ def _check_container(value: Any, steps: Steps, above: tuple[str | Each, ...]) ->
 
 def _not_an_object(value: Any, steps: Steps, above: tuple[str | Each, ...]) -> FieldError:
     if isinstance(value, list):
-        path = written([*above, Each(joined=False), *steps])
-        return FieldError(f"{steps[0]!r} cannot be looked up in a list; set field to {path}")
+        problem = f"{steps[0]!r} cannot be looked up in a list; "
+        each = Each(joined=False)
+        # The whole path for each element, or what follows where its first step stood for the list.
+        for tried in ([each, *steps], [each, *steps[2 if len(steps) > 1 and isinstance(steps[1], Each) else 1 :]]):
+            with contextlib.suppress(FieldError):
+                list(extract(value[:1], tried))
+                return FieldError(f"{problem}set field to {written([*above, *tried])}")
+        keys = list(value[0])[:KEYS_TOLD] if value and isinstance(value[0], dict) else []
+        told = f"its elements have: {', '.join(keys)}; " if keys else ""
+        return FieldError(f"{problem}{told}set field to {written([*above, each])}, and behind it where the text is")
     return FieldError(f"{steps[0]!r} cannot be looked up in {kind_of(value)}; set field to where the text is")
 
 

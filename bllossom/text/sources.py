@@ -196,7 +196,8 @@ def _read_table(read: TableReader, file: IO[bytes], skip: int) -> Iterator[Entry
 def _archive(path: Path, packed: IO[bytes], documents: _Documents, skip: int) -> Iterator[RawRecord]:
     number, left_out = skip, list[str]()
     skipped, within = divmod(skip, 1 << MEMBER_BITS)
-    for member in members(path.name, packed, documents._options.format):
+    options = documents._options
+    for member in members(path.name, packed, options.format, options.encoding):
         if member.kind is None:
             left_out.append(member.name)
         elif member.number >= skipped:

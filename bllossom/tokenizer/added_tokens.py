@@ -34,7 +34,15 @@ def read_added_tokens(folder: Path, vocab: Mapping[str, int]) -> dict[str, dict[
             )
         added.setdefault(content, {"id": number, "content": content} | FLAGS | dict(flags))
 
-    for token in read_json(folder / TOKENIZER).get("added_tokens") or []:
+    written = read_json(folder / TOKENIZER)
+    pieces = (written.get("model") or {}).get("vocab")
+    for piece, number in pieces.items() if isinstance(pieces, dict) else ():
+        if piece in vocab and vocab[piece] != number:
+            raise BllossomError(
+                f"{folder / TOKENIZER}: {piece!r} is id {number}, in the SentencePiece model beside it {vocab[piece]}: "
+                "they are not of one tokenizer; put tokenizer.model of the model that this one was tuned from there"
+            )
+    for token in written.get("added_tokens") or []:
         add(TOKENIZER, token["content"], token["id"], token)
     for number, token in (read_json(folder / CONFIG).get("added_tokens_decoder") or {}).items():
         add(CONFIG, token["content"], int(number), {key: token[key] for key in FLAGS if key in token})

@@ -159,8 +159,8 @@ def _check_model(settings: Mapping[str, Any], path: Path) -> None:
         )
     if "ByteLevel" not in json.dumps([settings.get("pre_tokenizer"), settings.get("decoder")]):
         raise BllossomError(
-            f"{path}: is BPE, but not byte-level: name the SentencePiece file it came from (transformers 5 "
-            "saves none: take tokenizer.model of the model that this one was tuned from)"
+            f"{path}: is BPE, but not byte-level: the SentencePiece file it came from is needed too (transformers 5 "
+            "saves none): put tokenizer.model of the model that this one was tuned from beside it"
         )
     lacking = [byte for byte in lacking_bytes(vocab) if byte in NEEDED_BYTES]
     if lacking:

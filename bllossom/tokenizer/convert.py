@@ -12,6 +12,11 @@ own characters give can never be produced at all.
 Ties are left to the leftmost join by SentencePiece, to the better rank by tokenizer.json. Llama 2's runs of spaces tie
 (score -1e9): with the longer run first, a run grows from the left, as in SentencePiece. Any other ties are left to the
 proof (proof.py).
+
+User-defined pieces are found in text before anything is joined. tokenizer.json finds its added tokens likewise, on the
+normalised text, but then normalises what lies between them anew. Without a prefix that changes nothing (Gemma). With
+one, each part would get a `▁` of its own; there such pieces are marks ([REF] of Mistral's, which its own tokenizer.json
+calls special) and become control pieces: a template may use them, outside text that holds them literally stays text.
 """
 
 import json
@@ -27,7 +32,7 @@ from tokenizers.models import BPE
 
 from bllossom.errors import BllossomError
 from bllossom.tokenizer.added_tokens import CONFIG, FLAGS, TOKENIZER, read_added_tokens, read_json
-from bllossom.tokenizer.sentencepiece_file import CONTROL, NORMAL, SPACE, UNKNOWN, ModelProto
+from bllossom.tokenizer.sentencepiece_file import CONTROL, NORMAL, SPACE, UNKNOWN, USER_DEFINED, ModelProto
 
 UNUSED_FLOOR = -1e8  # Llama 2 puts its runs of spaces, which are to be joined last, at -1e9
 TEMPLATE = "chat_template.jinja"
@@ -73,7 +78,8 @@ def normal_scores(model: ModelProto) -> dict[str, float]:
 def with_added_tokens(model: ModelProto, folder: Path) -> ModelProto:
     """A copy of the model that holds the added tokens of the files beside it too, at their ids.
 
-    They are control pieces there, which SentencePiece never makes of text.
+    They are control pieces there, which SentencePiece never makes of text; so are the user-defined pieces that the
+    files call special, or that begin with a space of the tokenizer's own cannot be told in text (above).
 
     Raises:
         BllossomError: the files disagree, or ids are left out between them.
@@ -82,6 +88,10 @@ def with_added_tokens(model: ModelProto, folder: Path) -> ModelProto:
     added = read_added_tokens(folder, ids)
     merged = type(model)()
     merged.CopyFrom(model)
+    for piece in merged.pieces:
+        special = added.get(piece.piece, {}).get("special", False)
+        if piece.type == USER_DEFINED and (special or model.normalizer_spec.add_dummy_prefix):
+            piece.type = CONTROL
     for token in sorted(added.values(), key=lambda token: token["id"]):
         if token["content"] in ids:
             continue
@@ -122,14 +132,18 @@ def to_fast(model: ModelProto, added: Mapping[str, Mapping[str, Any]] = MappingP
     unknown = next(piece.piece for piece in model.pieces if piece.type == UNKNOWN)
     bpe = BPE(ids, [joins[piece] for piece in ordered], unk_token=unknown, fuse_unk=True, byte_fallback=True)
     fast = Tokenizer(bpe)
-    fast.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
-    fast.decoder = decoders.Sequence(
-        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
+    marked = normalizers.Replace(" ", SPACE)
+    joined = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if model.normalizer_spec.add_dummy_prefix:
+        fast.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), marked])
+        fast.decoder = decoders.Sequence([*joined, decoders.Strip(" ", 1, 0)])
+    else:
+        fast.normalizer, fast.decoder = marked, decoders.Sequence(joined)
     special = [p.piece for p in model.pieces if p.type in (UNKNOWN, CONTROL)]
     plain = {"normalized": False, "special": True}
     flags = {piece: {key: added[piece][key] for key in FLAGS} if piece in added else plain for piece in special}
-    fast.add_tokens([AddedToken(piece, **flags[piece]) for piece in special])
+    flags |= {p.piece: {"normalized": True, "special": False} for p in model.pieces if p.type == USER_DEFINED}
+    fast.add_tokens([AddedToken(piece, **flags[piece]) for piece in flags])
     bos = model.trainer_spec.bos_piece
     if bos in special:
         fast.post_processor = processors.TemplateProcessing(
@@ -141,18 +155,19 @@ def to_fast(model: ModelProto, added: Mapping[str, Mapping[str, Any]] = MappingP
 def tokenizer_config(model: ModelProto, base: Mapping[str, Any] = MappingProxyType({})) -> dict[str, object]:
     """What tokenizer_config.json holds: the base's roles and template, where it has them.
 
-    Where nothing pads, `<unk>` does: Llama 2 has no pad token, and masks go by position, not by id.
+    Where nothing pads, `<unk>` does: Llama 2 has no pad token, and masks go by position, not by id. Gemma's model has.
     """
     special = {p.piece for p in model.pieces if p.type in (UNKNOWN, CONTROL)}
     names = {"bos_token": model.trainer_spec.bos_piece, "eos_token": model.trainer_spec.eos_piece}
     unknown = next(piece.piece for piece in model.pieces if piece.type == UNKNOWN)
+    pad = model.trainer_spec.pad_piece
     told = {key: _content(base[key]) for key in ROLES if base.get(key) is not None}
     return {
         "add_bos_token": names["bos_token"] in special,
         "add_eos_token": False,
         **{name: piece for name, piece in names.items() if piece in special},
         "clean_up_tokenization_spaces": False,
-        "pad_token": unknown,
+        "pad_token": pad if pad in special else unknown,
         "tokenizer_class": "PreTrainedTokenizerFast",  # LlamaTokenizer drops a leading space, and makes its own merges
         "unk_token": unknown,
         **{key: value for key, value in told.items() if not key.endswith("_token") or value in special},

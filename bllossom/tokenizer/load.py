@@ -8,7 +8,7 @@ from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, name_and_revision
 from bllossom.tokenizer.added_tokens import CONFIG, read_added_tokens, read_json
 from bllossom.tokenizer.convert import TEMPLATE, check_scores, to_fast, tokenizer_config, with_added_tokens
-from bllossom.tokenizer.sentencepiece_file import check_base, find_model_file, read_model
+from bllossom.tokenizer.sentencepiece_file import check_convertible, find_model_file, read_model
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
@@ -32,7 +32,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
 def _convert(model_file: Path) -> PreTrainedTokenizerFast:
     model, folder = read_model(model_file), model_file.parent
-    check_base(model, model_file)
+    check_convertible(model, model_file)
     check_scores(model, model_file)
     model = with_added_tokens(model, folder)
     added = read_added_tokens(folder, {piece.piece: i for i, piece in enumerate(model.pieces)})

@@ -1,12 +1,13 @@
 """Finding and reading SentencePiece models, and saying clearly what is no such thing, or not one we can use.
 
-A base must be BPE with byte fallback and the identity normaliser (Llama 2, Mistral, TinyLlama, and what `train-vocab`
-makes with `type: bpe`). A donor is only a list of pieces, so any model serves.
+A base must be BPE with byte fallback and the identity normaliser (Llama 2, Mistral, TinyLlama, Gemma, and what
+`train-vocab` makes with `type: bpe`). A donor is only a list of pieces, so any model serves.
 """
 
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -21,6 +22,7 @@ spm: Any = sentencepiece_model_pb2  # see ModelProto
 SPACE = "▁"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # ModelProto.SentencePiece.Type
 BPE, UNIGRAM = 2, 1  # TrainerSpec.ModelType
+MARK = re.compile(r"\[.+\]|<.+>")  # a user-defined piece that stands for something else than text: [REF], <mask>
 BYTE_LEVEL = (
     "{path}: this is a byte-level BPE vocabulary (as Llama 3's, Qwen's or GPT-2's), without the "
     "tokenizer.json that says how it splits text; name the folder or the file that has it"
@@ -54,6 +56,7 @@ class TrainerSpec(Protocol):
     treat_whitespace_as_suffix: bool
     bos_piece: str
     eos_piece: str
+    pad_piece: str
 
 
 class NormalizerSpec(Protocol):
@@ -155,28 +158,54 @@ def read_model_bytes(raw: bytes, path: Path) -> ModelProto:
 
 
 def check_base(model: ModelProto, path: Path) -> None:
-    """Refuse a model whose ids tokenizer.json could not reproduce.
+    """Refuse as a base a model whose ids tokenizer.json could not reproduce.
 
     Raises:
-        BllossomError: names the first property that is not supported, and what is.
+        BllossomError: names the first property that is not supported.
     """
+    if problem := _unsupported(model):
+        donor = "" if model.trainer_spec.model_type == BPE else " (it can be the donor)"
+        raise BllossomError(
+            f"{path}: {problem}, so it cannot be a base{donor}; choose one such as Llama 2's, or make one with "
+            "bllossom train-vocab (type: bpe)"
+        )
+
+
+def check_convertible(model: ModelProto, path: Path) -> None:
+    """Refuse as a tokenizer a bare model whose ids tokenizer.json could not reproduce.
+
+    Raises:
+        BllossomError: names the first property that is not supported.
+    """
+    if problem := _unsupported(model):
+        raise BllossomError(
+            f"{path}: {problem}, so its ids cannot be reproduced from this file alone; name a folder that has its "
+            "tokenizer.json"
+        )
+
+
+def _unsupported(model: ModelProto) -> str | None:
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
     surface = sum(piece.type == BYTE for piece in model.pieces)
-    odd = next((p.piece for p in model.pieces if p.type in (USER_DEFINED, UNUSED)), None)
-    problem = None
+    unused = next((piece.piece for piece in model.pieces if piece.type == UNUSED), None)
+    defined = (piece.piece for piece in model.pieces if piece.type == USER_DEFINED)
+    odd = next((piece for piece in defined if normalizer.add_dummy_prefix and not MARK.fullmatch(piece)), None)
     if trainer.model_type != BPE:
-        kind = spm.TrainerSpec.ModelType.Name(trainer.model_type).capitalize()
-        problem = f"is a {kind} model; the base must be BPE (a {kind} model can be the donor)"
-    elif surface != 256:
-        problem = f"has {surface} of the 256 byte pieces; the base must have byte fallback"
-    elif normalizer.precompiled_charsmap or normalizer.remove_extra_whitespaces or not normalizer.escape_whitespaces:
-        problem = f"changes text with its normaliser {normalizer.name!r}; the base must have the identity normaliser"
-    elif trainer.treat_whitespace_as_suffix or not normalizer.add_dummy_prefix:
-        problem = "writes no space in front of a text; the base must do so (add_dummy_prefix)"
-    elif odd is not None:
-        problem = f"holds the user-defined or unused piece {odd!r}, which is not supported"
-    if problem:
-        raise BllossomError(f"{path}: {problem}; choose one such as Llama 2's, or make one with bllossom train-vocab")
+        return f"is a {spm.TrainerSpec.ModelType.Name(trainer.model_type).capitalize()} model, not BPE"
+    if surface != 256:
+        return f"has {surface} of the 256 byte pieces (byte fallback)"
+    if normalizer.precompiled_charsmap or normalizer.remove_extra_whitespaces or not normalizer.escape_whitespaces:
+        return f"changes text with its normaliser {normalizer.name!r}, where the identity is needed"
+    if trainer.treat_whitespace_as_suffix:
+        return "writes spaces behind words (treat_whitespace_as_suffix)"
+    if unused is not None:
+        return f"holds the unused piece {unused!r}, which tokenizer.json would make of text"
+    if odd is not None:
+        return (
+            f"holds the user-defined piece {odd!r}, which tokenizer.json cannot find in text that begins with a space "
+            "of the tokenizer's own (add_dummy_prefix)"
+        )
+    return None
 
 
 def _is_tiktoken(raw: bytes) -> bool:

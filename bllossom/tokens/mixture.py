@@ -257,7 +257,7 @@ class Mixture:
                 )
         wanted = max(count / self._streams[leaf].blocks for leaf, count in counts.items())
         epochs = math.ceil(100 * wanted) / 100
-        lines.append(f"train on at most {self.longest():,} blocks, set max_epochs to {epochs:g}, or add text")
+        lines.append(f"train on at most {self.longest():,} blocks, set mixture.max_epochs to {epochs:g}, or add text")
         return "\n".join(lines)
 
 
@@ -267,7 +267,8 @@ def _split_languages(shares: Mapping[str, float]) -> Split | FairSplit:
     if len(by_place) <= WITHIN_ONE:
         return split_by(by_place)
     if small := [name for name, share in shares.items() if share * STRETCH < sum(shares.values())]:
-        raise ConfigError(f"weights.{small[0]}: less than one block in {STRETCH:,}; give it more, or leave it out")
+        key = f"mixture.weights.{small[0]}"
+        raise ConfigError(f"{key}: less than one block in {STRETCH:,}; give it more, or leave it out")
     return FairSplit(by_place)
 
 
@@ -298,14 +299,14 @@ def _check_names(config: MixtureConfig, sources: Sequence[SourceRecord]) -> None
         if source.tokens:
             names.setdefault(source.language, []).append(source.name)
     problems = [
-        f"weights.{language}: no training text in this language; there is {', '.join(names) or 'none at all'}"
+        f"mixture.weights.{language}: no training text in this language; there is {', '.join(names) or 'none at all'}"
         for language in config.weights
         if language not in names
     ]
     for language, given in config.source_weights.items():
         unknown = [name for name in given if name not in names.get(language, [])]
         problems += [
-            f"source_weights.{language}.{name}: no such source; there are {', '.join(names.get(language, []))}"
+            f"mixture.source_weights.{language}.{name}: no such source; there are {', '.join(names.get(language, []))}"
             for name in unknown
         ]
     if problems:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from transformers import AutoConfig
 
 from bllossom.artifacts import Manifest
@@ -35,7 +35,7 @@ from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
 from bllossom.training.runs.train_segment import train_segment
 from bllossom.training.settings import LearningRate, TrainingConfig
-from bllossom.training.tuning.instruction_data import list_left_out
+from bllossom.training.tuning.instruction_data import are_here, list_left_out
 from bllossom.training.tuning.pair_rows import PairSteps, shares_prompt
 from bllossom.training.tuning.pair_scores import pair_scores
 from bllossom.training.tuning.references import reference_log_probabilities
@@ -93,13 +93,6 @@ class DpoConfig(TrainingConfig):
         int | None, Field(gt=0, description="steps between looks at what is held out; the end is always looked at")
     ] = None
 
-    @field_validator("data", mode="before")
-    @classmethod
-    def _paths_are_sources(cls, data: Any) -> Any:
-        if not isinstance(data, list):
-            return data
-        return [{"path": str(entry)} if isinstance(entry, str | Path) else entry for entry in data]
-
     @model_validator(mode="after")
     def _ipo_is_by_length(self) -> Self:
         if self.loss == "ipo" and (self.normalise_by_length or self.label_smoothing):
@@ -120,24 +113,31 @@ def dpo(config: DpoConfig, *, force: bool = False) -> Manifest:
     """
     reference = None if config.reference is None else pin(config.reference)
     config = resolve_here(config).model_copy(update={"model": pin(config.model), "reference": reference})
-    check_length(config.max_tokens, window_of(config.model))
     inputs = inputs_of(config, config.reference)
     accumulation_of(config.pairs_per_step, config, rank_count(config), "pairs")
-    check_kernels(config, device_here(config.gpus))
-    check_base(config.model, config.lora)
-    _check_reference(config)
+    _check(config)
     run_inputs = partial(_run_inputs, config)
     return publish_trained(config, stage="dpo", inputs=inputs, run_inputs=run_inputs, work=_train, force=force)
 
 
 def dry_run(config: DpoConfig) -> list[str]:
-    """The batch arithmetic; the number of steps follows from the pairs once model and data are there."""
+    """The batch arithmetic, and what the run would learn from, once model and data are there; refuses what it would."""
     config = resolve_here(config)
-    return [_arithmetic(config, rank_count(config)), config.computing(device_here(config.gpus))]
+    lines = [_arithmetic(config, rank_count(config)), config.computing(device_here(config.gpus))]
+    models = [config.model, *([config.reference] if config.reference else [])]
+    if not (all(Path(model).is_dir() for model in models) and are_here(config.data, config.template)):
+        return lines
+    _check(config)
+    _, pairs, heldout, _ = load_pairs(config)
+    return [*lines, f"{len(pairs):,} pairs to train on, {len(heldout):,} held out"]
 
 
-def _check_reference(config: DpoConfig) -> None:
-    """Refuse a reference that reads other ids than the model: its log-probabilities would be of other texts."""
+def _check(config: DpoConfig) -> None:
+    """Refuse what needs no data to be told, and a reference that reads other ids than the model: its log-probabilities
+    would be of other texts."""
+    check_kernels(config, device_here(config.gpus))
+    check_base(config.model, config.lora)
+    check_length(config.max_tokens, window_of(config.model))
     if config.reference is None:
         return
     sides = [tokenizer_fingerprint(load_tokenizer(source)) for source in (config.model, config.reference)]
@@ -197,7 +197,8 @@ def load_pairs(config: DpoConfig) -> tuple[ChatFormat, list[EncodedPair], list[E
             listed.append(TooLong(encoded.source, encoded.longest(), "dropped"))
     training, heldout = _hold_out(pairs, config.holdout, config.seed)
     if not training:
-        raise BllossomError(f"no pair is left to train on: {len(listed):,} too long, {len(heldout):,} held out")
+        told = f"no pair is left to train on: {len(listed):,} too long, {len(heldout):,} held out"
+        raise BllossomError(f"{told}; {'raise max_tokens' if listed else 'lower holdout, or add data'}")
     return chat, training, heldout, Examples([], listed, skipped, 0)
 
 

@@ -97,8 +97,13 @@ def dry_run(config: PretrainConfig) -> list[str]:
     config, steps = resolve_here(config), config.total_steps()
     if isinstance(config.model, InitModel) or Path(config.model).is_dir():
         check_window(config.model, config.block_size, "block_size")
+    check_kernels(config, device_here(config.gpus))
     lines = [*config.arithmetic(rank_count(config), steps), config.computing(device_here(config.gpus))]
     lines += _continuing(config)
+    if isinstance(config.model, str) and Path(config.model).is_dir():
+        check_base(config.model, config.lora)
+        if config.tokens.is_dir():
+            _check_tokenizer(config)
     if config.tokens.is_dir():
         lines += _plan(config, open_mixture(config), steps).lines()
     return lines

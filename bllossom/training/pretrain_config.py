@@ -86,8 +86,8 @@ class PretrainConfig(TrainingConfig):
         allowed = self.mixture.max_epochs
         if self.epochs and "max_epochs" in self.mixture.model_fields_set and allowed < self.epochs:
             raise ValueError(
-                f"epochs: {self.epochs:g} are more than mixture.max_epochs {allowed:g} allows; set max_epochs to "
-                f"{self.epochs:g}, or leave it out"
+                f"epochs: {self.epochs:g} are more than mixture.max_epochs {allowed:g} allows; set "
+                f"mixture.max_epochs to {self.epochs:g}, or leave it out"
             )
         if self.continue_from is not None and isinstance(self.model, InitModel):
             raise ValueError("continue_from: model.init starts from nothing; set model to the run that is continued")

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from bllossom.artifacts import Manifest
 from bllossom.config import InputPath, Source
@@ -34,7 +34,7 @@ from bllossom.training.runs.train_segment import train_segment
 from bllossom.training.runs.validation import mean_loss
 from bllossom.training.settings import LearningRate, TrainingConfig
 from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
-from bllossom.training.tuning.instruction_data import list_left_out
+from bllossom.training.tuning.instruction_data import are_here, list_left_out
 from bllossom.training.tuning.samples import write_samples
 from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, leave, tell_run
 
@@ -92,13 +92,6 @@ class SftConfig(TrainingConfig):
         int, Field(ge=0, description="answers that the tuned model gives in samples.md, to held-out questions if any")
     ] = 5
 
-    @field_validator("data", mode="before")
-    @classmethod
-    def _paths_are_sources(cls, data: Any) -> Any:
-        if not isinstance(data, list):
-            return data
-        return [{"path": str(entry)} if isinstance(entry, str | Path) else entry for entry in data]
-
     @model_validator(mode="after")
     def _patience_needs_holdout(self) -> Self:
         if self.patience is not None and not self.holdout:
@@ -136,10 +129,20 @@ def sft(config: SftConfig, *, force: bool = False) -> Manifest:
 
 
 def dry_run(config: SftConfig) -> list[str]:
-    """The batch arithmetic; the number of steps follows from the examples once model and data are there."""
+    """The batch arithmetic, and what the run would learn from, once model and data are there; refuses what it would."""
     config = resolve_here(config)
+    check_kernels(config, device_here(config.gpus))
+    model_is_here = Path(config.model).is_dir()
+    if model_is_here:
+        check_base(config.model, config.lora)
+        config = with_window(config, window_of(config.model))
     batch = f"{_arithmetic(config, rank_count(config))}; {config.epochs} epochs of {len(config.data)} sources"
-    return [batch, config.computing(device_here(config.gpus))]
+    lines = [batch, config.computing(device_here(config.gpus))]
+    if not (model_is_here and are_here(config.data, config.template)):
+        return lines
+    _, examples, heldout, _ = load_examples(config)
+    held = f"; {len(heldout.items):,} held out" if heldout else ""
+    return [*lines, ", ".join(f"{name} {count:,}" for name, count in examples.figures().items()) + held]
 
 
 def with_window(config: SftConfig, window: int | None) -> SftConfig:

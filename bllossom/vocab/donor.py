@@ -14,7 +14,7 @@ from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.byte_level_file import find_tokenizer_json, is_byte_level, to_bytes
 from bllossom.tokenizer.sentencepiece_file import NORMAL, SPACE, UNIGRAM, ModelProto, find_model_file, read_model
 
-BROKEN = "�"
+BROKEN, NUL = "�", "\0"  # SentencePiece takes a piece with a NUL for an unused one
 
 
 class DonorText(Model):
@@ -107,7 +107,7 @@ def _from_tokenizer_json(path: Path) -> dict[str, float]:
         read = [_from_wordpiece(piece, model["continuing_subword_prefix"]) for piece in ordered]
     else:
         read = ordered
-    texts = dict.fromkeys(text for text in read if BROKEN not in text and not _is_byte(text))
+    texts = dict.fromkeys(text for text in read if not (BROKEN in text or NUL in text or _is_byte(text)))
     return {text: 1 / (i + 1) for i, text in enumerate(texts)}
 
 

@@ -22,7 +22,7 @@ from bllossom.vocab.families.bases import Base, ByteLevelBase, open_base
 from bllossom.vocab.families.vocabulary import Vocabulary, count_atoms, count_words
 from bllossom.vocab.learning.from_text import learn_from_text
 from bllossom.vocab.repair.repair import Problem, Repaired, repair_by_adding, repair_by_swapping
-from bllossom.vocab.report import MergedVocabulary, key_figures, measure, write_left_out, write_report
+from bllossom.vocab.report import MergedVocabulary, choose_example, key_figures, measure, write_left_out, write_report
 from bllossom.vocab.samples import locate_samples, read_samples
 
 CROSSES = "crosses a border of the base's pre-tokenizer"
@@ -61,9 +61,10 @@ class MergeVocabConfig(StageConfig):
         AddedIn(2),
         Field(description="new ids begin in the rows that a byte-level base's model has beyond its tokenizer"),
     ] = False
-    example: Annotated[str, Field(description="a sentence that the report shows in both tokenizers")] = (
-        "햄버거를 먹는 공룡"
-    )
+    example: Annotated[
+        str,
+        Field(description="a sentence that the report shows in both tokenizers; one of samples where it is the same"),
+    ] = "햄버거를 먹는 공룡"
     samples: Annotated[
         dict[str, list[InputGlob]],
         Field(description="text (files, folders, globs) by language: proof and report read it, swap counts on it"),
@@ -110,6 +111,9 @@ def dry_run(config: MergeVocabConfig) -> list[str]:
     size = base.first_new_id + len(new)
     of = sum(len(donor.likely) for donor in donors)
     lines = [f"{base.first_new_id:,} base pieces + {len(new):,} of the donor's {of:,} = {size:,}"]
+    if config.repair == "none":
+        _check_none(base, new)
+        _check_size(config, base, len(new))
     if config.repair == "add":
         lines.append("repair: add puts the missing intermediate pieces on top")
     if config.repair == "swap":
@@ -155,7 +159,8 @@ def _build(
 ) -> dict[str, Any]:
     vocabulary, curve = base.vocabulary, None
     new, left_out = _select(config, base, donors) if donors else ([], {})
-    if config.repair == "none" and not text:  # nothing is read or written for a size that is wrong
+    if config.repair == "none" and not text:  # nothing is read or written for what cannot be
+        _check_none(base, new)
         _check_size(config, base, len(new))
     documents = read_samples(samples)
     words = {language: count_words(vocabulary, texts) for language, texts in documents.items()}
@@ -175,7 +180,9 @@ def _build(
     say(f"merge-vocab: {len(merged.pieces):,} pieces, proved on {proof.texts:,} texts")
     named = [piece for donor in donors for piece in donor.pieces] or list(map(merged.read, repaired.pieces))
     merge = MergedVocabulary(vocabulary, named, merged, base.first_new_id, repaired)
-    report = measure(merge, documents, words, proof, config.example)
+    given = "example" in config.model_fields_set
+    example = config.example if given else choose_example(merge, config.example, documents)
+    report = measure(merge, documents, words, proof, example)
     write_report(folder, report | {"certificate": extended.certificate, "curve": curve})
     size = len(merged.pieces)
     write_left_out(folder, repaired.left_out)
@@ -221,19 +228,8 @@ def _check_size(config: MergeVocabConfig, base: Base, new: int) -> None:
 def _repair(
     config: MergeVocabConfig, base: Base, donors: Sequence[Donor], new: list[str], words: Counter[str]
 ) -> Repaired:
-    if config.repair == "none" and isinstance(base, ByteLevelBase):
-        raise ConfigError(
-            "repair: none: nothing would make a list's pieces on a byte-level base, whose merges name pairs; use add "
-            "or swap, or learn pieces with donor: {text: …, pieces: …}"
-        )
-    characters = {character for piece in new for character in piece}
-    lone = sorted(characters - set(base.vocabulary.pieces) - set(new))
+    lone = _lone_characters(base, new)
     if config.repair == "none":
-        if lone:
-            raise BllossomError(
-                f"donor pieces hold {lone[0]!r}, which is no piece itself: SentencePiece could make them, "
-                "tokenizer.json could not; use repair: add"
-            )
         return Repaired(new, {piece: i for i, piece in enumerate(new)}, [], [])
     scripts = None if config.donor_filter == "all" else config.donor_filter
     if config.repair == "swap" and scripts is None:
@@ -247,6 +243,25 @@ def _repair(
         return repair_by_adding(problem)
     places = (config.expected_size or base.first_new_id + len(new)) - base.first_new_id
     return repair_by_swapping(problem, [piece for piece in problem.donor if allowed(piece)], places)
+
+
+def _lone_characters(base: Base, new: Sequence[str]) -> list[str]:
+    """The characters of new pieces that are no pieces themselves."""
+    return sorted({character for piece in new for character in piece} - set(base.vocabulary.pieces) - set(new))
+
+
+def _check_none(base: Base, new: Sequence[str]) -> None:
+    """Refuse pieces that need repair before they can be written at all."""
+    if isinstance(base, ByteLevelBase):
+        raise ConfigError(
+            "repair: none: nothing would make a list's pieces on a byte-level base, whose merges name pairs; use add "
+            "or swap, or learn pieces with donor: {text: …, pieces: …}"
+        )
+    if lone := _lone_characters(base, new):
+        raise BllossomError(
+            f"donor pieces hold {lone[0]!r}, which is no piece itself: SentencePiece could make them, "
+            "tokenizer.json could not; use repair: add"
+        )
 
 
 def _donor_words(vocabulary: Vocabulary, donors: Sequence[Donor], new: Sequence[str]) -> Counter[str]:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from bllossom.tokenizer.scripts import script_of
-from bllossom.vocab.families.vocabulary import Vocabulary
+from bllossom.vocab.families.vocabulary import Vocabulary, count_words
 from bllossom.vocab.page import render
 from bllossom.vocab.proof.counts import Proof
 from bllossom.vocab.repair.repair import Repaired
 
 EXAMPLES = 40
+EXAMPLE_WORDS = 6
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,15 @@ def measure(
     }
 
 
+def choose_example(merge: MergedVocabulary, example: str, documents: Mapping[str, Sequence[str]]) -> str:
+    """`example`, where the new pieces change it; else the beginning of a document that they change, if there is one."""
+    beginnings = (" ".join(text.split()[:EXAMPLE_WORDS]) for texts in documents.values() for text in texts[:EXAMPLES])
+    for text in (example, *beginnings):
+        if _cut(merge.base, text) != _cut(merge.merged, text):
+            return text
+    return example
+
+
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Write report.json and report.html."""
     text = json.dumps(report, ensure_ascii=False, indent=1)
@@ -127,6 +137,8 @@ def _measure_language(
         "bytes": sum(len(text.encode()) for text in texts),
     }
     uses = {"base": _count_ids(merge.base, words), "merged": merged_uses}
+    if merge.merged.crosses_words and not merge.base.crosses_words:
+        words = count_words(merge.merged, texts)
     figures: dict[str, Any] = dict(total)
     for side, counts in uses.items():
         is_byte = np.isin(np.arange(len(counts)), sorted(getattr(merge, side).byte_ids))

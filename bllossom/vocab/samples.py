@@ -16,7 +16,7 @@ from bllossom.errors import BllossomError
 from bllossom.text.sources import locate, read_documents
 from bllossom.tokenizer.sentencepiece_file import NORMAL, SPACE, UNIGRAM, ModelProto
 
-WORD = re.compile(f"{SPACE}+[^{SPACE}]*")
+WORD = re.compile(f"{SPACE}+[^{SPACE}]*|[^{SPACE}]+")
 THREADS = 2
 
 
@@ -57,9 +57,9 @@ def read_samples(files: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
     return documents
 
 
-def split_words(text: str) -> list[str]:
-    """The words of a text, each beginning with at least one `▁`."""
-    return WORD.findall(SPACE + text.replace(" ", SPACE)) if text else []
+def split_words(text: str, prefix: str = SPACE) -> list[str]:
+    """The words of a text, each beginning with at least one `▁`, but for the first where no `prefix` is put there."""
+    return WORD.findall(prefix + text.replace(" ", SPACE)) if text else []
 
 
 def count_words(documents: Iterable[str]) -> Counter[str]:
@@ -75,17 +75,19 @@ def processor(model: ModelProto) -> sentencepiece.SentencePieceProcessor:
     return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
 
 
-def encode_words(encoder: sentencepiece.SentencePieceProcessor, words: Sequence[str]) -> list[list[int]]:
-    """The ids of each word. The first `▁` is the one that SentencePiece puts in front of every text."""
-    encoded: list[list[int]] = encoder.encode([word[1:] for word in words], num_threads=THREADS)
+def encode_words(
+    encoder: sentencepiece.SentencePieceProcessor, words: Sequence[str], prefix: str = SPACE
+) -> list[list[int]]:
+    """The ids of each word. The first `▁` is the `prefix` that SentencePiece puts in front of a text, if it does."""
+    encoded: list[list[int]] = encoder.encode([word[len(prefix) :] for word in words], num_threads=THREADS)
     lone = encoder.piece_to_id(SPACE)  # a lone ▁ is a trailing space: encoding the empty text does not show it
-    return [[lone] if word == SPACE else ids for word, ids in zip(words, encoded, strict=True)]
+    return [[lone] if word == prefix else ids for word, ids in zip(words, encoded, strict=True)]
 
 
-def count_tokens(encoder: sentencepiece.SentencePieceProcessor, words: Mapping[str, int]) -> int:
+def count_tokens(encoder: sentencepiece.SentencePieceProcessor, words: Mapping[str, int], prefix: str = SPACE) -> int:
     """How many tokens the words take, with their counts."""
     keys = list(words)
-    return sum(len(ids) * words[word] for word, ids in zip(keys, encode_words(encoder, keys), strict=True))
+    return sum(len(ids) * words[word] for word, ids in zip(keys, encode_words(encoder, keys, prefix), strict=True))
 
 
 def shortest_model(model: ModelProto) -> ModelProto:

@@ -96,7 +96,9 @@ def train_vocab(config: TrainVocabConfig, *, force: bool = False) -> Manifest:
 
 
 def dry_run(config: TrainVocabConfig) -> list[str]:
-    """Say what would be trained on what."""
+    """Say what would be trained on what; refuses a base that the run would refuse."""
+    if config.base is None or Path(config.base).exists():
+        _check(config)
     return [f"a {config.type} vocabulary of {config.vocab_size:,} pieces from " + ", ".join(config.text)]
 
 

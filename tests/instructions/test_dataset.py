@@ -42,7 +42,7 @@ def test_too_long_examples_are_dropped_cut_or_refused_as_asked_and_listed(chat: 
     assert chat.end_ids[0] not in cut.items[1].ids[cut.items[1].supervised]
     figures = cut.figures()
     assert figures["tokens"] == sum(len(example.ids) for example in cut.items)
-    assert figures["supervised_tokens"] == sum(example.supervised.sum() for example in cut.items)
+    assert figures["supervised_tokens_per_epoch"] == sum(example.supervised.sum() for example in cut.items)
 
     with pytest.raises(BllossomError, match=r"a:2: .* tokens, more than max_tokens, 60; raise it"):
         make(chat, found, 60, too_long="refuse")

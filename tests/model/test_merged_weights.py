@@ -139,3 +139,17 @@ def test_our_own_adapter_on_a_base_that_stores_its_one_matrix_twice(settings: Se
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert merged.get_input_embeddings().weight is merged.get_output_embeddings().weight
     torch.testing.assert_close(logits(merged), logits(through_peft), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("tied", [False, True])
+def test_resized_matrices_that_were_trained_as_wholes_come_in_copies(tied: bool, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", tied=tied)
+    whole = {"modules_to_save": ["embed_tokens", "lm_head"]}
+    expected = trained_adapter(base, tmp_path / "adapter", rows=320, **whole)
+    names = load_file(tmp_path / "adapter" / ADAPTER_WEIGHTS).keys()
+    assert sum("embed_tokens" in name for name in names) == 3  # peft saves what it was, what it is, and it once more
+    manifest = merge_adapter(MergeAdapterConfig(adapter=tmp_path / "adapter", output=tmp_path / "merged"))
+    assert manifest.figures["rows"] == 320
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(logits(merged), expected, rtol=1e-4, atol=1e-5)

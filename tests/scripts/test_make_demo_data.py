@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from demo_world.documents import sentences
-from demo_world.korean import LEVELS, SLOT, attach
+from demo_world.korean import LEVELS, SLOT, Level, attach
 from demo_world.narrator import Decks, Narrator
 from demo_world.world import Fact, Language, World
 
@@ -281,33 +281,35 @@ def test_a_pair_tells_one_fact_right_and_wrong(world: World) -> None:
     narrator = Narrator(world, "ko", Decks(None))  # type: ignore[arg-type]  # draws nothing
     relations = world.relations["ko"]
     facts = [fact for fact in world.facts if not fact.subject.heldout and fact.relation in relations]
-    told: dict[str, set[tuple[str, str, str]]] = {}  # a sentence: who, which relation, what of it
-    asked: dict[str, set[tuple[str, str]]] = {}
+    values = sorted({fact.value for fact in facts})
+    kinds = {fact.relation: {other.value for other in facts if other.relation == fact.relation} for fact in facts}
+    asked: dict[str, list[Fact]] = {}
     for fact in facts:
-        claims = {other.value for other in facts if other.relation == fact.relation}
-        for template, value, level in product(relations[fact.relation].train, sorted(claims), LEVELS):
-            said = narrator.say(template, narrator.slots(Fact(fact.subject, fact.attribute, value)), level)
-            told.setdefault(said, set()).add((fact.subject.ko, fact.relation, value))
         for template in relations[fact.relation].ask_sft:
-            question = narrator.say(template, narrator.slots(fact), "polite")
-            asked.setdefault(question, set()).add((fact.subject.ko, fact.relation))
-    truth = {(fact.subject.ko, fact.relation): fact.value for fact in facts}
-    about: dict[str, str] = {}
-    counts: dict[str, Counter[tuple[str, str]]] = {"chosen": Counter(), "rejected": Counter()}
+            asked.setdefault(narrator.say(template, narrator.slots(fact), "polite"), []).append(fact)
+
+    def said(fact: Fact, value: str, template: str, level: Level) -> str:
+        return narrator.say(template, narrator.slots(Fact(fact.subject, fact.attribute, value)), level)
+
+    wrong_kinds: dict[str, list[bool]] = {}
+    right, wrong = Counter(), Counter()
     for row in rows(DATA / "preferences/ko.jsonl"):
-        [(who, relation)] = asked[row["prompt"]]
-        values = {
-            side: [value for subject, of, value in told[row[side]] if (subject, of) == (who, relation)]
-            for side in counts
-        }
-        assert values["chosen"] == [truth[who, relation]] != values["rejected"]
-        [wrong] = values["rejected"]
-        assert wrong not in {fact.value for fact in facts if fact.subject.ko == who}
-        assert about.setdefault(f"{who} {relation}", row["prompt"]) == row["prompt"]
-        counts["chosen"][relation, truth[who, relation]] += 1
-        counts["rejected"][relation, wrong] += 1
-    assert len(about) == len(set(about.values())) == 283
-    assert counts["chosen"] == counts["rejected"]
+        [fact] = asked[row["prompt"]]
+        told = [
+            value
+            for template, level in product(relations[fact.relation].train, LEVELS)
+            if said(fact, fact.value, template, level) == row["chosen"]
+            for value in values
+            if said(fact, value, template, level) == row["rejected"]
+        ]
+        [value] = set(told)
+        assert value not in {other.value for other in facts if other.subject == fact.subject}
+        wrong_kinds.setdefault(row["prompt"], []).append(value in kinds[fact.relation])
+        right[fact.value] += 1
+        wrong[value] += 1
+    assert len(wrong_kinds) == 283
+    assert all(sorted(found) == [False, True] for found in wrong_kinds.values())
+    assert right == wrong
 
 
 @pytest.mark.real_data

@@ -59,6 +59,7 @@ def here(
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_recipe_runs_and_its_page_shows_what_came_out(
     here: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +69,7 @@ def test_the_recipe_runs_and_its_page_shows_what_came_out(
     changes = [f"output={output}", "same-minutes.steps=6", "answers.max_tokens=4"]
     for arm in arms:
         changes += [f"{arm}.block_size=32", f"{arm}.global_batch=128", f"{arm}.evaluate_every=2"]
+    changes += ["tokens.holdout=0.02", "old-tokens.holdout=0.02"]
     changes += ["adapted.bytes_total=3000", "same-bytes.bytes_total=3000"]
     changes += [f"{name}.tasks=[]" for name in evals]
     changes += [f"{name}.max_tokens=64" for name in ("tuned", "same-minutes-tuned", "same-bytes-tuned")]

@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from bllossom.text.archives import members
 from bllossom.text.rows import read_rows
 from bllossom.text.sources import ReadOptions, line_of, place, read_documents, read_records
 
@@ -114,3 +115,43 @@ def test_xz_and_bz2_are_read_and_their_damage_is_noticed(tmp_path: Path) -> None
 def test_a_format_of_the_source_is_that_of_all_files(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", {"x.dat": jsonl("a"), "y.log": jsonl("b")})
     assert list(read_documents(str(path), ReadOptions(format="jsonl"))) == ["a", "b"]
+
+
+def zip_named(path: Path, *names: bytes) -> Path:
+    """A zip whose names are these bytes, of no named code page: as Korean Windows, and AI Hub, packs them."""
+    pack(path, {f"{number:0{len(name) - 6}d}.jsonl": jsonl(str(number)) for number, name in enumerate(names)})
+    raw = path.read_bytes()
+    for number, name in enumerate(names):
+        raw = raw.replace(f"{number:0{len(name) - 6}d}.jsonl".encode(), name)
+    path.write_bytes(raw)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("raw", "encoding", "shown"),
+    [
+        ("라벨링데이터/법률_1.jsonl".encode("cp949"), "utf-8", "라벨링데이터/법률_1.jsonl"),
+        ("라벨링데이터/법률_1.jsonl".encode("cp949"), "cp949", "라벨링데이터/법률_1.jsonl"),
+        ("라벨링데이터/법률_1.jsonl".encode(), "utf-8", "라벨링데이터/법률_1.jsonl"),
+        ("日本語データ.jsonl".encode("cp932"), "cp932", "日本語データ.jsonl"),
+        ("résumé_1.jsonl".encode("cp437"), "utf-8", "résumé_1.jsonl"),
+        ("라벨링데이터.jsonl".encode("cp949"), "utf-16", "라벨링데이터.jsonl"),
+    ],
+)
+def test_names_of_no_named_code_page_are_read_as_what_they_are(
+    tmp_path: Path, raw: bytes, encoding: str, shown: str
+) -> None:
+    path = zip_named(tmp_path / "a.zip", raw)
+    assert [member.name for member in members("a.zip", path.open("rb"), None, encoding)] == [shown]
+    if encoding != "utf-16":  # which the text is not in
+        (record,) = read_records(path, ReadOptions(encoding=encoding))
+        assert (record.texts, place(path, record)) == (("0",), f"{path}/{shown}:1")
+
+
+def test_a_tar_of_names_in_cp949(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("법률.jsonl")
+    info.size = len(jsonl("가"))
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="cp949") as archive:
+        archive.addfile(info, io.BytesIO(jsonl("가")))
+    (record,) = read_records(tmp_path / "a.tar")
+    assert (record.texts, record.member) == (("가",), "법률.jsonl")

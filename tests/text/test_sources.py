@@ -106,6 +106,14 @@ def test_nested_json_is_reached_by_a_field_path(tmp_path: Path) -> None:
         (b'{"text": [1]}', "text[]", "the field holds a number, not text"),
         (b'{"text": "a"}', "text[]", "the field path has [] where there is a text, not a list"),
         (b'[{"text": "a"}]', "text", "'text' cannot be looked up in a list; set field to [].text"),
+        (b'[{"text": "a"}]', "list[].text", "'list' cannot be looked up in a list; set field to [].text"),
+        (b'[{"a": {"text": "a"}}]', "list.a.text", "'list' cannot be looked up in a list; set field to [].a.text"),
+        (
+            b'[{"body": "a"}]',
+            "text",
+            "'text' cannot be looked up in a list; its elements have: body; set field to [], and behind it where the "
+            "text is",
+        ),
         (
             b'{"text": "\xff"}',
             "text",

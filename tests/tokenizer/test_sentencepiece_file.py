@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bllossom.errors import BllossomError
-from bllossom.tokenizer.sentencepiece_file import USER_DEFINED, check_base, find_model_file, read_model
+from bllossom.tokenizer.sentencepiece_file import UNUSED, USER_DEFINED, check_base, find_model_file, read_model
 
 
 def test_a_text_file_is_no_model(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_hub_id_offline_says_what_to_do() -> None:
 
 def test_a_unigram_model_can_be_no_base(small_donor: Path) -> None:
     path = small_donor / "tokenizer.model"
-    with pytest.raises(BllossomError, match=r"is a Unigram model; the base must be BPE"):
+    with pytest.raises(BllossomError, match=r"is a Unigram model, not BPE, so it cannot be a base"):
         check_base(read_model(path), path)
 
 
@@ -80,8 +80,9 @@ def test_a_unigram_model_can_be_no_base(small_donor: Path) -> None:
         (lambda m: m.pieces.pop(10), "has 255 of the 256 byte pieces"),
         (lambda m: setattr(m.normalizer_spec, "precompiled_charsmap", b"x"), "changes text with its normaliser"),
         (lambda m: setattr(m.normalizer_spec, "remove_extra_whitespaces", True), "changes text with its normaliser"),
-        (lambda m: setattr(m.normalizer_spec, "add_dummy_prefix", False), "writes no space in front"),
-        (lambda m: setattr(m.pieces[300], "type", USER_DEFINED), "user-defined or unused piece"),
+        (lambda m: setattr(m.trainer_spec, "treat_whitespace_as_suffix", True), "writes spaces behind words"),
+        (lambda m: setattr(m.pieces[300], "type", USER_DEFINED), "user-defined piece"),
+        (lambda m: setattr(m.pieces[300], "type", UNUSED), "holds the unused piece"),
     ],
 )
 def test_a_base_whose_ids_could_not_be_kept_is_refused(small_base: Path, change, told: str) -> None:
@@ -89,7 +90,7 @@ def test_a_base_whose_ids_could_not_be_kept_is_refused(small_base: Path, change,
     model = read_model(path)
     check_base(model, path)
     change(model)
-    with pytest.raises(BllossomError, match=rf"{told}.*; choose one such as Llama 2's"):
+    with pytest.raises(BllossomError, match=rf"{told}.*so it cannot be a base; choose one such as Llama 2's"):
         check_base(model, path)
 
 

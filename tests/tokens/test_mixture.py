@@ -181,7 +181,7 @@ def test_more_than_there_is_is_refused_with_what_there_is(tokens: Path) -> None:
         with pytest.raises(BllossomError) as told:
             ask()
         assert "ko/news has 7,008 tokens for at most 1 epochs" in str(told.value)
-        assert f"train on at most {longest:,} blocks, set max_epochs to 2" in str(told.value)
+        assert f"train on at most {longest:,} blocks, set mixture.max_epochs to 2" in str(told.value)
     assert open_mixture(tokens, weights={"ko": 1}, max_epochs=2).longest() >= 2 * longest - 1
 
 
@@ -201,8 +201,8 @@ def test_a_wrong_language_or_source_is_told_with_those_there_are(tokens: Path) -
     with pytest.raises(ConfigError) as told:
         open_mixture(tokens, weights={"ko": 1, "jp": 1}, source_weights={"ko": {"blogs": 1}})
     assert told.value.problems == [
-        "weights.jp: no training text in this language; there is ko, en",
-        "source_weights.ko.blogs: no such source; there are news, wiki",
+        "mixture.weights.jp: no training text in this language; there is ko, en",
+        "mixture.source_weights.ko.blogs: no such source; there are news, wiki",
     ]
 
 

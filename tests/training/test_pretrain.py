@@ -183,7 +183,9 @@ def test_more_epochs_than_one_read_as_much_as_is_asked_for(settings: Settings, t
     manifest = pretrain(PretrainConfig(**settings(tmp_path / "model", steps=None, epochs=1.5)))
     assert 1.45 < manifest.figures["mixture"]["ko/news"]["epochs"] <= 1.5
     told_apart = {"weights": {"ko": 7, "en": 3}, "max_epochs": 2}
-    with pytest.raises(ValidationError, match=r"epochs: 3 are more than mixture.max_epochs 2 allows; set max_epochs"):
+    with pytest.raises(
+        ValidationError, match=r"epochs: 3 are more than mixture.max_epochs 2 allows; set mixture.max_epochs"
+    ):
         PretrainConfig(**settings(tmp_path / "model", steps=None, epochs=3, mixture=told_apart))
 
 

@@ -118,6 +118,7 @@ def test_the_folder_says_how_to_chat_and_where_to_stop(make: Make, model: Path, 
     # What was tuned has a template of its own, which is then the default.
     again = sft(make("again", model=str(tmp_path / "tuned"), template=None, epochs=1))
     assert again.figures["supervised_tokens"] == manifest.figures["supervised_tokens"]
+    assert manifest.figures["supervised_tokens"] >= manifest.figures["supervised_tokens_per_epoch"]
     assert (tmp_path / "again/chat_template.jinja").read_text() == (tmp_path / "tuned/chat_template.jinja").read_text()
 
 
@@ -271,3 +272,18 @@ def test_adapter_trains_and_merges_into_what_peft_loads(
     assert (before - merged).abs().max() > 0.001
     # peft adds B (A x) to W x, the merged weight is added up first: fp32 rounds at other places.
     torch.testing.assert_close(merged, through_peft, rtol=1e-5, atol=1e-5)
+
+
+def test_a_dry_run_refuses_what_the_run_would(make: Make, tmp_path: Path) -> None:
+    assert "examples 10, tokens" in dry_run(make("out"))[-1]
+    with pytest.raises(BllossomError, match="no chat template of its own"):
+        dry_run(make("out", template=None))
+    with pytest.raises(BllossomError, match=r"no example is left: .*; raise max_tokens, or set too_long to cut"):
+        dry_run(make("out", max_tokens=3))
+    with pytest.raises(BllossomError, match=r"no example is left: .*; raise max_tokens$"):
+        dry_run(make("out", max_tokens=3, too_long="cut"))
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/adapter_config.json").write_text("{}")
+    with pytest.raises(BllossomError, match="is a LoRA adapter, not a model"):
+        dry_run(make("out", model=str(tmp_path / "adapter")))
+    assert not (tmp_path / "out").exists()

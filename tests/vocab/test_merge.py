@@ -138,7 +138,7 @@ def test_bad_inputs_each_say_what_to_do(
         assert not (tmp_path / "no").exists()
 
     refused(ConfigError, "is the base itself; name another vocabulary", donor=small_base)
-    refused(BllossomError, "is a Unigram model; the base must be BPE", base=small_donor)
+    refused(BllossomError, r"not BPE, so it cannot be a base \(it can be the donor\)", base=small_donor)
     refused(ConfigError, "no new piece of .* holds Thai; change scripts or donor", donor_filter=["Thai"])
     refused(
         ConfigError, "donor_filter: 'Klingon' is no Unicode script; write one such as Hangul", donor_filter=["Klingon"]

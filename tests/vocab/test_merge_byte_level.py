@@ -142,7 +142,7 @@ def test_what_cannot_be_done_says_what_to_change(
     refused(ConfigError, "no new piece of .* holds Thai; change scripts or donor", repair="add", donor_filter=["Thai"])
     korean = DonorText(text=[str(texts["ko"])], pieces=100_000)
     refused(
-        BllossomError, r"the text gives [\d,]+ pieces, not 100,000; name more text, or set pieces=\d+", donor=korean
+        BllossomError, r"the text gives [\d,]+ pieces, not 100,000; name more text, or write pieces: \d+", donor=korean
     )
     english = DonorText(text=[str(texts["en"])], pieces=10)
     refused(BllossomError, "hold no letter of Hangul; name other text, or other scripts", donor=english)

@@ -90,3 +90,52 @@ def test_the_page_stands_alone_and_holds_the_numbers(report: dict[str, Any], mer
     assert f"{report['pieces']['unreachable']['count']:,}" in page
     for script, count in report["scripts"]["donor"].items():
         assert f"{script}: {count:,}" in page
+
+
+def test_the_limit_is_of_texts_where_pieces_reach_into_the_next_word(
+    small_base: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    """As a donor trained with split_by_whitespace: false has them."""
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(texts["ko"]),
+        model_prefix=str(tmp_path / "tokenizer"),
+        model_type="bpe",
+        vocab_size=500,
+        split_by_whitespace=False,
+        character_coverage=1.0,
+        minloglevel=2,
+    )
+    for repair in ("none", "add"):
+        config = MergeVocabConfig(
+            base=str(small_base),
+            donor=str(tmp_path / "tokenizer.model"),
+            repair=repair,
+            samples={"ko": [str(texts["ko"])]},
+            output=tmp_path / repair,
+        )
+        korean = merge_vocab(config).figures["tokens_per_word"]["ko"]
+        assert korean["shortest"] <= korean["merged"] < korean["base"]
+
+
+def test_a_report_on_greek_shows_no_korean(small_base: Path, tmp_path: Path) -> None:
+    text = tmp_path / "el.txt"
+    text.write_text("ο ποταμός κυλούσε δίπλα στις πέτρες\n\n" * 3, encoding="utf8")
+    vocab = {piece: i for i, piece in enumerate(["▁ποταμός", *"ποταμός"])}
+    settings = {"model": {"type": "BPE", "vocab": vocab, "merges": []}, "added_tokens": []}
+    (tmp_path / "donor.json").write_text(json.dumps(settings), encoding="utf8")
+
+    def example(**given: Any) -> str:
+        output = tmp_path / f"out{len(given)}"
+        config = MergeVocabConfig(
+            base=str(small_base),
+            donor=str(tmp_path / "donor.json"),
+            repair="add",
+            samples={"el": [str(text)]},
+            output=output,
+            **given,
+        )
+        merge_vocab(config)
+        return json.loads((output / "report.json").read_text(encoding="utf8"))["example"]["text"]
+
+    assert example() == "ο ποταμός κυλούσε δίπλα στις πέτρες"
+    assert example(example="πέτρες") == "πέτρες"

@@ -16,7 +16,7 @@ from bllossom.hub import is_hub_id, pretrained
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.messages import UnusableError, conversation
-from bllossom.model.merged_weights import ADAPTER_CONFIG
+from bllossom.model.checkpoint import ADAPTER_CONFIG
 from bllossom.model.outputs.generate import Decoding, Generated, Prompt, generate, stop_ids
 from bllossom.tokenizer.files import TOKENIZER_FILES
 from bllossom.tokenizer.load import load_tokenizer

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bllossom.config import expand_path
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.evaluation.compare import paired
 from bllossom.evaluation.compare.paired import Difference
@@ -97,7 +98,7 @@ def read_entries(arguments: Sequence[str]) -> list[Entry]:
         name, equals, paths = argument.partition("=")
         paths = paths if equals else name
         name = name if equals else Path(name).stem if Path(name).is_file() else Path(name).name
-        entries.append(Entry(name, [read_result(Path(path), name) for path in paths.split(",")]))
+        entries.append(Entry(name, [read_result(expand_path(path), name) for path in paths.split(",")]))
     names = [entry.name for entry in entries]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"{', '.join(twice)}: two results of one name; call one of them NAME=PATH")

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
 from bllossom.instructions.formats.format import ChatFormat
-from bllossom.instructions.formats.layout import LAYOUTS, LayoutFormat
+from bllossom.instructions.formats.layout import LAYOUTS, LayoutFormat, fitting_layouts
 from bllossom.instructions.formats.template import TemplateFormat
 
 FormatName = Literal["plain", "lima", "llama2", "llama3", "chatml"]
@@ -24,9 +24,9 @@ def chat_format(choice: FormatName | Path | None, tokenizer: PreTrainedTokenizer
             return LayoutFormat(layout, tokenizer)
     if choice is not None:
         return TemplateFormat(_read(Path(choice)), tokenizer, str(choice))
-    if not tokenizer.chat_template:
-        known = ", ".join(layout.name for layout in LAYOUTS)
-        raise BllossomError(f"the model has no chat template of its own; set template to {known} or a Jinja file")
+    if not tokenizer.chat_template:  # named are those whose pieces it has
+        fitting = ", ".join([*fitting_layouts(tokenizer), "or a Jinja file"]).replace(", or", " or")
+        raise BllossomError(f"the model has no chat template of its own; set template to {fitting.removeprefix('or ')}")
     return TemplateFormat(tokenizer.get_chat_template(), tokenizer, "of the model")
 
 

@@ -101,7 +101,7 @@ class LayoutFormat:
             raise BllossomError(f"template: {layout.name} needs an EOS token; set eos_token in tokenizer_config.json")
         for control in layout.controls:
             if control not in self._encoder.controls:  # it would become ordinary text in silence
-                fitting = _fitting(tokenizer, self._encoder)
+                fitting = " or ".join(fitting_layouts(tokenizer))
                 raise BllossomError(
                     f"template: {layout.name} needs the special token {control}, which the tokenizer does not have; "
                     f"set template to {fitting or 'a Jinja file, or set eos_token in tokenizer_config.json'}"
@@ -147,13 +147,14 @@ class LayoutFormat:
         return parts
 
 
-def _fitting(tokenizer: PreTrainedTokenizerFast, encoder: ChatEncoder) -> str:
+def fitting_layouts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """The layouts whose pieces are all there."""
-    return " or ".join(
+    controls = ChatEncoder(tokenizer).controls.keys()
+    return [
         layout.name
         for layout in LAYOUTS
-        if set(layout.controls) <= encoder.controls.keys() and (layout.controls or tokenizer.eos_token)
-    )
+        if set(layout.controls) <= controls and (layout.controls or tokenizer.eos_token)
+    ]
 
 
 def jinja_of(layout: Layout, *, bos: bool) -> str:

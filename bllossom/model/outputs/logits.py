@@ -30,7 +30,7 @@ CAPPED = {
 OF_LOGITS = re.compile(r"logit|lm_head|soft_?cap")
 # Not the head's: attention's own caps, routers, what a call gives back; and a bias, which the head itself holds.
 ELSEWHERE = re.compile(r"att|router|logits_to_keep|lm_head_bias|return|output_logits")
-NEUTRAL = (None, False, 0, 1)
+NEUTRAL = (None, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def logit_rule(config: PretrainedConfig) -> LogitRule:
     kind = config.model_type
     known = {table[kind] for table in (MULTIPLIED, DIVIDED, CAPPED) if kind in table}
     for name, value in fields.items():
-        if OF_LOGITS.search(name) and not ELSEWHERE.search(name) and name not in known and value not in NEUTRAL:
+        of_head = OF_LOGITS.search(name) and not ELSEWHERE.search(name) and name not in known
+        if of_head and (value is True or value not in NEUTRAL):
             raise BllossomError(
                 f"{kind}: what its {name}, {value!r:.40}, does to the logits is not known here, and a loss without it "
                 "would be another one; use a model of another family"

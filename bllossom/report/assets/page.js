@@ -29,3 +29,7 @@ document.getElementById("theme").addEventListener("click", () => {
 });
 system.addEventListener("change", draw);
 draw();
+
+for (const figure of document.querySelectorAll("data")) {
+  figure.title = figure.dataset.source; // where it stands
+}

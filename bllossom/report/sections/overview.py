@@ -8,7 +8,8 @@ from bllossom.report.blocks import Block, Cell, Drawing, Section, Table
 from bllossom.report.page import show
 from bllossom.report.run_folder import Figure, RunFolder, RunStep
 
-BOX_WIDTH, BOX_HEIGHT, COLUMN, ROW = 168, 62, 208, 80  # pixels
+BOX_HEIGHT, ROW, GAP = 62, 80, 40  # pixels, as below
+LEAST_WIDTH, LETTER = 168, 8.2  # of a box, and of a letter of its name
 PARTS = {  # the part of the page that a step's box leads to
     "train-vocab": "overview",
     "merge-vocab": "vocabulary",
@@ -52,6 +53,7 @@ def sources_of(step: RunStep, steps: Sequence[RunStep]) -> list[RunStep]:
 def draw(steps: Sequence[RunStep]) -> str:
     """Boxes in columns, each to the right of all that it was made from, with its time and size; every box leads to its
     part of the page."""
+    width = max(LEAST_WIDTH, *(round(20 + LETTER * len(step.name)) for step in steps))
     column: dict[str, int] = {}
     for step in steps:  # in the order in which they were made
         column[step.name] = 1 + max((column.get(other.name, 0) for other in sources_of(step, steps)), default=-1)
@@ -59,25 +61,25 @@ def draw(steps: Sequence[RunStep]) -> str:
     place: dict[str, tuple[int, int]] = {}
     for step in steps:
         at = column[step.name]
-        place[step.name] = (10 + at * COLUMN, 10 + filled.get(at, 0) * ROW)
+        place[step.name] = (10 + at * (width + GAP), 10 + filled.get(at, 0) * ROW)
         filled[at] = filled.get(at, 0) + 1
     arrows, boxes = [], []
     for step in steps:
         x, y = place[step.name]
         for other in sources_of(step, steps):
             left, top = place[other.name]
-            start, middle = left + BOX_WIDTH, (left + BOX_WIDTH + x) // 2
+            start, middle = left + width, (left + width + x) // 2
             ends = f"{start},{top + BOX_HEIGHT // 2} C{middle},{top + BOX_HEIGHT // 2} {middle},{y + BOX_HEIGHT // 2}"
             arrows.append(f'<path class="arrow" d="M{ends} {x},{y + BOX_HEIGHT // 2}"/>')
         boxes.append(
-            f'<a href="#{PARTS.get(step.stage, "overview")}"><rect class="box" x="{x}" y="{y}" width="{BOX_WIDTH}" '
+            f'<a href="#{PARTS.get(step.stage, "overview")}"><rect class="box" x="{x}" y="{y}" width="{width}" '
             f'height="{BOX_HEIGHT}" rx="8"/><text x="{x + 10}" y="{y + 19}" class="name">{escape(step.name)}</text>'
             f'<text x="{x + 10}" y="{y + 36}" class="stage">{escape(step.stage)}</text>'
             f'<text x="{x + 10}" y="{y + 53}" class="stage">{_time_and_size(step)}</text></a>'
         )
-    width, height = 20 + (max(column.values()) + 1) * COLUMN, 20 + max(filled.values()) * ROW
+    across, down = 20 + (max(column.values()) + 1) * (width + GAP), 20 + max(filled.values()) * ROW
     return (
-        f'<svg class="recipe" viewBox="0 0 {width} {height}" role="img" aria-label="the steps of the recipe, and what '
+        f'<svg class="recipe" viewBox="0 0 {across} {down}" role="img" aria-label="the steps of the recipe, and what '
         f'each was made from">{"".join(arrows)}{"".join(boxes)}</svg>'
     )
 

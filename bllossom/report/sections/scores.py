@@ -29,7 +29,7 @@ def scores(runs: Sequence[RunFolder]) -> Section | None:
     if tasks:
         blocks.append(
             Table(
-                ["task", "rows", "floor", *(name for label in labels for name in (label, "±"))],
+                ["task", "rows", "floor", "chance", *(name for label in labels for name in (label, "±"))],
                 tasks,
                 "± is the standard error; at its floor: the 95 % interval reaches the best constant answer, or chance",
             )
@@ -61,8 +61,10 @@ def _tasks(steps: Sequence[RunStep]) -> list[list[Cell]]:
             at_floor = step.figure([*at, metric, "at_floor"])
             shown = "percent1_at_floor" if at_floor is not None and at_floor.value else "percent1"
             cells += [step.figure([*at, metric, "value"], shown), step.figure([*at, metric, "stderr"], "percent1")]
-        floors = [step.figure([*at, metric, "floor"], "percent1") for step in steps]
+        bounds = [
+            next(filter(None, (step.figure([*at, metric, bound], "percent1") for step in steps)), None)
+            for bound in ("floor", "chance")
+        ]
         counts = [step.figure([*at, "rows"], "integer") for step in steps]
-        first = next((floor for floor in floors if floor), None)
-        rows.append([f"{task} {metric}", next((count for count in counts if count), None), first, *cells])
+        rows.append([f"{task} {metric}", next((count for count in counts if count), None), *bounds, *cells])
     return rows

@@ -88,7 +88,7 @@ def _scripts(step: RunStep) -> list[Block]:
 def _curve(step: RunStep) -> list[Block]:
     """Tokens per word against the number of new pieces, where they were learned and merge-vocab measured the curve."""
     points = (step.read(REPORT) or {}).get("curve") or []
-    blocks = []
+    blocks: list[Block] = []
     for title, key, style in (
         ("Where more pieces stop paying", "tokens_per_word", "decimals3"),
         ("New pieces that are rare in the text they were learned on", "rare", "integer"),

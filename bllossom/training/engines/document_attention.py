@@ -38,15 +38,16 @@ def attend(
     parts = []
     # Split, not sliced: a slice's gradient is as long as the row, zeros elsewhere, and they are all added up. And by
     # tokens, as they lie in memory, so that splitting and putting together copy whole stretches.
-    for length, *states in zip(
-        lengths, *(state.transpose(1, 2).split(lengths, 1) for state in (query, key, value)), strict=True
-    ):
+    queries, keys, values = (state.transpose(1, 2).split(lengths, 1) for state in (query, key, value))
+    for length, own_query, own_key, own_value in zip(lengths, queries, keys, values, strict=True):
         mask = None
         if sliding_window is not None and length > sliding_window:
             mask = torch.ones(length, length, dtype=torch.bool, device=query.device).tril().triu(1 - sliding_window)
         parts.append(
             scaled_dot_product_attention(
-                *(state.transpose(1, 2) for state in states),
+                own_query.transpose(1, 2),
+                own_key.transpose(1, 2),
+                own_value.transpose(1, 2),
                 attn_mask=mask,
                 is_causal=mask is None,
                 scale=scaling,

@@ -23,10 +23,11 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from bllossom.errors import BllossomError, ConfigError
+from bllossom.errors import ConfigError
 from bllossom.hub import name_and_revision, pretrained
+from bllossom.model.checkpoint import ADAPTER_CONFIG, refuse_adapter
 from bllossom.model.folder import check_headers
-from bllossom.model.merged_weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
+from bllossom.model.merged_weights import ADAPTER_WEIGHTS, PREFIX
 from bllossom.training.engines.deepspeed_engine import gathered
 from bllossom.training.engines.optimization import is_adapter
 from bllossom.training.settings import Lora
@@ -39,11 +40,7 @@ def check_base(source: str, lora: Lora | None) -> None:
         BllossomError: `source` is an adapter's folder.
         ConfigError: peft is not installed, or a target module does not exist.
     """
-    if (Path(source) / ADAPTER_CONFIG).is_file():
-        raise BllossomError(
-            f"{source} is a LoRA adapter, not a model; run `bllossom merge-adapter adapter={source} output=FOLDER`, "
-            "and name that folder"
-        )
+    refuse_adapter(source)
     if lora is None:
         return
     _import_peft()

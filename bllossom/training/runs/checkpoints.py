@@ -182,10 +182,11 @@ def read_state(checkpoint: Path) -> State:
     """
     try:
         return State.model_validate(unseal((checkpoint / STATE).read_bytes()))
+    except FileNotFoundError as error:
+        told = f"{checkpoint} is no checkpoint (it has no {STATE}); name a folder step-… in a run's {CHECKPOINTS}/"
+        raise BllossomError(told) from error
     except (OSError, ValueError) as error:
-        raise BllossomError(
-            f"{checkpoint} is no whole checkpoint ({type(error).__name__}); name another folder step-…, or remove it"
-        ) from error
+        raise BllossomError(f"{checkpoint} is damaged ({STATE}: {error}); name an older one") from error
 
 
 def check(checkpoint: Path, *, engine: str, ranks: int, inputs: RunInputs) -> State:

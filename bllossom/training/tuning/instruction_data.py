@@ -9,6 +9,7 @@ from bllossom.artifacts import LOGS
 from bllossom.instructions.dataset import Examples
 from bllossom.instructions.preferences import PreferenceSource
 from bllossom.instructions.reading import InstructionSource
+from bllossom.paths import there
 from bllossom.text.rows import locate_rows
 
 
@@ -20,6 +21,11 @@ def files_of(data: Sequence[InstructionSource | PreferenceSource]) -> dict[str, 
         one = len(files) == 1
         inputs |= {f"data.{index}" if one else f"data.{index}/{n:05d} {f.name}": f for n, f in enumerate(files)}
     return inputs
+
+
+def are_here(data: Sequence[InstructionSource | PreferenceSource], template: object) -> bool:
+    """Whether every file is on this machine, for a dry run to look at; nothing is fetched."""
+    return all(there(source.path) for source in data) and (not isinstance(template, Path) or template.is_file())
 
 
 def list_left_out(examples: Examples, folder: Path) -> None:

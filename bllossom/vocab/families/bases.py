@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.byte_level_file import find_tokenizer_json, is_byte_level, read_byte_level
 from bllossom.tokenizer.convert import with_added_tokens, write_tokenizer
@@ -77,6 +78,12 @@ class SentencePieceBase:
         self.path, model = path, read_model(path)
         check_base(model, path)
         self.model = with_added_tokens(model, path.parent)
+        both = zip(model.pieces, self.model.pieces, strict=False)
+        if marks := [new.piece for old, new in both if old.type != new.type]:
+            say(
+                f"{path}: {len(marks)} user-defined pieces ({', '.join(marks[:3])} …) are special tokens here: "
+                "templates may use them, text that holds them literally stays text"
+            )
         self.vocabulary: Vocabulary = SentencePieceVocabulary(self.model)
         self.first_new_id = len(self.model.pieces)
 

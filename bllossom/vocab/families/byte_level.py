@@ -28,6 +28,7 @@ class ByteLevelVocabulary:
         self.specials = frozenset(added.values()) | {i for i, piece in enumerate(self.pieces) if not piece}
         single = set(alphabet().values())
         self.byte_ids = frozenset(number for piece, number in vocab.items() if piece in single)
+        self.crosses_words = False  # the pre-tokenizer parts them
         self._settings = settings
         self._words = Tokenizer.from_str(json.dumps(dict(settings) | {"added_tokens": [], "post_processor": None}))
         bare = dict(settings) | dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor"))

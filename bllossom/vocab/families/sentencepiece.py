@@ -7,7 +7,7 @@ from bllossom.errors import BllossomError
 from bllossom.tokenizer.convert import UNUSED_FLOOR, encode_alone, normal_scores
 from bllossom.tokenizer.sentencepiece_file import BYTE, NORMAL, SPACE, ModelProto
 from bllossom.vocab.families.vocabulary import Atoms
-from bllossom.vocab.samples import THREADS, count_tokens, encode_words, processor, shortest_model, split_words
+from bllossom.vocab.samples import count_tokens, encode_words, processor, shortest_model, split_words
 
 EXACT_FLOAT32 = 2**24  # SentencePiece keeps scores in float32: above this, neighbouring integers collapse
 
@@ -21,24 +21,27 @@ class SentencePieceVocabulary:
         self.byte_ids = frozenset(i for i, piece in enumerate(model.pieces) if piece.type == BYTE)
         normal = {i for i, piece in enumerate(model.pieces) if piece.type == NORMAL}
         self.specials = frozenset(range(len(model.pieces))) - normal - self.byte_ids
+        self.crosses_words = any(SPACE in self.pieces[i].lstrip(SPACE) for i in normal)
         self._scores = normal_scores(model)
         self._encoder = processor(model)
+        self._prefix = SPACE if model.normalizer_spec.add_dummy_prefix else ""  # Gemma puts none in front of a text
 
     def split(self, text: str) -> list[str]:
-        return split_words(text)
+        if self.crosses_words:
+            return [self._prefix + text.replace(" ", SPACE)] if text else []
+        return split_words(text, self._prefix)
 
     def cut(self, words: Sequence[str]) -> list[Atoms]:
-        cut = self._encoder.encode([word[1:] for word in words], out_type=str, num_threads=THREADS)
-        return [(SPACE,) if word == SPACE else tuple(atoms) for word, atoms in zip(words, cut, strict=True)]
+        return [tuple(map(self.pieces.__getitem__, ids)) for ids in self.encode(words)]
 
     def spell(self, piece: str) -> Atoms:
         return tuple(encode_alone(piece, self._scores)[-1])
 
     def encode(self, words: Sequence[str]) -> list[list[int]]:
-        return encode_words(self._encoder, words)
+        return encode_words(self._encoder, words, self._prefix)
 
     def shortest(self, words: Counter[str]) -> int:
-        return count_tokens(processor(shortest_model(self.model)), words)
+        return count_tokens(processor(shortest_model(self.model)), words, self._prefix)
 
     def write(self, text: str) -> str | None:
         return text
@@ -52,7 +55,7 @@ class SentencePieceVocabulary:
     def unmade(self, pieces: Sequence[str]) -> list[str]:
         """One text decides for all: a piece that starts with ▁ is what encoding the rest of it gives; any other is the
         last one of a newline followed by it (tokenizer/convert.py says why)."""
-        texts = [piece[1:] if piece.startswith(SPACE) else "\n" + piece for piece in pieces]
+        texts = [piece.removeprefix(self._prefix) if piece[0] == SPACE else "\n" + piece for piece in pieces]
         encoded = self._encoder.encode(texts, out_type=str)
         return [
             piece

@@ -18,6 +18,8 @@ class Vocabulary(Protocol):
     specials: frozenset[int]
     """Ids that text never becomes: special and added tokens, and ids without a piece."""
     byte_ids: frozenset[int]
+    crosses_words: bool
+    """Whether some piece goes on behind a space, so that only whole texts are what no piece reaches beyond."""
 
     def split(self, text: str) -> list[str]:
         """The words of a text."""

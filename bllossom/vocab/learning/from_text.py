@@ -42,7 +42,7 @@ def learn_from_text(
     kept = without_loose_ends(merges, vocabulary.is_whole)
     if len(kept) < (1 if pieces == "auto" else pieces):
         raise BllossomError(
-            f"donor: the text gives {len(kept):,} pieces, not {pieces:,}; name more text, or set pieces={len(kept)}"
+            f"donor: the text gives {len(kept):,} pieces, not {pieces:,}; name more text, or write pieces: {len(kept)}"
             if pieces != "auto"
             else "donor: the text gives no piece that the base lacks; name more text"
         )

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from bllossom.console import progress
 from bllossom.errors import BllossomError
-from bllossom.tokenizer.sentencepiece_file import CONTROL, SPACE, ModelProto, read_model
+from bllossom.tokenizer.sentencepiece_file import CONTROL, SPACE, USER_DEFINED, ModelProto, read_model
 from bllossom.vocab.proof.counts import LanguageCounts, Proof
 from bllossom.vocab.proof.strings import GENERATED, batches, generate_strings
 from bllossom.vocab.samples import THREADS
@@ -33,13 +33,16 @@ def prove(folder: Path, documents: Mapping[str, Sequence[str]], base_pieces: int
     slow = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
     _check_special_tokens(model, fast)
-    # Added tokens that are not special are found in text as well: here all of them are to be split.
+    # Added tokens that are not special are found in text as well: here all are to be split that SentencePiece splits.
     settings = json.loads(fast.to_str())
-    settings["added_tokens"] = [token | {"special": True} for token in settings["added_tokens"]]
+    found = {piece.piece for piece in model.pieces if piece.type == USER_DEFINED}
+    settings["added_tokens"] = [
+        token | {"special": token["content"] not in found} for token in settings["added_tokens"]
+    ]
     fast = Tokenizer.from_str(json.dumps(settings))
     fast.encode_special_tokens = True
     pieces = [piece.piece.replace(SPACE, " ") for piece in model.pieces]
-    special = [piece.piece for piece in model.pieces if piece.type == CONTROL]
+    special = [piece.piece for piece in model.pieces if piece.type in (CONTROL, USER_DEFINED)]
     for batch in batches(generate_strings(pieces, special, GENERATED)):
         _compare(batch, slow, fast)
     languages = {}

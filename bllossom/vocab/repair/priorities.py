@@ -7,6 +7,7 @@ one (so parts come before wholes). Then, as long as it helps: segments that are 
 did the damage and those that would not have, and the one is moved past the other if all segments together get shorter.
 """
 
+import bisect
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -15,9 +16,11 @@ from bllossom.vocab.families.vocabulary import Atoms
 from bllossom.vocab.repair.segments import parts, shortest
 
 ROUNDS = 5  # at most; the third already gains next to nothing
-JOINED = 3_000_000  # segments joined anew at most, about a minute: a count, so that the same input gives the same order
+JOINED = 25_000_000  # atoms joined anew at most, about a minute: a count, so that the same input gives the same order
 PIECE_WEIGHT = 50  # how often each piece counts as if it stood alone in the text, when the first order is made
 UNMADE = 10**9  # cost of a piece that cannot be made: more than any text
+CLOSE = 1e-9  # ranks nearer to each other than this are numbered anew
+NEVER = float("inf")
 
 
 def join(atoms: Sequence[str], ranks: Mapping[str, float]) -> list[str]:
@@ -84,13 +87,13 @@ class Priorities:
         self.segments = [*atoms_alone, *(segment for segment in segments if segment not in atoms_alone)]
         self.weights = [atoms_alone.get(segment, 0) + segments.get(segment, 0) for segment in self.segments]
         self.goals = [len(shortest(segment, self.ranks)) for segment in self.segments]
-        self.lengths = [len(join(segment, self.ranks)) for segment in self.segments]
         self._joined = 0
+        self._number = {piece: number for number, piece in enumerate(ordered)}
+        self._by_number = [*map(float, range(len(ordered))), NEVER]  # the ranks once more; -1 is no piece
+        self._sorted = self._by_number[:-1]
         self.holding: dict[str, list[int]] = defaultdict(list)
-        for index, segment in enumerate(self.segments):
-            for part in dict.fromkeys(parts(segment)):
-                if part in self.ranks:
-                    self.holding[part].append(index)
+        self._stretches = [self._hold(index, segment) for index, segment in enumerate(self.segments)]
+        self.lengths = [self._joined_length(index) for index in range(len(self.segments))]
 
     def improve(self) -> None:
         """Move joins past each other until no move that a segment asks for shortens the text, or JOINED are joined."""
@@ -132,34 +135,75 @@ class Priorities:
                         wishes[culprit, nodes] += self.weights[index]
         yield from (wish for wish, _ in sorted(wishes.items(), key=lambda item: (-item[1], item[0])))
 
+    def _hold(self, index: int, segment: Atoms) -> dict[int, int]:
+        """Which stretch of a segment is which piece: start · width + end → the piece's number."""
+        width, stretches = len(segment) + 1, {}
+        for start in range(width - 2):
+            text = segment[start]
+            for end in range(start + 2, width):
+                text += segment[end - 1]
+                if (number := self._number.get(text)) is not None:
+                    stretches[start * width + end] = number
+                    if not self.holding[text] or self.holding[text][-1] != index:
+                        self.holding[text].append(index)
+        return stretches
+
+    def _joined_length(self, index: int) -> int:
+        """What `join` leaves of a segment, by numbers: this is where the time goes."""
+        width, find, ranks = len(self.segments[index]) + 1, self._stretches[index].get, self._by_number
+        edges = list(range(width))
+        options = [ranks[find(start * width + start + 2, -1)] for start in range(width - 2)]
+        while options and (best := min(options)) is not NEVER:
+            at = options.index(best)
+            del edges[at + 1], options[at]
+            if at:
+                options[at - 1] = ranks[find(edges[at - 1] * width + edges[at + 1], -1)]
+            if at < len(options):
+                options[at] = ranks[find(edges[at] * width + edges[at + 2], -1)]
+        return len(edges) - 1
+
     def _try(self, culprit: str, wanted: tuple[str, ...]) -> bool:
         """Move the wanted pieces before the culprit, or the culprit behind them, if that shortens the text."""
         late = sorted((p for p in wanted if self.ranks[p] > self.ranks[culprit]), key=self.ranks.__getitem__)
         if not late:
             return False
-        before = self.ranks[culprit] - 1
-        up = {piece: before + (i + 1) / (len(late) + 1) for i, piece in enumerate(late)}
-        down = {culprit: self.ranks[late[-1]] + 0.5}
-        return self._move(up) or self._move(down)
+        return self._move(late, before=culprit) or self._move([culprit], behind=late[-1])
 
-    def _move(self, moves: Mapping[str, float]) -> bool:
-        old = {piece: self.ranks[piece] for piece in moves}
-        self.ranks.update(moves)
+    def _move(self, pieces: Sequence[str], *, before: str = "", behind: str = "") -> bool:
+        """Give the pieces, in their order, ranks next to another's; take it back if the text does not get shorter."""
+        here = self.ranks[before or behind]
+        at = bisect.bisect_left(self._sorted, here)
+        low = here if behind else self._sorted[at - 1] if at else here - 1
+        high = here if before else self._sorted[at + 1] if at + 1 < len(self._sorted) else here + 1
+        step = (high - low) / (len(pieces) + 1)
+        old = [self.ranks[piece] for piece in pieces]
+        self._rank(pieces, [low + step * (i + 1) for i in range(len(pieces))])
         change, lengths = 0, {}
-        touched = dict.fromkeys(index for piece in moves for index in self.holding[piece])
-        self._joined += len(touched)
+        touched = dict.fromkeys(index for piece in pieces for index in self.holding[piece])
+        self._joined += sum(len(self.segments[index]) for index in touched)
         for index in touched:
-            length = len(join(self.segments[index], self.ranks))
+            length = self._joined_length(index)
             if length != self.lengths[index]:
                 lengths[index] = length
                 change += (length - self.lengths[index]) * self.weights[index]
         if change >= 0:
-            self.ranks.update(old)
+            self._rank(pieces, old)
             return False
         for index, length in lengths.items():
             self.lengths[index] = length
-        self.ranks = {piece: float(i) for i, piece in enumerate(self.ordered())}
+        for rank in old:
+            del self._sorted[bisect.bisect_left(self._sorted, rank)]
+        for piece in pieces:
+            bisect.insort(self._sorted, self.ranks[piece])
+        if step < CLOSE:
+            ordered = self.ordered()
+            self._sorted = list(map(float, range(len(ordered))))
+            self._rank(ordered, self._sorted)
         return True
+
+    def _rank(self, pieces: Sequence[str], ranks: Sequence[float]) -> None:
+        for piece, rank in zip(pieces, ranks, strict=True):
+            self.ranks[piece] = self._by_number[self._number[piece]] = rank
 
 
 def _first_order(atoms: Mapping[str, Atoms], segments: Mapping[Atoms, int]) -> list[str]:

@@ -70,7 +70,10 @@ def repair_by_adding(problem: Problem) -> Repaired:
     """Keep every donor piece, and add the fewest that mend all."""
     wanted, first_order = problem.multi(problem.donor), None
     if len(problem.candidates) > MANY:
-        say(f"repair: {len(problem.candidates):,} possible intermediates are too many to search: learning them instead")
+        say(
+            f"repair: {len(problem.candidates):,} possible intermediates are too many to search: learning them "
+            "instead; a BPE donor (bllossom train-vocab, type: bpe) needs hardly any"
+        )
         added, first_order = learn_parts(wanted, count_uses(wanted, problem.segments), problem.allowed)
     else:
         added = cover(wanted, count_savings(problem.candidates, problem.segments, wanted))

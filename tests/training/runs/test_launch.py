@@ -135,6 +135,20 @@ def test_the_end_of_the_terminal_saves_as_sigterm_does(
     assert newest.name == f"step-{len(log_lines(partial_of(output))):08d}"
 
 
+def test_a_hangup_of_the_whole_group_ends_without_a_traceback(
+    settings: Settings, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    """As a closed ssh session sends it: to the launcher, its ranks and Python's own tracker of semaphores."""
+    output = tmp_path / "model"
+    config = write_yaml(settings(output, steps=2000, processes=2, mixture=ENDLESS))
+    process = start("-m", "bllossom.cli", "pretrain", "--config", config)
+    wait_for_step(output, 3, process)
+    os.killpg(process.pid, signal.SIGHUP)
+    said = "".join(filter(None, process.communicate(timeout=ALL_END_SECONDS)))
+    assert process.returncode == 75
+    assert "Traceback" not in said
+
+
 def test_nohup_goes_on_without_its_terminal(
     settings: Settings, tmp_path: Path, write_yaml: Callable[..., Path]
 ) -> None:
