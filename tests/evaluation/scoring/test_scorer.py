@@ -79,11 +79,16 @@ def test_what_does_not_fit_the_window_is_an_error(small_model: LlamaForCausalLM)
         scorer.score([([5, 6], 0)])
 
 
-def test_models_that_cap_their_logits_are_refused() -> None:
+def test_models_that_cap_their_logits_are_scored_with_the_cap_and_unknown_rules_are_refused() -> None:
     torch.manual_seed(0)
     capped = Gemma2Config(vocab_size=60, num_key_value_heads=2, head_dim=16, final_logit_softcapping=0.5, **SMALL)
-    with pytest.raises(BllossomError, match="use a Llama-like model"):
-        Scorer.of(Gemma2ForCausalLM(capped).eval(), 64)
+    model = Gemma2ForCausalLM(capped).eval()
+    ids = [5, 6, 7, 8, 9]
+    [scored] = Scorer.of(model, 64).score([(ids, 2)])
+    assert scored.nats == pytest.approx(plainly(model, ids, 2)[0], abs=1e-4)
+    model.config.logit_bonus = 2.0
+    with pytest.raises(BllossomError, match="logit_bonus"):
+        Scorer.of(model, 64)
 
 
 def test_where_a_mask_does_not_say_who_sees_whom_nothing_is_shared() -> None:
