@@ -21,7 +21,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.scoring.scorer import Scorer
+from bllossom.evaluation.scoring.backend import Backend
 from bllossom.text.sources import read_documents as read_source
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.start import text_start
@@ -69,7 +69,7 @@ def windows(tokens: int, size: int) -> list[tuple[int, int, int]]:
 
 
 def document_nats(
-    scorer: Scorer,
+    scorer: Backend,
     tokenizer: PreTrainedTokenizerFast,
     documents: Sequence[str],
     advance: Callable[[float], None] | None = None,
@@ -92,7 +92,7 @@ def document_nats(
 
 
 def bits_per_byte(
-    scorer: Scorer,
+    scorer: Backend,
     tokenizer: PreTrainedTokenizerFast,
     documents: Sequence[str],
     advance: Callable[[float], None] | None = None,

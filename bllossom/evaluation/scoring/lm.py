@@ -10,6 +10,7 @@ template: its special tokens are active, and it begins as the template says.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 from lm_eval.api.model import TemplateLM
@@ -130,16 +131,20 @@ class BllossomLM(TemplateLM):
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
         """Texts that go on from each context up to the first of its stop strings, EOS or its number of tokens."""
         answers = [""] * len(requests)
-        by_settings: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        by_settings: dict[tuple[tuple[str, ...], int, float, float], list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             by_settings[_settings(request.args[1])].append(index)
-        for settings, indices in by_settings.items():
+        for (stops, tokens, temperature, top_p), indices in by_settings.items():
             part = len(indices) / len(requests)
             contexts = [requests[index].args[0] for index in indices]
-            texts = self._generate(contexts, *settings, lambda share, part=part: self.advance(share * part))
+            move: Advance = partial(self._advance_part, part)
+            texts = self._generate(contexts, stops, tokens, temperature, top_p, move)
             for index, text in zip(indices, texts, strict=True):
                 answers[index] = text
         return answers
+
+    def _advance_part(self, part: float, share: float) -> None:
+        self.advance(share * part)
 
     def _generate(
         self,

@@ -80,7 +80,7 @@ def _patterns(data_files: Any) -> list[str]:
     if isinstance(data_files, dict):
         data_files = [data_files]
     listed = data_files if isinstance(data_files, list) else [data_files or "*"]
-    found = []
+    found: list[str] = []
     for entry in listed:
         paths = entry.get("path") if isinstance(entry, dict) else entry
         found += paths if isinstance(paths, list) else [str(paths)]
