@@ -22,6 +22,7 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -303,7 +304,7 @@ def main() -> None:
     donor = {p: likely for p, likely in written.items() if p is not None and p not in set(base.vocabulary.pieces)}
     folds = Folds(base, donor, files, options.work / "folds.json")
     sources = folds.sources
-    found = {name: folds.figures(name, lambda name=name: folds.measure(name)) for name in sources}
+    found = {name: folds.figures(name, partial(folds.measure, name)) for name in sources}
     per_word = {name: round(source.tokens_per_word([]), 4) for name, source in sources.items()}
     spaced = sum(source.spaced for source in sources.values())
     per_word["all"] = round(sum(per_word[name] * source.spaced for name, source in sources.items()) / spaced, 4)

@@ -144,11 +144,12 @@ def main() -> None:
         runs = bench.measure_all(untied)
     if bench.left <= 0:
         raise SystemExit(f"{options.only} measured; the same command goes on")
-    result = {"machine": machine(), "commit": commit(), **bench.settings, "base": bench.base_bits(), "runs": runs}
+    base_bits = bench.base_bits()
+    result = {"machine": machine(), "commit": commit(), **bench.settings, "base": base_bits, "runs": runs}
     result |= {"chosen": choose(runs, base.tie), "tie": base.tie, "told": base.told}
     options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    options.results.with_suffix(".svg").write_text(plot(runs, result["base"]))
+    options.results.with_suffix(".svg").write_text(plot(runs, base_bits))
     text = report(result, options.results.name)
     options.results.with_suffix(".md").write_text(text)
     print(text)

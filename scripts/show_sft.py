@@ -75,7 +75,11 @@ def losses(model: Path, folder: Path) -> list[str]:
     (folder / "examples.jsonl").write_text("\n".join(rows) + "\n", encoding="utf8")
     found = {}
     for number, (name, changes) in enumerate(CUTS.items()):
-        config = {"output": str(folder / str(number)), "model": str(model), "data": [str(folder / "examples.jsonl")]}
+        config: dict[str, Any] = {
+            "output": str(folder / str(number)),
+            "model": str(model),
+            "data": [str(folder / "examples.jsonl")],
+        }
         config |= {"template": "plain", "max_tokens": 256, "examples_per_step": PER_STEP, "epochs": 1, "samples": 0}
         config |= {"gpus": 0, "learning_rate": {"peak": 1e-3}, "precision": "fp32"}
         found[name] = train(SftConfig.model_validate(config | changes))
@@ -97,7 +101,11 @@ def previews(model: Path, folder: Path) -> list[str]:
         tokenizer.add_special_tokens({"additional_special_tokens": list(pieces)})
         tokenizer.save_pretrained(shape)
         (shape / "config.json").write_text((model / "config.json").read_text(encoding="utf8"), encoding="utf8")
-        config = {"output": str(folder / "x"), "model": str(shape), "data": [str(folder / "shown.jsonl")]}
+        config: dict[str, Any] = {
+            "output": str(folder / "x"),
+            "model": str(shape),
+            "data": [str(folder / "shown.jsonl")],
+        }
         with redirect_stdout(StringIO()) as said:
             preview(SftConfig.model_validate(config | {"template": name}), 1, packed=False, as_json=False, emit=print)
         lines += [f"### {name}", "", "```", *said.getvalue().replace(f"{folder}/", "").rstrip().splitlines(), "```", ""]

@@ -125,7 +125,7 @@ def evaluate(config: EvalConfig, *, force: bool = False) -> Manifest:
         world=world,
         device=device_here(config.gpus),
         # What is wrong with the data, or not here, is told once, and before ranks begin.
-        check=lambda _: _check_data(config, chosen) if world > 1 else None,
+        check=lambda _: _check(config, chosen) if world > 1 else None,
         work=_work if world > 1 else lambda config, folder, ranks: _build(config, chosen, folder, ranks),
         force=force,
     )
@@ -133,10 +133,6 @@ def evaluate(config: EvalConfig, *, force: bool = False) -> Manifest:
         for line in table(manifest.figures):
             say(line)
     return manifest
-
-
-def _check_data(config: EvalConfig, chosen: Chosen) -> None:
-    _read(config, chosen, aloud=False)
 
 
 def _check_vllm(config: EvalConfig) -> None:
@@ -206,6 +202,10 @@ def _inputs(config: EvalConfig, chosen: Chosen) -> dict[str, Path | str]:
 def _work(config: EvalConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     """What each rank does. Definitions hold functions, which cannot be sent to it: it finds them itself."""
     return _build(config, _choose(config), folder, ranks)
+
+
+def _check(config: EvalConfig, chosen: Chosen) -> None:
+    _read(config, chosen, aloud=False)
 
 
 def _read(

@@ -156,7 +156,8 @@ def test_the_page_is_small_and_names_no_address(run: Path) -> None:
 def test_answers_stand_side_by_side(run: Path) -> None:
     step = run / "answers"
     shutil.copytree(run / "scores", step)
-    manifest = json.loads((step / "manifest.json").read_text()) | {"stage": "answers"}
+    figures = {"tuned": {"answers": 1}, "base": {"answers": 1}}
+    manifest = json.loads((step / "manifest.json").read_text()) | {"stage": "answers", "figures": figures}
     (step / "manifest.json").write_text(json.dumps(manifest))
     question = {"role": "user", "content": "사과는 무슨 색이야?"}
     for name, answer in (("base", "red"), ("tuned", "빨간색이에요. " * 200)):
@@ -164,6 +165,8 @@ def test_answers_stand_side_by_side(run: Path) -> None:
         (step / f"{name}.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf8")
     page = Page(report([run]).read_text(encoding="utf8"))
     shown = {f["data-source"]: f["shown"] for f in page.figures if "/answers/" in f["data-source"]}
+    answered = [source for source in shown if ".jsonl" in source]
+    assert answered == ["run/answers/tuned.jsonl#/0/answer", "run/answers/base.jsonl#/0/answer"]  # as asked
     assert shown["run/answers/base.jsonl#/0/answer"] == "red"
     assert shown["run/answers/tuned.jsonl#/0/answer"].endswith(" …")
     assert "사과는 무슨 색이야?" in "".join(page.text)

@@ -25,6 +25,7 @@ from bllossom.tokenizer.start import text_start
 
 Encoding = Literal["paper", "lm-eval"]
 Request = tuple[tuple[str, str], list[int], list[int]]  # context and continuation, as texts and as ids
+Settings = tuple[tuple[str, ...], int, float, float]  # stop strings, tokens at most, temperature, top_p
 
 MAX_GENERATED_TOKENS = 256  # lm-eval's own default
 
@@ -131,19 +132,19 @@ class BllossomLM(TemplateLM):
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
         """Texts that go on from each context up to the first of its stop strings, EOS or its number of tokens."""
         answers = [""] * len(requests)
-        by_settings: dict[tuple[tuple[str, ...], int, float, float], list[int]] = defaultdict(list)
+        by_settings: dict[Settings, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             by_settings[_settings(request.args[1])].append(index)
-        for (stops, tokens, temperature, top_p), indices in by_settings.items():
+        for (stops, max_tokens, temperature, top_p), indices in by_settings.items():
             part = len(indices) / len(requests)
             contexts = [requests[index].args[0] for index in indices]
-            move: Advance = partial(self._advance_part, part)
-            texts = self._generate(contexts, stops, tokens, temperature, top_p, move)
+            advance = partial(self._advance_by, part)
+            texts = self._generate(contexts, stops, max_tokens, temperature, top_p, advance)
             for index, text in zip(indices, texts, strict=True):
                 answers[index] = text
         return answers
 
-    def _advance_part(self, part: float, share: float) -> None:
+    def _advance_by(self, part: float, share: float) -> None:
         self.advance(share * part)
 
     def _generate(
@@ -170,7 +171,7 @@ class BllossomLM(TemplateLM):
         return self.scorer.answer(self.tokenizer, prompts, decoding, advance)
 
 
-def _settings(given: dict[str, Any]) -> tuple[tuple[str, ...], int, float, float]:
+def _settings(given: dict[str, Any]) -> Settings:
     """Stop strings, tokens at most, temperature and top_p of a request's `generation_kwargs`."""
     until = given.get("until") or ()
     stops = (until,) if isinstance(until, str) else tuple(until)

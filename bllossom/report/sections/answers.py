@@ -14,7 +14,10 @@ def answers(runs: Sequence[RunFolder]) -> Section | None:
     """A table for each step and language: prompts in rows, models in columns; None where nothing answered."""
     blocks: list[Block] = []
     for step in (step for run in runs for step in run.of("answers")):
-        files = sorted(path for path in step.folder.glob("*.jsonl"))
+        order = list(step.manifest.figures)  # the models as the config names them
+        files = sorted(
+            step.folder.glob("*.jsonl"), key=lambda path: order.index(path.stem) if path.stem in order else -1
+        )
         read = {file.stem: (file, step.lines(file.name)[0]) for file in files}
         languages = dict.fromkeys(row.get("language") for _, rows in read.values() for row in rows)
         for language in languages:

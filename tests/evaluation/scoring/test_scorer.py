@@ -17,7 +17,6 @@ from transformers import (
     PreTrainedModel,
 )
 
-from bllossom.errors import BllossomError
 from bllossom.evaluation.scoring.scorer import Scorer
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -79,16 +78,20 @@ def test_what_does_not_fit_the_window_is_an_error(small_model: LlamaForCausalLM)
         scorer.score([([5, 6], 0)])
 
 
-def test_models_that_cap_their_logits_are_scored_with_the_cap_and_unknown_rules_are_refused() -> None:
+def test_models_that_cap_their_logits_are_scored_by_their_own_logits() -> None:
     torch.manual_seed(0)
-    capped = Gemma2Config(vocab_size=60, num_key_value_heads=2, head_dim=16, final_logit_softcapping=0.5, **SMALL)
-    model = Gemma2ForCausalLM(capped).eval()
+    shape = Gemma2Config(vocab_size=60, num_key_value_heads=2, head_dim=16, final_logit_softcapping=0.5, **SMALL)
+    model = Gemma2ForCausalLM(shape).eval()
     ids = [5, 6, 7, 8, 9]
-    [scored] = Scorer.of(model, 64).score([(ids, 2)])
-    assert scored.nats == pytest.approx(plainly(model, ids, 2)[0], abs=1e-4)
-    model.config.logit_bonus = 2.0
-    with pytest.raises(BllossomError, match="logit_bonus"):
-        Scorer.of(model, 64)
+    with torch.no_grad():
+        own = model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+        model.config.final_logit_softcapping = None
+        uncapped = model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+        model.config.final_logit_softcapping = 0.5
+    expected, without = (sum(float(table[at - 1, ids[at]]) for at in range(2, 5)) for table in (own, uncapped))
+    assert abs(expected - without) > 1e-3
+    (found,) = Scorer.of(model, 64).score([(ids, 2)])
+    assert found.nats == pytest.approx(expected, abs=1e-5)
 
 
 def test_where_a_mask_does_not_say_who_sees_whom_nothing_is_shared() -> None:
