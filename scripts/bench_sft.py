@@ -277,6 +277,18 @@ def markdown(result: dict[str, Any]) -> str:
             f"| {name} | {ratio['runs']} | {ratio['steps']} | {ratio['speed']:.2f} × | {ratio['padding']:.2f} | "
             f"{'–' if name.endswith('packed') else format(ratio['largest_loss_difference'], '.1e')} |"
         )
+    missing = [side for side in SIDES if side not in result["sides"]]
+    short = [name for name, side in result["sides"].items() if side["steps"] < STEPS or side["runs"] < 3]
+    if missing or short:
+        lines += [
+            "",
+            f"Not measured: {', '.join(missing) or 'none'}. Fewer than 3 runs of {STEPS} steps: {', '.join(short)}.",
+        ]
+    lines += [
+        "",
+        "Speed gains less than padding costs, because the head is computed where there is loss on both sides: here it "
+        "is a third of a packed step.",
+    ]
     return "\n".join([*lines, ""])
 
 

@@ -37,8 +37,8 @@ class Scorer:
         """A scorer for `model`, tried out on a few tokens. Without `ranks` this process does all the work.
 
         Raises:
-            BllossomError: the model's logits are not its output embeddings times its last hidden states (Gemma caps
-                them, Cohere scales them), so that scores would be wrong.
+            BllossomError: the model does more to its logits than model/outputs/logits.py knows, so that scores would
+                be wrong.
         """
         _check_head(model)
         return cls(model, batch_tokens, _can_share(model), ranks or alone("cpu"))

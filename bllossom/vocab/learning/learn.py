@@ -2,8 +2,8 @@
 
 Plain counts make the pieces fit the text they are learned on: a source that repeats itself fills the vocabulary. So a
 word weighs a power of its count, a little less in large sources, summed over the sources. And a donor's list of pieces
-can be a source too: what it holds of the language at large, the text need not have. The three constants are those that
-served text that was not seen best (docs/results/bytelevel.md).
+can be a source too: what it holds of the language at large, the text need not have. The three constants were
+chosen on sources that learning did not see (docs/results/bytelevel.md, with what choosing so costs).
 """
 
 import heapq
