@@ -99,6 +99,13 @@ class DpoConfig(TrainingConfig):
             raise ValueError("loss: ipo is by length already and knows no label_smoothing; leave both out")
         return self
 
+    @model_validator(mode="after")
+    def _head_is_exact(self) -> Self:
+        # What is learned from is a small difference of sums over whole answers.
+        if self.head_tf32:
+            raise ValueError("head_tf32: is not for dpo, whose log-probabilities are fp32; leave it out")
+        return self
+
     def preference_settings(self) -> PreferenceSettings:
         """What decides the loss of a pair."""
         return PreferenceSettings(self.beta, self.loss, self.normalise_by_length, self.label_smoothing, self.sft_weight)

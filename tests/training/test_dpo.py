@@ -159,6 +159,8 @@ def test_wrong_configs_are_refused(make: Make, model: Path, tmp_path: Path) -> N
         dpo(make("model", max_tokens=512))
     with pytest.raises(ValueError, match="loss: ipo is by length already"):
         make("model", loss="ipo", normalise_by_length=True)
+    with pytest.raises(ValueError, match="head_tf32: is not for dpo"):
+        make("model", head_tf32=True)
     other = shutil.copytree(model, tmp_path / "other")
     settings = json.loads((other / "tokenizer.json").read_text())
     settings["model"]["merges"].pop()
