@@ -72,8 +72,8 @@ def report(runs: dict[int, dict[str, Any]], model: Path) -> str:
         "",
         "Of the two pairs of a prompt one sets the fact beside another subject's value of the same kind, one beside a "
         "value of another kind. With pairs of the first sort alone (566 of them, the same settings) the accuracy "
-        "ended at 0.540, 0.556 and 0.556, within the interval; the second sort was added after that was seen. How much of "
-        "the gain is of either sort was not measured.",
+        "ended at 0.540, 0.556 and 0.556, within the interval; the second sort was added after that was seen. How much "
+        "of the gain is of either sort was not measured.",
         "",
         "| seed | pairs | held out (prompts) | interval of 1/2 | before | after | last step's pairs | loss | s |",
         "|--:|--:|--:|---|--:|--:|--:|--:|--:|",
