@@ -132,7 +132,7 @@ def test_pre_tokenizers_have_llama_cpps_names(pre_tokenizer: dict[str, Any], nam
 
 
 def test_what_llama_cpp_cannot_read_is_refused(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(BllossomError, match=r"has no name in llama\.cpp .*; convert the model with"):
+    with pytest.raises(BllossomError, match=r"has no name in llama\.cpp .*; see whether llama\.cpp's own"):
         name_pre_tokenizer({"type": "Whitespace"})
     config = json.loads((model / "config.json").read_text())
 

@@ -387,7 +387,7 @@ def test_row_counts_that_do_not_fit_are_refused(
     make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
 ) -> None:
     with pytest.raises(
-        BllossomError, match=r"has [345][0-9]{2} rows, the model 2,048: none may be lost; set merge-vocab's"
+        BllossomError, match=r"has [345][0-9]{2} rows, the model 2,048: none may be lost; make it again with pad_to"
     ):
         expand(config(make_model(rows=2048)))
     with pytest.raises(BllossomError, match=r"its tokenizer has 330 pieces, .* only 300 rows; put the tokenizer"):

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from bllossom.artifacts import MANIFEST, fingerprint, read_manifest, verify
 from bllossom.cli import make_app
 from bllossom.errors import BllossomError
+from bllossom.model.checkpoint import ADAPTER_CONFIG
 from bllossom.model.merge_adapter import MergeAdapterConfig, merge_adapter
-from bllossom.model.merged_weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from bllossom.model.merged_weights import ADAPTER_WEIGHTS
 from bllossom.training.engines.engine import Engine
 from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.runs import train_segment
