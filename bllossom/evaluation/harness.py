@@ -13,7 +13,6 @@ in the partial folder: after a kill the same command goes on with the first that
 
 import logging
 import os
-import shutil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -27,7 +26,7 @@ from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.evaluation.heldout import read_documents
 from bllossom.evaluation.results import gather, results_json, table
-from bllossom.evaluation.run import DONE, Run, stopping
+from bllossom.evaluation.run import Run, stopping
 from bllossom.evaluation.scoring.backend import Backend
 from bllossom.evaluation.scoring.models import load_scorer, load_vllm
 from bllossom.evaluation.scoring.vllm_backend import import_vllm
@@ -241,7 +240,6 @@ def _build(config: EvalConfig, chosen: Chosen, folder: Path, ranks: Ranks) -> di
     figures["heldout"] = measured
     settings = config.model_dump(mode="json", include=SETTINGS)
     (folder / "results.json").write_text(results_json(asked, chosen, figures, settings), encoding="utf8")
-    shutil.rmtree(folder / DONE)
     return figures | settings
 
 

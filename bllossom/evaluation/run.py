@@ -16,10 +16,11 @@ from bllossom.evaluation.samples import ask, figured, lines
 from bllossom.evaluation.scoring.backend import Backend
 from bllossom.evaluation.scoring.lm import BllossomLM, Encoding
 from bllossom.evaluation.tasks.build import Ready
+from bllossom.provenance.manifest import LOGS
 from bllossom.ranks.lifetime import stop_requests
 from bllossom.ranks.ranks import Ranks
 
-DONE = "done"  # in the partial folder, until all is there: each task's results
+DONE = f"{LOGS}/done"  # each task's results: what a killed run goes on from, at whatever point it was killed
 SAMPLES = "samples"
 
 Move = Callable[[float], None]
@@ -49,7 +50,7 @@ class Run:
         """
         if self.ranks.first:
             for name in (DONE, SAMPLES):
-                (self.folder / name).mkdir(exist_ok=True)
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
         measured, asked = {}, {}
         rows = sum(map(len, documents.values())) + sum(ready.limit for ready in tasks.values())
         with progress("eval", total=rows) if self.ranks.first else nullcontext(_silent) as advance:

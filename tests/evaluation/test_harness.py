@@ -22,6 +22,7 @@ from bllossom.config import load_config
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.evaluation.harness import EvalConfig, dry_run, evaluate
 from bllossom.evaluation.results import table
+from bllossom.evaluation.run import DONE
 from bllossom.evaluation.scoring.models import tokenizer_of
 from bllossom.files import FileRecord
 from bllossom.tokenizer.load import load_tokenizer
@@ -124,7 +125,6 @@ def test_results_json_is_lm_eval_s_and_free_of_paths(published: Path) -> None:
     assert results["n-samples"]["bllossom_klue_sts"] == {"original": 7, "effective": 6}
     assert results["results"]["bllossom_heldout_ko"]["bits_per_byte,none"] == results["bllossom"]["bits_per_byte"]["ko"]
     assert verify(published) == []
-    assert not (published / "done").exists()
     [first, second] = samples(published, "heldout_ko")
     assert (first["doc_id"], second["bytes"]) == (0, 3)
 
@@ -158,11 +158,11 @@ def test_a_kill_costs_no_task_that_was_done(byte_level: Path, made_up: Path, tmp
     )
     done: list[Path] = []
     while len(done) < 5 and process.poll() is None:
-        done = list(tmp_path.glob("out.partial-*/done/*.json"))
+        done = list(tmp_path.glob(f"out.partial-*/{DONE}/*.json"))
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = {path: path.stat().st_mtime_ns for path in (partial_of(tmp_path / "out") / "done").glob("*.json")}
+    kept = {path: path.stat().st_mtime_ns for path in (partial_of(tmp_path / "out") / DONE).glob("*.json")}
     assert len(kept) >= 5
     partial = partial_of(tmp_path / "out")
     marked = {path.stem: (partial / "samples" / f"{path.stem}.jsonl") for path in kept}
