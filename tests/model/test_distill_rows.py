@@ -64,7 +64,7 @@ def test_a_snippet_without_new_pieces_is_at_no_distance(expanded: Path) -> None:
     spelled = type(spelled)(spelled.student, spelled.teacher, spelled.ends, [True] * len(spelled.student))
     assert float(learner.losses([spelled])[0].detach()) == pytest.approx(0, abs=1e-10)
     replaced = make_snippet(ids, pieces.base, pieces.spellings, [True] * 4)
-    assert float(learner.losses([replaced])[0]) > 1e-3
+    assert float(learner.losses([replaced])[0].detach()) > 1e-3
 
 
 def test_new_rows_come_nearer_and_all_else_stays(expanded: Path) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,15 @@ def test_ranks_end_with_a_launcher_that_is_killed(
     assert (len(gone), alive) == (2, [])
 
 
+@pytest.fixture
+def _hangup_is_heard() -> Iterator[None]:
+    """Under nohup, children would inherit that it is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_hangup_is_heard")
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_end_of_the_terminal_saves_as_sigterm_does(
     processes: int, settings: Settings, tmp_path: Path, write_yaml: Callable[..., Path]
@@ -135,6 +144,7 @@ def test_the_end_of_the_terminal_saves_as_sigterm_does(
     assert newest.name == f"step-{len(log_lines(partial_of(output))):08d}"
 
 
+@pytest.mark.usefixtures("_hangup_is_heard")
 def test_a_hangup_of_the_whole_group_ends_without_a_traceback(
     settings: Settings, tmp_path: Path, write_yaml: Callable[..., Path]
 ) -> None:
