@@ -86,6 +86,9 @@ class Reviewer:
         return found
 
     def settle(self):
+        self.driver.switch_to.window(self.tab)
+        # A dialog tells that it was closed in a task of its own, behind the click.
+        self.driver.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0], 20))")
         self.wait(lambda: not self.js("return document.body.dataset.busy"))
 
     def js(self, script, *arguments):
