@@ -7,10 +7,10 @@ or with one twice, is translated once more in the parts between its marks: nothi
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import regex
 from pydantic import Field
@@ -49,8 +49,9 @@ class Line:
 
     text: str
     cut: bool = False  # the model ended at max_tokens
-    asked: int = 1
     too_long: int = 0  # tokens, where these are more than the model reads; then there is no text
+    asked: int = 1
+    empty: int = 0  # 1 where no text came back; of a line in parts, how many of them
 
 
 def translate(settings: ModelTranslation, answers: Path, examples: Sequence[Conversation]) -> list[Translated]:
@@ -94,7 +95,7 @@ class _Translator:
                     self._log.append(record)
                     advance(1)
         records = {line: self._known[self._key(line)] for line in lines}
-        return {line: Line(record["text"], record["cut"], 1, record["too_long"]) for line, record in records.items()}
+        return {line: _line(record) for line, record in records.items()}
 
     def _make(self, lines: Sequence[str]) -> Iterator[tuple[str, Line]]:
         settings = self._settings
@@ -126,7 +127,13 @@ def _joined(line: str, known: dict[str, Line]) -> Line:
             continue
         used.append(known[part.strip()])
         texts.append(part.replace(part.strip(), MARKS.sub("", used[-1].text).strip()))
-    return Line("".join(texts), any(part.cut for part in used), 2, max(part.too_long for part in used))
+    cut, too_long = any(part.cut for part in used), max(part.too_long for part in used)
+    return Line("".join(texts), cut, too_long, 2, sum(part.empty for part in used))
+
+
+def _line(record: Mapping[str, Any]) -> Line:
+    empty = not record["text"].strip() and not record["too_long"]
+    return Line(record["text"], record["cut"], record["too_long"], empty=int(empty))
 
 
 def _assemble(example: Conversation, masked: dict[str, Masked], known: dict[str, Line]) -> Translated:
@@ -143,14 +150,16 @@ def _assemble(example: Conversation, masked: dict[str, Masked], known: dict[str,
         restored = unmask("\n".join(line.text for line in lines), cut_out)
         if not restored.text.strip():
             return Translated(None, notes, f"turn {turn}: the translation is empty; choose another model")
+        empty = sum(line.empty for line in lines)
         note = Note(
             example.id,
             turn,
             restored.lost,
             any(line.cut for line in lines),
             max(line.asked for line in lines),
+            f"{empty} lines or parts of them came back empty" if empty else "",
         )
-        if note.lost or note.cut or note.asked > 1:
+        if note.lost or note.cut or note.asked > 1 or note.problem:
             notes.append(note)
         texts.append(restored.text)
     return Translated(with_turns(example, texts), notes)

@@ -12,8 +12,8 @@ SHOWN_CODES = 5
 class SequenceModel:
     """Weights and tokenizer, ready to translate."""
 
-    def __init__(self, model: Any, tokenizer: Any, first_id: int | None) -> None:
-        self._model, self._tokenizer, self._first_id = model, tokenizer, first_id
+    def __init__(self, model: Any, tokenizer: Any, first_id: int | None, ends: frozenset[int]) -> None:
+        self._model, self._tokenizer, self._first_id, self._ends = model, tokenizer, first_id, ends
 
     @classmethod
     def load(cls, source: str, source_code: str | None, target_code: str | None) -> "SequenceModel":
@@ -22,9 +22,11 @@ class SequenceModel:
         Raises:
             BllossomError: it is no such model, or knows no such language.
         """
-        import torch
-        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer  # only where a model runs
+        import torch  # here, for these take long: only where a model runs
+        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
+
+        from bllossom.model.outputs.generate import stop_ids
 
         disable_progress_bar()
         on_gpu: dict[str, Any] = {"device_map": "cuda"} if torch.cuda.is_available() else {}
@@ -42,7 +44,7 @@ class SequenceModel:
             _language_id(source, tokenizer, "source_code", source_code)
             tokenizer.src_lang = source_code
         first = None if target_code is None else _language_id(source, tokenizer, "target_code", target_code)
-        return cls(model, tokenizer, first)
+        return cls(model, tokenizer, first, stop_ids(model, tokenizer))
 
     @property
     def window(self) -> int:
@@ -62,11 +64,9 @@ class SequenceModel:
         inputs.pop("token_type_ids", None)
         first = {} if self._first_id is None else {"forced_bos_token_id": self._first_id}
         ids = self._model.generate(**inputs, num_beams=beams, max_new_tokens=max_tokens, do_sample=False, **first)
-        ends = self._model.generation_config.eos_token_id
-        ended = set(ends if isinstance(ends, list) else [ends])
         texts = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
         # The first id is the decoder's start, which is EOS for some.
-        return [(text, not ended & set(row[1:])) for text, row in zip(texts, ids.tolist(), strict=True)]
+        return [(text, not self._ends & set(row[1:])) for text, row in zip(texts, ids.tolist(), strict=True)]
 
 
 def _language_id(source: str, tokenizer: Any, key: str, code: str) -> int:

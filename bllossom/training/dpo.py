@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -30,16 +31,17 @@ from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines.lora import check_base
 from bllossom.training.engines.preference_loss import PreferenceObjective, PreferenceSettings
 from bllossom.training.models import check_kernels, resolve_here, window_of
-from bllossom.training.runs.checkpoints import RunInputs
+from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
 from bllossom.training.runs.train_segment import train_segment
 from bllossom.training.settings import LearningRate, TrainingConfig
+from bllossom.training.tuning.chat_files import write_companions
 from bllossom.training.tuning.instruction_data import are_here, list_left_out
 from bllossom.training.tuning.pair_rows import PairSteps, shares_prompt
 from bllossom.training.tuning.pair_scores import pair_scores
 from bllossom.training.tuning.references import reference_log_probabilities
-from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, leave, tell_run
+from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, tell_run
 
 
 class DpoConfig(TrainingConfig):
@@ -252,7 +254,8 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         save_dtype=config.save_dtype,
     )
     if ranks.first:
-        leave(config.model, model, chat, folder)
+        write_companions(config.model, model, chat, folder)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return recorded_rows(config.model) | figures | figures_of(state, "heldout")
 
 

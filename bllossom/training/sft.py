@@ -1,6 +1,7 @@
 """sft: tune on instructions, with loss on the outputs only, L_SFT of the paper (arXiv 2403.10882, section 3)."""
 
 import math
+import shutil
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,17 +27,18 @@ from bllossom.training.engines.deepspeed_engine import offloads_gradients
 from bllossom.training.engines.lora import check_base
 from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.models import check_kernels, resolve_here, window_of
-from bllossom.training.runs.checkpoints import RunInputs
+from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
 from bllossom.training.runs.steps import EvenSteps, StepSource
 from bllossom.training.runs.train_segment import train_segment
 from bllossom.training.runs.validation import mean_loss
 from bllossom.training.settings import LearningRate, TrainingConfig
+from bllossom.training.tuning.chat_files import write_companions
 from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
 from bllossom.training.tuning.instruction_data import are_here, list_left_out
 from bllossom.training.tuning.samples import write_samples
-from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, leave, tell_run
+from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, tell_run
 
 LIMA_TOKENS = 2048
 
@@ -226,8 +228,9 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         save_dtype=config.save_dtype,
     )
     if ranks.first:
-        leave(config.model, model, chat, folder)
+        write_companions(config.model, model, chat, folder)
         write_samples(folder, config, model, chat, questions[: config.samples])
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # last: a kill before would cost the training
     best = {"best_step": state.best_step} if heldout else {}
     return recorded_rows(config.model) | figures | figures_of(state, "heldout_loss") | best
 

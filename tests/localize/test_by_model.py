@@ -141,6 +141,18 @@ def test_a_translation_that_ends_at_its_limit_is_noted_as_cut(tmp_path, translat
     assert [(note["turn"], note["cut"]) for note in notes] == [(0, True)]
 
 
+def test_a_line_that_comes_back_empty_is_noted(tmp_path, translator):
+    mute = shutil.copytree(translator, tmp_path / "mute")
+    model = MarianMTModel.from_pretrained(mute)
+    for word in ("집", "Haus"):  # its one answer to `house`
+        model.final_logits_bias[0, small_tokenizer().convert_tokens_to_ids(word)] = -1e9
+    model.final_logits_bias[0, 1] = 5.0  # EOS
+    model.save_pretrained(mute)
+    translate(config(tmp_path, mute, ("the cat\nhouse", "cat")))
+    notes = [json.loads(line) for line in (tmp_path / "out" / "notes.jsonl").read_text().splitlines()]
+    assert [(note["turn"], note["problem"]) for note in notes] == [(0, "1 lines or parts of them came back empty")]
+
+
 def test_a_line_longer_than_the_window_fails_its_example_alone(tmp_path, translator):
     long = " ".join(["cat"] * 30)
     with pytest.raises(BllossomError, match=r"the first '1': turn 0: a line of 31 tokens is longer than the model"):

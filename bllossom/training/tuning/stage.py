@@ -1,6 +1,5 @@
 """What sft and dpo have in common as stages: their inputs, what is told at the start, what is left at the end."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,10 +18,9 @@ from bllossom.training.engines.lora import add_adapters
 from bllossom.training.engines.optimization import trained_weights
 from bllossom.training.models import load_model
 from bllossom.training.planning.disk import check_disk, disk_need, strategy_of
-from bllossom.training.runs.checkpoints import CHECKPOINTS
 from bllossom.training.runs.train_segment import parameter_count
 from bllossom.training.settings import TrainingConfig
-from bllossom.training.tuning.chat_files import stop_at, write_companions
+from bllossom.training.tuning.chat_files import stop_at
 from bllossom.training.tuning.instruction_data import files_of
 
 
@@ -98,9 +96,3 @@ def adapted_model(source: str, config: TrainingConfig, chat: ChatFormat, folder:
     trained, parameters = parameter_count(trained_weights(model, "all")), parameter_count(model.parameters())
     check_disk(folder, disk_need(config, strategy_of(config), trained=trained, parameters=parameters, phases=1))
     return model
-
-
-def leave(source: str, model: PreTrainedModel, chat: ChatFormat, folder: Path) -> None:
-    """What the tuned model's folder holds beside its weights; the checkpoints are no longer needed. First rank only."""
-    write_companions(source, model, chat, folder)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

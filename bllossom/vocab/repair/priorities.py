@@ -11,7 +11,7 @@ import bisect
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from bllossom.console import progress
+from bllossom.console import progress, say
 from bllossom.vocab.families.vocabulary import Atoms
 from bllossom.vocab.repair.segments import parts, shortest
 
@@ -106,6 +106,7 @@ class Priorities:
                     moved += self._try(culprit, harmless)
                     advance(self._joined - before)
                     if self._joined > JOINED:
+                        say(f"ordering joins: {JOINED:,} atoms were joined anew, where it ends; more may be gained")
                         return
                 if moved == 0:
                     break
