@@ -30,11 +30,11 @@ class Search:
         """The names in a folder, sorted; none where it may not be read, which is noted."""
         try:
             return sorted(entry.name for entry in folder.iterdir())
+        except NotADirectoryError:
+            return []  # a file where a glob means a folder: no names are in it
         except PermissionError:
             self.closed.append(folder)
-        except NotADirectoryError:
-            pass
-        return []
+            return []
 
 
 def shown(path: Path | str) -> str:

@@ -5,13 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from bllossom.recipe.recipe import read_recipe, run_steps
-from bllossom.tokenizer.files import copy_tokenizer
-from tests.fixtures.vocabularies import train_byte_level
+from tests.fixtures.vocabularies import train_byte_level, write_small_base
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "your-language.md").read_text(encoding="utf8")
 GREEK = """η γλώσσα είναι πατρίδα μας και το σχολείο στο χωριό κάτω από το βουνό όπου τα παιδιά διαβάζουν βιβλία κάθε
@@ -32,19 +29,7 @@ def test_the_recipe_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.Monkey
     write(tmp_path / "data/en.jsonl", ENGLISH, 1)
     (tmp_path / "en.txt").write_text((ENGLISH + " ") * 30)
     base = train_byte_level(tmp_path / "base", tmp_path / "en.txt", size=300)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=302,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        tie_word_embeddings=True,
-        bos_token_id=300,
-        eos_token_id=301,
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "models/smollm2")
-    copy_tokenizer(base, tmp_path / "models/smollm2")
+    write_small_base(tmp_path / "models/smollm2", base, rows=302)
     block = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)[0]
     assert len(block.splitlines()) <= 42
     recipe = yaml.safe_load(block)

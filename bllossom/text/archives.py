@@ -20,7 +20,7 @@ from bllossom.text.kinds import BEGINNING_BYTES, SETTINGS, Kind, ending, kind_of
 
 MEMBER_BITS = 32  # the n-th record of member m has the number m · 2^32 + n; in a plain file, m is 0
 UTF8_NAME = 0x800  # a zip entry's flag
-DAMAGED_ARCHIVE = (zipfile.BadZipFile, tarfile.ReadError, NotImplementedError, RuntimeError)
+DAMAGED_ARCHIVE = (zipfile.BadZipFile, tarfile.ReadError)
 """What reading an archive raises that is damaged, encrypted, or packed in a way that Python does not know."""
 
 
@@ -77,7 +77,14 @@ def _zipped(archive: IO[bytes], encoding: str) -> Iterator[tuple[int, str, IO[by
             if not info.flag_bits & UTF8_NAME:
                 with contextlib.suppress(UnicodeEncodeError):  # its Unicode name stands in an extra field
                     name = read_name(name.encode("cp437"), encoding) or name
-            yield number, name, opened.open(info)
+            yield number, name, _opened(opened, info)
+
+
+def _opened(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    try:
+        return archive.open(info)
+    except RuntimeError as error:  # encrypted; NotImplementedError, which is one: packed in a way that it does not know
+        raise zipfile.BadZipFile(str(error)) from error
 
 
 def _tarred(name: str, archive: IO[bytes], encoding: str) -> Iterator[tuple[int, str, IO[bytes]]]:

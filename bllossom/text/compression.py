@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import zlib
+from abc import abstractmethod
 from pathlib import PurePath
 from typing import IO, Any, cast
 
@@ -25,9 +26,9 @@ class Pieces(io.RawIOBase):
 
     _ready = memoryview(b"")
 
+    @abstractmethod
     def next_piece(self) -> bytes | None:
         """The next bytes, or none yet; None at the end."""
-        raise NotImplementedError
 
     def readable(self) -> bool:
         return True

@@ -1,11 +1,10 @@
-import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +19,7 @@ from bllossom.model.checkpoint import fetch
 from bllossom.model.expand import ExpandConfig, dry_run, expand
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
+from tests.fixtures.loopback import Quiet, serving
 
 BASE = 330
 ENGLISH = "The baker sells 12 loaves on the market square."
@@ -411,7 +411,7 @@ def test_a_disk_without_room_is_met_before_writing(
     assert [path for path in tmp_path.rglob("*") if "out" in path.name and path.is_file()] == []
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
+class Hub(Quiet, BaseHTTPRequestHandler):
     """Answers as the hub does for a gated model and for one that is not there."""
 
     def do_GET(self) -> None:
@@ -423,16 +423,11 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with serving(Hub) as address:
+        yield address
 
 
 def test_hub_ids_that_are_gated_unknown_or_unreachable(tmp_path: Path, hub: str) -> None:

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 import smollm2_results
-import torch
 import zstandard
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from bllossom.recipe.recipe import read_recipe, run_steps
-from bllossom.tokenizer.files import copy_tokenizer
+from tests.fixtures.vocabularies import write_small_base
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = (
@@ -24,22 +22,7 @@ def here(
     byte_level_base: Path, small_donor: Path, texts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """What the recipe reads, in small: a base, a corpus, a donor, instructions."""
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=602,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=256,
-            tie_word_embeddings=True,
-            bos_token_id=600,
-            eos_token_id=601,
-        )
-    )
-    model.save_pretrained(tmp_path / "base")
-    copy_tokenizer(byte_level_base, tmp_path / "base")
+    write_small_base(tmp_path / "base", byte_level_base, rows=602)
     (tmp_path / "base/chat_template.jinja").write_text(TEMPLATE, encoding="utf8")
     shared = tmp_path / "shared"
     for language, path in texts.items():

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.fixtures.loopback import Quiet, serving
 
 
 @dataclass
@@ -32,7 +34,7 @@ def stand_in(rule: Callable[[dict[str, Any], int], Any], delay_seconds: float = 
     lock = threading.Lock()
     at_once = 0
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             nonlocal at_once
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -55,19 +57,9 @@ def stand_in(rule: Callable[[dict[str, Any], int], Any], delay_seconds: float = 
             if "content-length" in headers:  # half an answer: the line goes dead
                 self.close_connection = True
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as address:
+        state.url = f"{address}/v1"
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def completion(text: str, finish: str = "stop") -> bytes:

@@ -22,9 +22,10 @@ from bllossom.model.merge_adapter import MergeAdapterConfig, merge_adapter
 from bllossom.ranks.ranks import Ranks
 from bllossom.training import sft as sft_module
 from bllossom.training.engines.rows import Row
+from bllossom.training.runs import checkpoints
 from bllossom.training.sft import SftConfig, dry_run, sft
 from bllossom.training.tuning.example_rows import PackedSteps
-from tests.fixtures.command_runs import assert_same_run, log_lines, start, wait_for_step
+from tests.fixtures.command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
 from tests.fixtures.tiny_chat import write_tiny_model
 
 EXAMPLES = [{"instruction": f"Count to {n}.", "output": " ".join(map(str, range(n + 1)))} for n in range(1, 11)]
@@ -74,6 +75,22 @@ def test_stopped_run_goes_on_exactly(make: Make, tmp_path: Path, monkeypatch: py
     assert losses(tmp_path / "whole") == losses(tmp_path / "again")
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("whole", "again")]
     assert all((weights[0][key] == weights[1][key]).all() for key in weights[0])
+
+
+def test_a_kill_while_samples_are_written_costs_no_training(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    whole = sft(make("whole", samples=1, checkpoint_every=2))
+    monkeypatch.setattr(sft_module, "write_samples", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sft(make("again", samples=1, checkpoint_every=2))
+    monkeypatch.undo()
+    assert checkpoints.newest(partial_of(tmp_path / "again") / "checkpoints") is not None
+    assert sft(make("again", samples=1, checkpoint_every=2)).fingerprint == whole.fingerprint
+    assert not (tmp_path / "again/checkpoints").exists()
 
 
 @pytest.mark.parametrize(
