@@ -228,8 +228,6 @@ def page(found: Mapping[str, Any], run: Path, seeds: Sequence[int], begun: Seque
     )
     hours = ", ".join(f"{spent / 60:.0f}" for spent in found["seconds"].values())
     missing = f" Not whole, and so left out: seed {', '.join(begun)}." if begun else ""
-    tuned = found["heldout_answers"]
-    new, old = found["english_new"], found["english_old"]
     return f"""# The ablation: the paper's six models, small, and what the paper lacks
 
 `bllossom run configs/ablation/recipe.yaml` at commit {first["git_commit"][:7]}, then
@@ -248,7 +246,15 @@ a schedule of its own. Instructions are the demo's: there is no Korean LIMA here
 | pretraining (first seed) | bytes | tokens | operations |
 |---|--:|--:|--:|
 {costs}
-## (a) Does the larger vocabulary give lower Korean bits per byte?
+{answers(found, name)}
+{limits(found, count, korean_tokens(run, seeds[0]))}"""
+
+
+def answers(found: Mapping[str, Any], name: str) -> str:
+    """The three questions, each with its table."""
+    tuned = found["heldout_answers"]
+    new, old = found["english_new"], found["english_old"]
+    return f"""## (a) Does the larger vocabulary give lower Korean bits per byte?
 
 | bllossom-bi minus | Korean bits per byte | by seed | |
 |---|--:|---|---|
@@ -282,11 +288,15 @@ The base stands at {show(found["bits_per_byte"]["base"]["en"])}, its expansion, 
 | outputs minus everything | {show(found["outputs_only"], "+")} (by seed {by_seed(found["outputs_only"])}) |
 
 {verdict(found["outputs_only"], "Yes", "No: it is higher").capitalize()}.
+"""
 
-## Beside the paper, and what cannot be told at this size
+
+def limits(found: Mapping[str, Any], count: int, korean: float) -> str:
+    """What stands against the answers; `korean` is how many times the tokens Korean costs without new pieces."""
+    return f"""## Beside the paper, and what cannot be told at this size
 
 - The paper finds that the vocabulary helps Korean, and (a) is its counterpart in bits. Much of the gap is the old
-  pieces': Korean costs {korean_tokens(run, seeds[0]):.1f} times the tokens, a window of
+  pieces': Korean costs {korean:.1f} times the tokens, a window of
   512 of them holds less text, and this base has to learn how bytes make syllables, which one of 2 trillion tokens
   knows.
 - The paper's scores hardly tell bilingual from Korean pretraining apart, but they are all Korean. English text tells

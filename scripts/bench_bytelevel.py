@@ -256,35 +256,40 @@ def to_markdown(result: dict[str, Any]) -> str:
         f"(*none*: with all six): {chosen}; out of {len(GRID)}, on a part of the text.",
         "",
     ]
-    if (whole := result.get("list")) is not None:
-        above = 100 * (whole["all_text"]["merged"] / whole["all_text"]["shortest"] - 1)
-        lines += [
-            "## KoBERT's whole list, repair: add",
-            "",
-            f"Ordered on all of the text: {whole['new_rows']:,} new rows, {whole['intermediates']:,} of them "
-            f"intermediates, {whole['unreachable']} never produced (a plain search, chained left to right: 8,395 rows, "
-            f"1,235 intermediates, 2.542); {whole['tokens_per_word']:.3f} tokens per word on the text above, for the "
-            f"base's {result['base']['all']:.3f}. On all text {whole['all_text']['merged']:.4f}, {above:.2f} % above "
-            f"the shortest segmentation into the same pieces ({whole['all_text']['shortest']:.4f}). The stage took "
-            f"{whole['seconds']:.0f} s, certificate and report included{result.get('beside', '')}.",
-            "",
-        ]
-    if (knee := result.get("knee")) is not None:
-        lines += [
-            "## The knee",
-            "",
-            f"`donor: [kobert, {{text: …, pieces: auto}}]` on all of the text takes {knee['new_rows']:,} pieces, the "
-            "most of which a tenth at most occur less than 100 times in it:",
-            "",
-            "| new pieces | tokens per word | rare ones |",
-            "|--:|--:|--:|",
-            *(
-                f"| {p['pieces']:,} | {p['tokens_per_word']:.3f} | {p['rare'] / p['pieces']:.1%} |"
-                for p in knee["curve"]
-            ),
-            "",
-        ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_whole_list(result), *_knee(result)])
+
+
+def _whole_list(result: dict[str, Any]) -> list[str]:
+    if (whole := result.get("list")) is None:
+        return []
+    above = 100 * (whole["all_text"]["merged"] / whole["all_text"]["shortest"] - 1)
+    return [
+        "## KoBERT's whole list, repair: add",
+        "",
+        f"Ordered on all of the text: {whole['new_rows']:,} new rows, {whole['intermediates']:,} of them "
+        f"intermediates, {whole['unreachable']} never produced (a plain search, chained left to right: 8,395 rows, "
+        f"1,235 intermediates, 2.542); {whole['tokens_per_word']:.3f} tokens per word on the text above, for the "
+        f"base's {result['base']['all']:.3f}. On all text {whole['all_text']['merged']:.4f}, {above:.2f} % above "
+        f"the shortest segmentation into the same pieces ({whole['all_text']['shortest']:.4f}). The stage took "
+        f"{whole['seconds']:.0f} s, certificate and report included{result.get('beside', '')}.",
+        "",
+    ]
+
+
+def _knee(result: dict[str, Any]) -> list[str]:
+    if (knee := result.get("knee")) is None:
+        return []
+    return [
+        "## The knee",
+        "",
+        f"`donor: [kobert, {{text: …, pieces: auto}}]` on all of the text takes {knee['new_rows']:,} pieces, the "
+        "most of which a tenth at most occur less than 100 times in it:",
+        "",
+        "| new pieces | tokens per word | rare ones |",
+        "|--:|--:|--:|",
+        *(f"| {p['pieces']:,} | {p['tokens_per_word']:.3f} | {p['rare'] / p['pieces']:.1%} |" for p in knee["curve"]),
+        "",
+    ]
 
 
 def main() -> None:

@@ -15,6 +15,9 @@ from bllossom.report.push import files_to_push, push
 from bllossom.report.run_folder import read_run
 from tests.fixtures.hub import Hub, Repository, hub
 
+# huggingface_hub's own way to call httpx.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
 
 @pytest.fixture
 def ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
