@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT
+from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT, is_share
 from bllossom.evaluation.samples import summary
 from bllossom.evaluation.tasks.definitions import PREFIX, Chosen, Group
 
@@ -141,11 +141,11 @@ def table(figures: Mapping[str, Any]) -> list[Text]:
     lines = []
     for name, task in figures["tasks"].items():
         score = task[task["score"]]
-        reach = "" if score["stderr"] is None else f" ± {100 * DEVIATIONS_OF_95_PERCENT * score['stderr']:.1f}"
+        scale = 100 if is_share(task["score"]) else 1
+        reach = "" if score["stderr"] is None else f" ± {scale * DEVIATIONS_OF_95_PERCENT * score['stderr']:.1f}"
         bounds = "".join(f"  {bound} {_percent(score[bound])}" for bound in ("floor", "chance"))
-        told = (
-            f"{name:{width}}  {task['score']:8} {_percent(score['value']) + reach:13}{bounds}  ({task['rows']:,} rows)"
-        )
+        value = f"{scale * score['value']:.1f}{reach}"
+        told = f"{name:{width}}  {task['score']:8} {value:13}{bounds}  ({task['rows']:,} rows)"
         lines.append(Text(f"{told}  at its floor", style="bright_black") if score["at_floor"] else Text(told))
     for name, why in figures["not_run"].items():
         lines.append(Text(f"{name:{width}}  not run: {why.removeprefix(f'{name}: ')}"))

@@ -106,13 +106,13 @@ def _differences(comparison: Comparison, *, bold: str, mark: Callable[[str], str
             found = comparison.differences.get((entry, measure.name))
             text = "–" if found is None else mark(_change(found, measure))
             cells.append(bold.format(text) if found is not None and found.sure else text)
-        if set(cells) != {"–"}:
+        if set(cells) - {"–"}:
             rows.append([mark(measure.name), *cells])
     return [mark(f"minus {comparison.entries[0]}"), *(mark(entry) for entry in others)], rows
 
 
 def _number(score: Score, measure: Measure) -> str:
-    scale, digits = (1, 3) if measure.lower_is_better else (100, 1)
+    scale, digits = (100, 1) if measure.in_percent else (1, 3)
     text = f"{score.value * scale:.{digits}f}"
     if score.spread is not None:
         return f"{text} (spread {score.spread * scale:.{digits}f})"
@@ -122,7 +122,7 @@ def _number(score: Score, measure: Measure) -> str:
 
 
 def _change(found: Difference, measure: Measure) -> str:
-    scale, digits = (1, 3) if measure.lower_is_better else (100, 1)
+    scale, digits = (100, 1) if measure.in_percent else (1, 3)
     value, low, high = (f"{number * scale:+.{digits}f}" for number in (found.value, found.low, found.high))
     return f"{value} [{low}, {high}]" + ("" if found.p is None else f", p {found.p:.2g}")
 

@@ -66,6 +66,11 @@ class Chosen:
         return self.groups[name].members if name in self.groups else [name]
 
 
+def file_name(task: str) -> str:
+    """A task's name in file names."""
+    return task.replace(":", "_").replace("/", "_")
+
+
 def choose(names: Sequence[str]) -> Chosen:
     """Find the tasks and groups of these names, and of the folders among them.
 
