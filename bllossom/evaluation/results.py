@@ -27,7 +27,9 @@ def gather(chosen: Chosen, asked: Mapping[str, dict[str, Any]], missing: Mapping
         if absent := [leaf for leaf in leaves if leaf in missing]:
             not_run[name] = missing[absent[0]]
         elif name in chosen.groups:
-            tasks[name] = _aggregate(chosen.groups[name], found)
+            figures = _aggregate(chosen.groups[name], found)
+            # A group's metrics may be none of its tasks': each of them has its line then.
+            tasks |= {name: figures} if figures["score"] else {leaf: found[leaf] for leaf in leaves}
         else:
             tasks[name] = found[name]
         if name in chosen.groups:

@@ -1,5 +1,6 @@
 """How likely a causal language model finds given tokens: what task scores and bits per byte are both made of."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,11 @@ from bllossom.ranks.ranks import Ranks, alone
 # Logits held at once. 256 × 39,478 pieces in fp32 are 40 MB; chunks that outgrow the cache take half as long again.
 HEAD_CHUNK_TOKENS = 256
 LONGEST_TREE = 4096  # nodes of a tree that more than one sequence shares: its mask is the square of them
+
+
+NOT_NUMBERS = (
+    "the model's log-probabilities are not numbers: its weights are broken, or too large for their type; mend them"
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,8 @@ class Scorer:
         with torch.inference_mode():
             found = work_shared(self.ranks, costs, score_one, advance)
         results = dict(pair for batch in found for pair in batch)
+        if any(math.isnan(scored.nats) for scored in results.values()):
+            raise BllossomError(NOT_NUMBERS)
         return [results[index] for index in range(len(sequences))]
 
     def answer(
@@ -198,6 +206,8 @@ def _check_head(model: PreTrainedModel) -> None:
     with torch.inference_mode():
         expected = model(input_ids=ids).logits.float()
         found = logit_rule(model.config)(model.get_output_embeddings()(_last_hidden(model, ids)).float())
+    if not expected.isfinite().all():
+        raise BllossomError(NOT_NUMBERS)
     if not torch.allclose(expected, found, rtol=1e-3, atol=1e-3):
         kind = type(model).__name__
         raise BllossomError(f"{kind} does more to its logits than is known here; use a Llama-like model")

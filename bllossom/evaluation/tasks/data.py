@@ -101,7 +101,12 @@ def read_split(definition: Definition, split: str, folder: Path | None) -> Rows:
     else:
         rows, origin = _from_hub(definition, split, folder)
     columns = definition.metadata.get("columns")
-    checked = [_check(definition.name, columns, row, number, origin) for number, row in enumerate(rows, 1)]
+    checked: list[dict[str, Any]] = []
+    for number, row in enumerate(rows, 1):
+        checked.append(_check(definition.name, columns, row, number, origin))
+        # What a row lacks would be asked about as "None".
+        if lacking := checked[0].keys() - checked[-1].keys():
+            raise BllossomError(f"{origin}: row {number}: {min(lacking)}: is not there, and is in row 1; correct it")
     if not checked:
         raise BllossomError(f"{origin} holds no rows; name a folder with the rows of {definition.name}")
     return Rows(checked, origin, files)
@@ -132,7 +137,9 @@ def _remedy(definition: Definition, split: str, folder: Path | None) -> str:
     pattern = definition.metadata.get("files")
     path = definition.config.get("dataset_path")
     file = below / str(pattern).format(split=split) if pattern else _places(definition, below)[0] / f"{split}.jsonl"
-    fetch = f", or with a network: hf download --repo-type dataset {path} --local-dir {below / str(path)}"
+    fetch = (
+        f", or with a network: hf download --repo-type dataset {path}"  # into the hub's cache, read from offline too
+    )
     where = "" if folder else ", with data: DATA"
     return f"no data; put {file} there{where}{fetch if '/' in str(path) else ''}"
 
