@@ -149,6 +149,26 @@ def test_a_group_has_its_score_from_all_its_rows(byte_level: Path, made_up: Path
     assert results["groups"]["two"]["acc,none"] == pytest.approx(weighted)
 
 
+def test_a_limit_below_the_number_of_a_group_s_tasks_is_rows_of_some_of_them(
+    byte_level: Path, made_up: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tasks").mkdir()
+    subjects = ("anatomy", "astronomy", "virology")
+    for subject in subjects:
+        path = made_up / f"cais/mmlu/{subject}"
+        path.mkdir(exist_ok=True)
+        (path / "test.jsonl").write_bytes((made_up / "cais/mmlu/anatomy/test.jsonl").read_bytes())
+    group = f"group: three\ntask: [{', '.join(f'mmlu_{s}' for s in subjects)}]\n"
+    (tmp_path / "tasks/g.yaml").write_text(f"{group}aggregate_metric_list: [{{metric: acc}}]\n", encoding="utf8")
+    figures = evaluate(config(tmp_path / "out", byte_level, made_up, tasks=[str(tmp_path / "tasks")], limit=2)).figures
+    assert figures["not_run"] == {}
+    three = figures["tasks"]["three"]
+    assert (three["rows"], three["subtasks"], three["subtasks_left_out"]) == (2, 2, 1)
+    assert "(2 rows of 2 of its 3 tasks)" in table(figures)[0].plain
+    results = json.loads((tmp_path / "out/results.json").read_text(encoding="utf8"))
+    assert results["group_subtasks"]["three"] == ["mmlu_anatomy", "mmlu_astronomy"]
+
+
 def test_a_kill_costs_no_task_that_was_done(byte_level: Path, made_up: Path, tmp_path: Path) -> None:
     whole = evaluate(config(tmp_path / "whole", byte_level, made_up))
     arguments = ["eval", f"output={tmp_path}/out", f"model={byte_level}", "tasks=[table6]", f"data={made_up}"]

@@ -15,6 +15,7 @@ from bllossom.evaluation.compare.compare import Comparison, Measure, Score
 from bllossom.evaluation.compare.paired import Difference
 from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT
 
+LARGE = 1e5  # a perplexity of a model that knows nothing
 LEGEND = (
     "± is half of a 95 % interval; ⌞grey⌟ scores are at their floor: their interval reaches the best constant answer, "
     "or chance. Differences are to the first result, over the same documents, with 95 % intervals (bootstrap, 10,000 "
@@ -112,18 +113,22 @@ def _differences(comparison: Comparison, *, bold: str, mark: Callable[[str], str
 
 
 def _number(score: Score, measure: Measure) -> str:
-    scale, digits = (100, 1) if measure.in_percent else (1, 3)
-    text = f"{score.value * scale:.{digits}f}"
+    text = _scaled(score.value, measure)
     if score.spread is not None:
-        return f"{text} (spread {score.spread * scale:.{digits}f})"
+        return f"{text} (spread {_scaled(score.spread, measure)})"
     if score.stderr is not None:
-        return f"{text} ± {DEVIATIONS_OF_95_PERCENT * score.stderr * scale:.{digits}f}"
+        return f"{text} ± {_scaled(DEVIATIONS_OF_95_PERCENT * score.stderr, measure)}"
     return text
 
 
+def _scaled(number: float, measure: Measure, sign: str = "") -> str:
+    if measure.in_percent:
+        return f"{100 * number:{sign}.1f}"
+    return f"{number:{sign}.3f}" if abs(number) < LARGE else f"{number:{sign}.3g}"
+
+
 def _change(found: Difference, measure: Measure) -> str:
-    scale, digits = (100, 1) if measure.in_percent else (1, 3)
-    value, low, high = (f"{number * scale:+.{digits}f}" for number in (found.value, found.low, found.high))
+    value, low, high = (_scaled(number, measure, "+") for number in (found.value, found.low, found.high))
     return f"{value} [{low}, {high}]" + ("" if found.p is None else f", p {found.p:.2g}")
 
 

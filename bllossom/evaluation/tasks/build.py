@@ -63,7 +63,7 @@ def prepare(
     for name, rows in found.items():
         if counts[name]:
             ready[name] = _build(chosen.tasks[name], rows, folder, num_fewshot, seed, counts[name])
-        else:
+        elif name in chosen.shown:  # else its group has its rows from others
             missing[name] = f"{name}: limit {limit} leaves no row to it; raise limit"
     return ready, missing
 
