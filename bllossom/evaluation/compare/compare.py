@@ -130,7 +130,10 @@ def differing(results: Sequence[Result]) -> Iterator[str]:
 
 def _facts(result: Result) -> Iterator[tuple[str, dict[str, Any]]]:
     """What scores depend on, as far as it is told."""
-    facts = [("", {"encoding": result.encoding}), ("", {"chat_template": result.chat_template})]
+    facts: list[tuple[str, dict[str, Any]]] = [
+        ("", {"encoding": result.encoding}),
+        ("", {"chat_template": result.chat_template}),
+    ]
     facts += [
         (f"{task}: ", {"shots": scores.shots, "rows": scores.rows, "data": scores.data})
         for task, scores in result.tasks.items()

@@ -108,4 +108,5 @@ def _draws(counts: NDArray[np.int64], seed: int) -> list[NDArray[np.int64]]:
 def _difference(value: float, drawn: NDArray[np.float64], p: float | None) -> Difference:
     low, high = np.quantile(drawn, [0.025, 0.975])
     # Means over seeds that are equal differ in their last bits: no difference, and no sure one.
-    return Difference(*(round(float(number), DIGITS) for number in (value, low, high)), p)
+    value, low, high = (round(float(number), DIGITS) for number in (value, low, high))
+    return Difference(value, low, high, p)

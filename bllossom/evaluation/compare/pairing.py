@@ -31,7 +31,7 @@ def of_task(one: Side, two: Side, task: str, metric: str) -> Difference | str:
     chat = all(result.chat_template for result in [*one, *two])
     if reason := _other_questions(every, chat=chat):
         return reason
-    values = [[[sample.get(name) for sample in samples] for samples in side] for side in sides]
+    values: list[list[list[Any]]] = [[[sample.get(name) for sample in samples] for samples in side] for side in sides]
     scores = [[result.tasks[task].metrics[metric].value for result in side] for side in (one, two)]
     flat = [found for side in values for found in side]
     if all(isinstance(value, int | float) for found in flat for value in found):

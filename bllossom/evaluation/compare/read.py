@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.evaluation.tasks.definitions import PREFIX, STOCK, file_name
 
@@ -128,6 +129,8 @@ def _results_file(path: Path) -> Path:
         raise BllossomError(f"{path}: no result there; name a folder that eval published, or lm_eval's --output_path")
     if len({file.parent for file in found}) > 1:
         raise BllossomError(f"{path} holds results of several models; name one of {found[0].parent}, …")
+    if len(found) > 1:
+        say(f"{path}: {len(found)} results; the newest is read, {found[-1].name}")
     return found[-1]
 
 
@@ -155,8 +158,7 @@ def _theirs(name: str, raw: Mapping[str, Any], samples: dict[str, Path]) -> Resu
 
 def _ours(name: str, raw: Mapping[str, Any], samples: dict[str, Path]) -> Result:
     figures, settings = raw["bllossom"], raw["config"]
-    tasks = {}
-    tasks = {}
+    tasks: dict[str, TaskScores] = {}
     named = {**figures["subtasks"], **figures["tasks"]}
 
     def shown(key: str) -> str:

@@ -242,6 +242,17 @@ def test_metrics_of_every_kind_are_told_on_their_scale(tmp_path: Path) -> None:
     assert len(notes) == 2
 
 
+def test_of_several_results_in_a_folder_the_newest_is_read_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_theirs(tmp_path / "one", 1.0)
+    old = folder / "model/results_2025-01-01T00-00-00.1.json"
+    old.write_bytes((folder / "model/results_2026-01-01T00-00-00.1.json").read_bytes())
+    edit(old, lambda whole: whole["results"]["kobest_boolq"].update({"acc,none": 0.0}))
+    assert read_result(folder, "one").tasks["kobest_boolq"].metrics["acc"].value == 1.0
+    assert "2 results; the newest is read, results_2026-01-01" in capsys.readouterr().err
+
+
 def test_a_group_is_paired_over_the_documents_of_its_tasks(tmp_path: Path) -> None:
     def grouped(whole: dict[str, Any]) -> None:
         tasks = whole["bllossom"]["tasks"]
