@@ -56,8 +56,9 @@ def of_bits(one: Side, two: Side, language: str) -> Difference | str:
     sides = _samples(one, two, f"{HELDOUT}{language}")
     if sides is None:
         return "samples are missing"
+    texts = {result.heldout.get(language) for result in [*one, *two]} - {None}
     sizes = [[sample["bytes"] for sample in samples] for side in sides for samples in side]
-    if any(size != sizes[0] for size in sizes):
+    if len(texts) > 1 or any(size != sizes[0] for size in sizes):
         return OTHER_DOCUMENTS
     bits = [np.array([[sample["bits"] for sample in samples] for samples in side], float) for side in sides]
     told = [[result.bits_per_byte[language].value for result in side] for side in (one, two)]

@@ -1,6 +1,5 @@
 """How likely a causal language model finds given tokens: what task scores and bits per byte are both made of."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.scoring.backend import Advance, Scored
+from bllossom.evaluation.scoring.backend import NOT_NUMBERS, Advance, Scored, numbers
 from bllossom.evaluation.scoring.dealing import work_shared
 from bllossom.evaluation.scoring.prefix_trees import Tree, grow
 from bllossom.model.outputs.generate import Decoding, Prompt, generate, stop_ids
@@ -19,11 +18,6 @@ from bllossom.ranks.ranks import Ranks, alone
 # Logits held at once. 256 × 39,478 pieces in fp32 are 40 MB; chunks that outgrow the cache take half as long again.
 HEAD_CHUNK_TOKENS = 256
 LONGEST_TREE = 4096  # nodes of a tree that more than one sequence shares: its mask is the square of them
-
-
-NOT_NUMBERS = (
-    "the model's log-probabilities are not numbers: its weights are broken, or too large for their type; mend them"
-)
 
 
 @dataclass(frozen=True)
@@ -94,9 +88,7 @@ class Scorer:
         with torch.inference_mode():
             found = work_shared(self.ranks, costs, score_one, advance)
         results = dict(pair for batch in found for pair in batch)
-        if any(math.isnan(scored.nats) for scored in results.values()):
-            raise BllossomError(NOT_NUMBERS)
-        return [results[index] for index in range(len(sequences))]
+        return numbers([results[index] for index in range(len(sequences))])
 
     def answer(
         self, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], decoding: Decoding, advance: Advance

@@ -184,6 +184,9 @@ def test_bits_per_byte_of_other_text_are_refused(tmp_path: Path) -> None:
     told = "bits per byte, ko: text: 10 documents of 55 bytes, abc in base, 10 documents of 55 bytes, def in other"
     with pytest.raises(BllossomError, match=told):
         compare([str(base), str(other)])
+    found = compare([str(base), str(other)], anyway=True)
+    assert told in found.notes
+    assert ("other", "bits per byte, ko") not in found.differences
 
 
 def test_an_average_is_over_the_same_tasks_for_all(tmp_path: Path) -> None:
