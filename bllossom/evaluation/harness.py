@@ -31,7 +31,7 @@ from bllossom.evaluation.scoring.backend import Backend
 from bllossom.evaluation.scoring.models import load_scorer, load_vllm
 from bllossom.evaluation.scoring.vllm_backend import import_vllm
 from bllossom.evaluation.tasks.build import Ready, limits, prepare
-from bllossom.evaluation.tasks.data import evaluated_split, find_files, read_split, shots_split
+from bllossom.evaluation.tasks.data import evaluated_split, find_files, named_files, read_split, shots_split
 from bllossom.evaluation.tasks.definitions import Chosen, choose, with_revisions
 from bllossom.evaluation.tasks.hub_rows import without_bars
 from bllossom.hub import is_hub_id, pin
@@ -194,14 +194,13 @@ def _inputs(config: EvalConfig, chosen: Chosen) -> dict[str, Path | str]:
         inputs[f"tasks.{folder.name}{f'.{alike}' if alike else ''}"] = folder
     if is_hub_id(config.model) or Path(config.model).exists():  # else told where it is loaded, behind the data's faults
         inputs["model"] = config.model
-    if config.data is None:
-        return inputs
     for name, definition in chosen.tasks.items():
         uses = {"": evaluated_split(definition.config)}
         if config.num_fewshot or definition.config.get("num_fewshot"):
             uses[".shots"] = shots_split(definition.config)
         for use, split in uses.items():
-            for number, file in enumerate(find_files(definition, split, config.data)):
+            files = [] if config.data is None else find_files(definition, split, config.data)
+            for number, file in enumerate(files or named_files(definition, split)):
                 inputs[f"data.{name}{use}{f'.{number}' if number else ''}"] = file
     return inputs
 

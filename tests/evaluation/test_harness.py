@@ -293,6 +293,21 @@ def test_every_folder_of_tasks_counts_as_an_input(byte_level: Path, tmp_path: Pa
         path.write_text(whole, encoding="utf8")
 
 
+def test_a_file_that_a_definition_names_counts_as_an_input(byte_level: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "1", "answer": "1"}\n', encoding="utf8")
+    (tmp_path / "tasks").mkdir()
+    text = GENERATING.replace(
+        "dataset_path: sums", f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {rows}}}}}"
+    )
+    (tmp_path / "tasks/sums.yaml").write_text(text, encoding="utf8")
+    run = config(tmp_path / "out", byte_level, None, tasks=[str(tmp_path / "tasks")])
+    assert evaluate(run).figures["tasks"]["sums"]["data_from_hub"] is None
+    rows.write_text('{"question": "2", "answer": "1"}\n', encoding="utf8")
+    with pytest.raises(BllossomError, match=r"holds another result \(input data\.sums:"):
+        evaluate(run)
+
+
 def test_a_folder_of_tasks_may_lie_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     run = EvalConfig(output=tmp_path / "out", model="a/b", tasks=["~/mine", "kosbi"])

@@ -87,6 +87,13 @@ def find_files(definition: Definition, split: str, folder: Path) -> list[Path]:
     return []
 
 
+def named_files(definition: Definition, split: str) -> list[Path]:
+    """Files of this machine that a definition itself names as a split's rows (`dataset_kwargs: {data_files: …}`)."""
+    given = (definition.config.get("dataset_kwargs") or {}).get("data_files")
+    given = given.get(split) if isinstance(given, dict) else given
+    return [Path(name) for name in (given if isinstance(given, list) else [given]) if name and Path(name).is_file()]
+
+
 def read_split(definition: Definition, split: str, folder: Path | None) -> Rows:
     """The checked rows of one split, with no columns but the `columns` of the definition, if it has them.
 
@@ -100,6 +107,7 @@ def read_split(definition: Definition, split: str, folder: Path | None) -> Rows:
         origin = str(files[0])
     else:
         rows, origin = _from_hub(definition, split, folder)
+        files = named_files(definition, split)
     columns = definition.metadata.get("columns")
     checked: list[dict[str, Any]] = []
     for number, row in enumerate(rows, 1):
