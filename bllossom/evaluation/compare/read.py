@@ -90,9 +90,12 @@ def read_result(path: Path, name: str) -> Result:
     samples = _samples(file)
     try:
         raw = json.loads(file.read_text(encoding="utf8"))
-        return _ours(name, raw, samples) if "bllossom" in raw else _theirs(name, raw, samples)
+        result = _ours(name, raw, samples) if "bllossom" in raw else _theirs(name, raw, samples)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BllossomError(f"{file} is not a result of eval or lm_eval ({error!r}); name one") from error
+    if not (result.tasks or result.bits_per_byte or result.not_numbers):
+        raise BllossomError(f"{file} holds no score; name another result")
+    return result
 
 
 def table6_tasks() -> list[str]:

@@ -285,6 +285,26 @@ def test_results_are_found_and_named_whatever_their_folders_are_called(
     assert compare([".", str(other)]).entries == ["평가=결과,하나", "other"]
 
 
+def test_names_with_bars_are_one_cell_of_markdown(tmp_path: Path) -> None:
+    base = write_ours(tmp_path / "base", [1])
+    assert markdown(compare([f"a|b={base}"])).startswith("|  | a\\|b |\n")
+
+
+def test_a_wide_comparison_is_several_tables(tmp_path: Path) -> None:
+    full = {"encoding": "paper", "depends": {"rows": None, "data": None}}
+    console = Console(file=io.StringIO(), width=80)
+    print_tables(compare([str(write_ours(tmp_path / "base", [1, 2], **full))]), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("KoAlpaca-Polyglot-12.8b (published)") == 2  # whole, once a table
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_a_result_without_a_score_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"results": {"a": {"alias": "a"}}}', encoding="utf8")
+    with pytest.raises(BllossomError, match=r"results\.json holds no score"):
+        compare([str(tmp_path)])
+
+
 def test_a_result_alone_has_no_table_of_differences(tmp_path: Path) -> None:
     assert "minus" not in markdown(compare([str(write_ours(tmp_path / "base", [1]))]))
 
