@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from transformers import PreTrainedTokenizerFast
 
 from bllossom.artifacts import Manifest
-from bllossom.config import InputPath, Source, StageConfig
+from bllossom.config import InputPath, Source, StageConfig, expand_path
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.evaluation.heldout import read_documents
@@ -31,7 +31,7 @@ from bllossom.evaluation.scoring.backend import Backend
 from bllossom.evaluation.scoring.models import load_scorer, load_vllm
 from bllossom.evaluation.scoring.vllm_backend import import_vllm
 from bllossom.evaluation.tasks.build import Ready, limits, prepare
-from bllossom.evaluation.tasks.data import evaluated_split, find_files, read_split, shots_split
+from bllossom.evaluation.tasks.data import evaluated_split, find_files, named_files, read_split, shots_split
 from bllossom.evaluation.tasks.definitions import Chosen, choose, with_revisions
 from bllossom.evaluation.tasks.hub_rows import without_bars
 from bllossom.hub import is_hub_id, pin
@@ -96,6 +96,11 @@ class EvalConfig(StageConfig):
         Field(description="GPUs of this machine to score on; auto takes all, 0 takes the CPU"),
     ] = "auto"
     processes: Annotated[int, Field(gt=0, description="ranks on this machine where no GPU is used")] = 1
+
+    @field_validator("tasks")
+    @classmethod
+    def _folders(cls, tasks: list[str]) -> list[str]:
+        return [str(expand_path(name)) if name.startswith("~") else name for name in tasks]
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "EvalConfig":
@@ -183,17 +188,19 @@ def _choose(config: EvalConfig) -> Chosen:
 
 def _inputs(config: EvalConfig, chosen: Chosen) -> dict[str, Path | str]:
     inputs: dict[str, Path | str] = {f"heldout.{language}": path for language, path in config.heldout.items()}
-    inputs |= {f"tasks.{Path(name).name}": Path(name) for name in config.tasks if Path(name).is_dir()}
+    own = [Path(name) for name in config.tasks if Path(name).is_dir()]
+    for number, folder in enumerate(own):
+        alike = sum(other.name == folder.name for other in own[:number])
+        inputs[f"tasks.{folder.name}{f'.{alike}' if alike else ''}"] = folder
     if is_hub_id(config.model) or Path(config.model).exists():  # else told where it is loaded, behind the data's faults
         inputs["model"] = config.model
-    if config.data is None:
-        return inputs
     for name, definition in chosen.tasks.items():
         uses = {"": evaluated_split(definition.config)}
         if config.num_fewshot or definition.config.get("num_fewshot"):
             uses[".shots"] = shots_split(definition.config)
         for use, split in uses.items():
-            for number, file in enumerate(find_files(definition, split, config.data)):
+            files = [] if config.data is None else find_files(definition, split, config.data)
+            for number, file in enumerate(files or named_files(definition, split)):
                 inputs[f"data.{name}{use}{f'.{number}' if number else ''}"] = file
     return inputs
 
@@ -220,6 +227,9 @@ def _read(
     if aloud:
         for why in _first_of(missing):
             say(f"not run: {why}")
+        for name, ready in tasks.items():
+            if ready.unanswerable:
+                say(f"{name}: {ready.unanswerable:,} of {ready.limit:,} rows have no right choice, and count as wrong")
     return tasks, documents, missing
 
 

@@ -13,6 +13,8 @@ so every token is predicted once, and with at least half a window before it wher
 project's one definition; what training logs is a cheaper estimate, under another name.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,13 +31,17 @@ from bllossom.tokenizer.start import text_start
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What was measured on one language's held-out text. `samples`: each document's bits, bytes and tokens."""
+    """What was measured on one language's held-out text. `samples`: each document's bits, bytes and tokens.
+
+    `data`: sha256 of the documents, 16 hex digits.
+    """
 
     bits_per_byte: float
     stderr: float | None
     documents: int
     bytes: int
     tokens: int
+    data: str
     samples: list[dict[str, Any]]
 
     def figures(self) -> dict[str, Any]:
@@ -111,4 +117,5 @@ def bits_per_byte(
     residuals = math.fsum((sample["bits"] - ratio * sample["bytes"]) ** 2 for sample in samples)
     count = len(documents)
     stderr = math.sqrt(residuals * count / (count - 1)) / sum(sizes) if count > 1 else None
-    return HeldOut(ratio, stderr, count, sum(sizes), sum(tokens), samples)
+    data = hashlib.sha256("".join(json.dumps(text) + "\n" for text in documents).encode()).hexdigest()[:16]
+    return HeldOut(ratio, stderr, count, sum(sizes), sum(tokens), data, samples)

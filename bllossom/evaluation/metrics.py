@@ -15,10 +15,17 @@ BOOTSTRAP_DRAWS = 1000
 SLOW_DRAWS = 100  # of aggregations that are not ours, such as BLEU
 CHANCE_DRAWS = 100
 DEVIATIONS_OF_95_PERCENT = 1.96
+# Of lm-eval's metrics, those on a scale of their own; the others are shares of 1, which tables tell in percent.
+OTHER_SCALES = ("bleu", "chrf", "ter", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 
 Pair = tuple[int, int]
 Aggregation = Callable[[Sequence[Any]], float]
 Confusion = NDArray[np.int64]  # counts [gold, predicted]
+
+
+def is_share(metric: str) -> bool:
+    """True of a metric between 0 and 1, `acc` or `exact_match,strict-match`."""
+    return metric.partition(",")[0] not in OTHER_SCALES
 
 
 def accuracy(items: Sequence[Pair]) -> float:

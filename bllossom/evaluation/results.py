@@ -1,12 +1,12 @@
 """What the eval stage reports: figures with floors, lm-eval's results.json, and lines for people."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
 
-from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT
+from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT, is_share
 from bllossom.evaluation.samples import summary
 from bllossom.evaluation.tasks.definitions import PREFIX, Chosen, Group
 
@@ -27,7 +27,9 @@ def gather(chosen: Chosen, asked: Mapping[str, dict[str, Any]], missing: Mapping
         if absent := [leaf for leaf in leaves if leaf in missing]:
             not_run[name] = missing[absent[0]]
         elif name in chosen.groups:
-            tasks[name] = _aggregate(chosen.groups[name], found)
+            figures = _aggregate(chosen.groups[name], [found[leaf] for leaf in leaves if leaf in found])
+            # A group's metrics may be none of its tasks': each of them has its line then.
+            tasks |= {name: figures} if figures["score"] else {leaf: found[leaf] for leaf in leaves if leaf in found}
         else:
             tasks[name] = found[name]
         if name in chosen.groups:
@@ -66,12 +68,14 @@ def _average(tasks: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     }
 
 
-def _aggregate(group: Group, found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _aggregate(group: Group, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The score of a group from those of its tasks; a limit of fewer rows than it has tasks leaves some out."""
     from lm_eval.api.metrics import aggregate_subtask_metrics, pooled_sample_stderr, unweighted_mean_stderr
 
-    parts = [found[name] for name in group.members]
     sizes = [part["rows"] for part in parts]
     figures: dict[str, Any] = {"rows": sum(sizes), "score": "", "subtasks": len(parts)}
+    if left_out := len(group.members) - len(parts):
+        figures["subtasks_left_out"] = left_out
     for wanted in group.aggregates:
         weighted = wanted.get("weight_by_size", True)
         for column in [column for column in parts[0] if column.partition(",")[0] == wanted["metric"]]:
@@ -112,7 +116,10 @@ def results_json(
             if isinstance(score, dict) and score.get("stderr") is not None:
                 metric, _, kind = column.partition(",")
                 kept["results"][key][f"{metric}_stderr,{kind or 'none'}"] = score["stderr"]
-    kept["group_subtasks"] = {name: [chosen.tasks[leaf].key for leaf in g.members] for name, g in chosen.groups.items()}
+    kept["group_subtasks"] = {
+        name: [chosen.tasks[leaf].key for leaf in group.members if leaf in asked]
+        for name, group in chosen.groups.items()
+    }
     kept["groups"] = {}
     for name, group in chosen.groups.items():
         if group.aggregates and name in figures["tasks"]:
@@ -141,11 +148,14 @@ def table(figures: Mapping[str, Any]) -> list[Text]:
     lines = []
     for name, task in figures["tasks"].items():
         score = task[task["score"]]
-        reach = "" if score["stderr"] is None else f" ± {100 * DEVIATIONS_OF_95_PERCENT * score['stderr']:.1f}"
+        scale = 100 if is_share(task["score"]) else 1
+        reach = "" if score["stderr"] is None else f" ± {scale * DEVIATIONS_OF_95_PERCENT * score['stderr']:.1f}"
         bounds = "".join(f"  {bound} {_percent(score[bound])}" for bound in ("floor", "chance"))
-        told = (
-            f"{name:{width}}  {task['score']:8} {_percent(score['value']) + reach:13}{bounds}  ({task['rows']:,} rows)"
-        )
+        value = f"{scale * score['value']:.1f}{reach}"
+        of = ""
+        if left_out := task.get("subtasks_left_out"):
+            of = f" of {task['subtasks']} of its {task['subtasks'] + left_out} tasks"
+        told = f"{name:{width}}  {task['score']:8} {value:13}{bounds}  ({task['rows']:,} rows{of})"
         lines.append(Text(f"{told}  at its floor", style="bright_black") if score["at_floor"] else Text(told))
     for name, why in figures["not_run"].items():
         lines.append(Text(f"{name:{width}}  not run: {why.removeprefix(f'{name}: ')}"))

@@ -16,6 +16,7 @@ from bllossom.evaluation.samples import ask, figured, lines
 from bllossom.evaluation.scoring.backend import Backend
 from bllossom.evaluation.scoring.lm import BllossomLM, Encoding
 from bllossom.evaluation.tasks.build import Ready
+from bllossom.evaluation.tasks.definitions import file_name
 from bllossom.provenance.manifest import LOGS
 from bllossom.ranks.lifetime import stop_requests
 from bllossom.ranks.ranks import Ranks
@@ -100,11 +101,6 @@ class Run:
     def _write_samples(self, name: str, text: str) -> None:
         if self.ranks.first:
             (self.folder / SAMPLES / f"{file_name(name)}.jsonl").write_text(text, encoding="utf8")
-
-
-def file_name(task: str) -> str:
-    """A task's name in file names."""
-    return task.replace(":", "_").replace("/", "_")
 
 
 @contextmanager

@@ -4,21 +4,18 @@
  "target_hash", METRIC: …}    and of ours: "prediction", the choice taken; "gold", the right one
 """
 
-import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from bllossom.errors import BllossomError
 from bllossom.evaluation import metrics
-from bllossom.evaluation.tasks.build import Ready
-from bllossom.evaluation.tasks.hub_rows import without_bars
+from bllossom.evaluation.tasks.build import PAIRS, Ready, quick_and_quiet, right_choice
 
 RIGHT_OR_WRONG = ("acc", "acc_norm", "acc_bytes")
-PAIRS = ("f1", "mcc")  # what lm-eval keeps (gold, predicted) of
 
 Sample = dict[str, Any]
 
@@ -28,7 +25,7 @@ def ask(ready: Ready, lm: Any, *, chat: bool) -> tuple[dict[str, Any], list[Samp
     import lm_eval
 
     key = ready.definition.key
-    with _quick_and_quiet():
+    with quick_and_quiet():
         results: dict[str, Any] = lm_eval.evaluate(
             lm, {"tasks": {key: ready.task}}, limit=ready.limit, bootstrap_iters=0, apply_chat_template=chat
         )
@@ -57,7 +54,7 @@ def lines(samples: Sequence[Sample]) -> str:
 def figured(ready: Ready, results: dict[str, Any], samples: Sequence[Sample], seed: int) -> dict[str, Any]:
     """Each metric with its value, standard error, floor, chance, and whether it is at its floor."""
     scores = results["results"][ready.definition.key]
-    figures: dict[str, Any] = {"rows": ready.limit, "score": _named_score(ready), **ready.figures()}
+    figures: dict[str, Any] = {"rows": ready.limit, **ready.figures()}
     aggregations: dict[str, Callable[[Any], float]] = ready.task.aggregation()
     for column, value in scores.items():
         metric, _, kind = column.partition(",")
@@ -72,7 +69,7 @@ def figured(ready: Ready, results: dict[str, Any], samples: Sequence[Sample], se
             stderr = metrics.bootstrap_stderr(items, aggregation, seed)
         bounds = _bounds(metric, aggregation, taken, seed)
         figures[metric if kind == "none" else column] = summary(float(value), stderr, *bounds)
-    return figures
+    return figures | {"score": _printed(ready, figures)}
 
 
 def summary(value: float, stderr: float | None, floor: float | None, chance: float | None) -> dict[str, Any]:
@@ -83,9 +80,14 @@ def summary(value: float, stderr: float | None, floor: float | None, chance: flo
     return {"value": value, "stderr": stderr, "floor": floor, "chance": chance, "at_floor": at_floor}
 
 
-def _named_score(ready: Ready) -> str:
-    named = ready.definition.metadata.get("score")
-    return str(named or next(iter(ready.task.aggregation())))
+def _printed(ready: Ready, figures: dict[str, Any]) -> str:
+    """The column that tables print: of a metric behind several filters, as gsm8k's, that of the first."""
+    columns = [column for column, score in figures.items() if isinstance(score, dict)]
+    named = ready.definition.metadata.get("score") or next(iter(ready.task.aggregation()))
+    same = [column for column in columns if column.partition(",")[0] == named]
+    if named not in columns and not same:
+        raise BllossomError(f"{ready.definition.name}: lm-eval gave no number for {named}; leave that task out")
+    return str(named if named in columns else same[0])
 
 
 def _is_mean(items: Sequence[float], value: float) -> bool:
@@ -98,11 +100,8 @@ def _choice(ready: Ready, sample: Sample) -> Sample:
         return {}
     choices = ready.task.doc_to_choice(sample["doc"])
     nats = [response[0] for response in sample["filtered_resps"]][: len(choices)]
-    gold = ready.task.doc_to_text(sample["doc"]) if ready.task.multiple_input else sample["target"]
-    if isinstance(gold, str):
-        gold = choices.index(gold) if gold in choices else None
-    taken = {"prediction": int(np.argmax(nats))}
-    return taken | ({"gold": gold} if isinstance(gold, int) and 0 <= gold < len(choices) else {})
+    gold = right_choice(ready.task, sample["doc"], choices)
+    return {"prediction": int(np.argmax(nats))} | ({"gold": gold} if isinstance(gold, int) else {})
 
 
 def _bounds(
@@ -116,20 +115,3 @@ def _bounds(
     if metric in RIGHT_OR_WRONG:
         return metrics.floor(golds, metrics.accuracy), float(np.mean([1 / count for count in counts]))
     return metrics.floor(golds, aggregation), metrics.chance(golds, counts, aggregation, seed)
-
-
-@contextmanager
-def _quick_and_quiet() -> Iterator[None]:
-    """lm-eval without its progress bars, which run over ours, and with each template compiled once, not by row."""
-    from lm_eval import utils
-    from lm_eval.api import task
-
-    bar, compile_template = task.tqdm, utils.env.from_string
-    task.tqdm = lambda items, **_: items
-    utils.env.from_string = functools.cache(compile_template)
-    try:
-        with without_bars():
-            yield
-    finally:
-        task.tqdm = bar
-        del utils.env.from_string

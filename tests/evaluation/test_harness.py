@@ -149,6 +149,26 @@ def test_a_group_has_its_score_from_all_its_rows(byte_level: Path, made_up: Path
     assert results["groups"]["two"]["acc,none"] == pytest.approx(weighted)
 
 
+def test_a_limit_below_the_number_of_a_group_s_tasks_is_rows_of_some_of_them(
+    byte_level: Path, made_up: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tasks").mkdir()
+    subjects = ("anatomy", "astronomy", "virology")
+    for subject in subjects:
+        path = made_up / f"cais/mmlu/{subject}"
+        path.mkdir(exist_ok=True)
+        (path / "test.jsonl").write_bytes((made_up / "cais/mmlu/anatomy/test.jsonl").read_bytes())
+    group = f"group: three\ntask: [{', '.join(f'mmlu_{s}' for s in subjects)}]\n"
+    (tmp_path / "tasks/g.yaml").write_text(f"{group}aggregate_metric_list: [{{metric: acc}}]\n", encoding="utf8")
+    figures = evaluate(config(tmp_path / "out", byte_level, made_up, tasks=[str(tmp_path / "tasks")], limit=2)).figures
+    assert figures["not_run"] == {}
+    three = figures["tasks"]["three"]
+    assert (three["rows"], three["subtasks"], three["subtasks_left_out"]) == (2, 2, 1)
+    assert "(2 rows of 2 of its 3 tasks)" in table(figures)[0].plain
+    results = json.loads((tmp_path / "out/results.json").read_text(encoding="utf8"))
+    assert results["group_subtasks"]["three"] == ["mmlu_anatomy", "mmlu_astronomy"]
+
+
 def test_a_kill_costs_no_task_that_was_done(byte_level: Path, made_up: Path, tmp_path: Path) -> None:
     whole = evaluate(config(tmp_path / "whole", byte_level, made_up))
     arguments = ["eval", f"output={tmp_path}/out", f"model={byte_level}", "tasks=[table6]", f"data={made_up}"]
@@ -220,6 +240,78 @@ def test_answers_are_generated_up_to_their_stops(byte_level: Path, tmp_path: Pat
         longest = model.generate(**ids, max_new_tokens=5, do_sample=False)[0, ids["input_ids"].shape[1] :]
         text = tokenizer.decode(longest, skip_special_tokens=True)
         assert answer == re.split(r"번|\.", text)[0]
+
+
+FILTERS = """filter_list:
+  - {name: strict, filter: [{function: regex, regex_pattern: "([0-9]+)"}, {function: take_first}]}
+  - {name: loose, filter: [{function: take_first}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "score"),
+    [("", "exact_match,strict"), ('metadata: {score: "exact_match,loose"}\n', "exact_match,loose")],
+)
+def test_a_metric_behind_filters_is_printed(
+    byte_level: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], line: str, score: str
+) -> None:
+    """As gsm8k's: no column is called by the metric alone."""
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/sums.yaml").write_text(GENERATING + FILTERS + line, encoding="utf8")
+    (tmp_path / "data/sums").mkdir(parents=True)
+    lines = [json.dumps({"question": f"{n} + {n}", "answer": str(2 * n)}) + "\n" for n in range(3)]
+    (tmp_path / "data/sums/test.jsonl").write_text("".join(lines), encoding="utf8")
+    run = config(tmp_path / "out", byte_level, tmp_path / "data", tasks=[str(tmp_path / "tasks")])
+    assert evaluate(run).figures["tasks"]["sums"]["score"] == score
+    assert f"sums  {score}" in capfd.readouterr().err
+
+
+def test_a_group_whose_metric_its_tasks_have_not_is_its_tasks(byte_level: Path, made_up: Path, tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    group = "group: two\ntask: [mmlu_anatomy]\naggregate_metric_list: [{metric: f1}]\n"
+    (tmp_path / "tasks/two.yaml").write_text(group, encoding="utf8")
+    run = config(tmp_path / "out", byte_level, made_up, tasks=[str(tmp_path / "tasks")], limit=5)
+    assert list(evaluate(run).figures["tasks"]) == ["mmlu_anatomy"]
+
+
+def test_every_folder_of_tasks_counts_as_an_input(byte_level: Path, tmp_path: Path) -> None:
+    (tmp_path / "data/sums").mkdir(parents=True)
+    (tmp_path / "data/sums/test.jsonl").write_text('{"question": "1", "answer": "1"}\n', encoding="utf8")
+    for folder in ("a", "b"):
+        (tmp_path / folder / "own").mkdir(parents=True)
+        text = GENERATING.replace("task: sums", f"task: sums_{folder}")
+        (tmp_path / folder / "own/sums.yaml").write_text(text, encoding="utf8")
+    folders = [str(tmp_path / folder / "own") for folder in ("a", "b")]
+    run = config(tmp_path / "out", byte_level, tmp_path / "data", tasks=folders)
+    evaluate(run)
+    for folder in folders:
+        path = Path(folder) / "sums.yaml"
+        whole = path.read_text(encoding="utf8")
+        path.write_text(whole + "# other\n", encoding="utf8")
+        with pytest.raises(BllossomError, match="holds another result"):
+            evaluate(run)
+        path.write_text(whole, encoding="utf8")
+
+
+def test_a_file_that_a_definition_names_counts_as_an_input(byte_level: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "1", "answer": "1"}\n', encoding="utf8")
+    (tmp_path / "tasks").mkdir()
+    text = GENERATING.replace(
+        "dataset_path: sums", f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {rows}}}}}"
+    )
+    (tmp_path / "tasks/sums.yaml").write_text(text, encoding="utf8")
+    run = config(tmp_path / "out", byte_level, None, tasks=[str(tmp_path / "tasks")])
+    assert evaluate(run).figures["tasks"]["sums"]["data_from_hub"] is None
+    rows.write_text('{"question": "2", "answer": "1"}\n', encoding="utf8")
+    with pytest.raises(BllossomError, match=r"holds another result \(input data\.sums:"):
+        evaluate(run)
+
+
+def test_a_folder_of_tasks_may_lie_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = EvalConfig(output=tmp_path / "out", model="a/b", tasks=["~/mine", "kosbi"])
+    assert run.tasks == [str(tmp_path / "mine"), "kosbi"]
 
 
 def test_there_is_no_progress_but_ours(

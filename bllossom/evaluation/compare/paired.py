@@ -15,6 +15,7 @@ from bllossom.evaluation.metrics import binary_f1_of, macro_f1_of
 
 DRAWS = 10_000
 CHUNK_CELLS = 4_000_000  # counts held at once
+DIGITS = 12  # behind the point, of a difference
 
 F1 = {"macro_f1": macro_f1_of, "binary_f1": binary_f1_of}
 
@@ -82,12 +83,18 @@ def mcnemar(better: int, worse: int) -> float:
     return min(1.0, 2 * tail / 2**total)
 
 
-def kind_of_f1(pairs: Sequence[Sequence[int]], value: float) -> str | None:
-    """Which F1 of these (gold, predicted) pairs has this value: `macro_f1`, `binary_f1` or neither."""
-    golds, answers = np.asarray(pairs, np.int64).T
-    labels = 1 + int(max(golds.max(), answers.max(), 1))
-    matrix = np.bincount(golds * labels + answers, minlength=labels * labels).reshape(labels, labels)
-    return next((kind for kind, score in F1.items() if math.isclose(float(score(matrix)), value, abs_tol=1e-9)), None)
+def kind_of_f1(answers: Sequence[Sequence[Sequence[int]]], values: Sequence[float]) -> str | None:
+    """Which F1 of each of these lists of (gold, predicted) pairs has these values: `macro_f1`, `binary_f1`, or none."""
+    matrices = []
+    for pairs in answers:
+        golds, predicted = np.asarray(pairs, np.int64).T
+        labels = 1 + int(max(golds.max(), predicted.max(), 1))
+        counts = np.bincount(golds * labels + predicted, minlength=labels * labels)
+        matrices.append(counts.reshape(labels, labels))
+    for kind, score in F1.items():
+        if np.allclose([float(score(matrix)) for matrix in matrices], values, rtol=0, atol=1e-9):
+            return kind
+    return None
 
 
 def _draws(counts: NDArray[np.int64], seed: int) -> list[NDArray[np.int64]]:
@@ -100,4 +107,6 @@ def _draws(counts: NDArray[np.int64], seed: int) -> list[NDArray[np.int64]]:
 
 def _difference(value: float, drawn: NDArray[np.float64], p: float | None) -> Difference:
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return Difference(value, float(low), float(high), p)
+    # Means over seeds that are equal differ in their last bits: no difference, and no sure one.
+    value, low, high = (round(float(number), DIGITS) for number in (value, low, high))
+    return Difference(value, low, high, p)

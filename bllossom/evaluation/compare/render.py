@@ -10,11 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from bllossom.evaluation.compare.compare import Comparison, Measure, Score
 from bllossom.evaluation.compare.paired import Difference
 from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT
 
+LARGE = 1e5  # a perplexity of a model that knows nothing
 LEGEND = (
     "± is half of a 95 % interval; ⌞grey⌟ scores are at their floor: their interval reaches the best constant answer, "
     "or chance. Differences are to the first result, over the same documents, with 95 % intervals (bootstrap, 10,000 "
@@ -36,8 +38,8 @@ def print_tables(comparison: Comparison, console: Console) -> None:
 
 def markdown(comparison: Comparison) -> str:
     """The same tables as Markdown: the best score bold, scores at their floor in italics."""
-    parts = [_markdown(*_scores(comparison, bold="**{}**", grey="*{}*", mark=str))]
-    header, rows = _differences(comparison, bold="**{}**", mark=str)
+    parts = [_markdown(*_scores(comparison, bold="**{}**", grey="*{}*", mark=_in_a_cell))]
+    header, rows = _differences(comparison, bold="**{}**", mark=_in_a_cell)
     if rows:
         parts.append(_markdown(header, rows))
     notes = "".join(f"- {note}\n" for note in comparison.notes)
@@ -92,7 +94,7 @@ def _scores(
     entries, measures = comparison.entries, comparison.measures
     if len(entries) > len(measures):
         rows = [[mark(entry), *(cell(entry, measure) for measure in measures)] for entry in entries]
-        return ["", *(measure.name for measure in measures)], rows
+        return ["", *(mark(measure.name) for measure in measures)], rows
     rows = [[mark(measure.name), *(cell(entry, measure) for entry in entries)] for measure in measures]
     return ["", *(mark(entry) for entry in entries)], rows
 
@@ -106,34 +108,58 @@ def _differences(comparison: Comparison, *, bold: str, mark: Callable[[str], str
             found = comparison.differences.get((entry, measure.name))
             text = "–" if found is None else mark(_change(found, measure))
             cells.append(bold.format(text) if found is not None and found.sure else text)
-        if set(cells) != {"–"}:
+        if set(cells) - {"–"}:
             rows.append([mark(measure.name), *cells])
     return [mark(f"minus {comparison.entries[0]}"), *(mark(entry) for entry in others)], rows
 
 
 def _number(score: Score, measure: Measure) -> str:
-    scale, digits = (1, 3) if measure.lower_is_better else (100, 1)
-    text = f"{score.value * scale:.{digits}f}"
+    text = _scaled(score.value, measure)
     if score.spread is not None:
-        return f"{text} (spread {score.spread * scale:.{digits}f})"
+        return f"{text} (spread {_scaled(score.spread, measure)})"
     if score.stderr is not None:
-        return f"{text} ± {DEVIATIONS_OF_95_PERCENT * score.stderr * scale:.{digits}f}"
+        return f"{text} ± {_scaled(DEVIATIONS_OF_95_PERCENT * score.stderr, measure)}"
     return text
 
 
+def _scaled(number: float, measure: Measure, sign: str = "") -> str:
+    if measure.in_percent:
+        return f"{100 * number:{sign}.1f}"
+    return f"{number:{sign}.3f}" if abs(number) < LARGE else f"{number:{sign}.3g}"
+
+
 def _change(found: Difference, measure: Measure) -> str:
-    scale, digits = (1, 3) if measure.lower_is_better else (100, 1)
-    value, low, high = (f"{number * scale:+.{digits}f}" for number in (found.value, found.low, found.high))
+    value, low, high = (_scaled(number, measure, "+") for number in (found.value, found.low, found.high))
     return f"{value} [{low}, {high}]" + ("" if found.p is None else f", p {found.p:.2g}")
 
 
 def _print(console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(title=title or None, title_justify="left")
-    for index, column in enumerate(header):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    for number, columns in enumerate(_fitting(header, rows, console.width)):
+        table = Table(title=title if title and not number else None, title_justify="left")
+        table.add_column(header[0], overflow="fold")
+        for column in columns:
+            table.add_column(header[column], justify="right", overflow="fold")
+        for row in rows:
+            table.add_row(row[0], *(row[column] for column in columns))
+        console.print(table)
+
+
+def _fitting(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """The columns behind the first, in as many tables as the width asks for: names are not folded letter by letter."""
+    widths = [max(Text.from_markup(cell).cell_len for cell in column) + 3 for column in zip(header, *rows, strict=True)]
+    tables: list[list[int]] = []
+    left = 0
+    for column in range(1, len(header)):
+        if not tables or widths[column] > left:
+            tables.append([])
+            left = width - 1 - widths[0]
+        tables[-1].append(column)
+        left -= widths[column]
+    return tables
+
+
+def _in_a_cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

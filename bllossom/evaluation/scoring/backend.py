@@ -1,11 +1,13 @@
 """What an evaluation asks of whatever computes: scores of given tokens, and answers."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
+from bllossom.errors import BllossomError
 from bllossom.model.outputs.generate import Decoding, Prompt
 
 
@@ -15,6 +17,22 @@ class Scored:
 
     nats: float
     greedy: bool
+
+
+NOT_NUMBERS = (
+    "the model's log-probabilities are not numbers: its weights are broken, or too large for their type; mend them"
+)
+
+
+def numbers(scores: list[Scored]) -> list[Scored]:
+    """The scores, if they are numbers.
+
+    Raises:
+        BllossomError: one is NaN. The first choice would be taken of such, without a word.
+    """
+    if any(math.isnan(scored.nats) for scored in scores):
+        raise BllossomError(NOT_NUMBERS)
+    return scores
 
 
 Advance = Callable[[float], None]

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.scoring.backend import Advance, Scored
+from bllossom.evaluation.scoring.backend import NOT_NUMBERS, Advance, Scored, numbers
 from bllossom.evaluation.scoring.dealing import work_shared
 from bllossom.evaluation.scoring.prefix_trees import Tree, grow
 from bllossom.model.outputs.generate import Decoding, Prompt, generate, stop_ids
@@ -88,7 +88,7 @@ class Scorer:
         with torch.inference_mode():
             found = work_shared(self.ranks, costs, score_one, advance)
         results = dict(pair for batch in found for pair in batch)
-        return [results[index] for index in range(len(sequences))]
+        return numbers([results[index] for index in range(len(sequences))])
 
     def answer(
         self, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], decoding: Decoding, advance: Advance
@@ -198,6 +198,8 @@ def _check_head(model: PreTrainedModel) -> None:
     with torch.inference_mode():
         expected = model(input_ids=ids).logits.float()
         found = logit_rule(model.config)(model.get_output_embeddings()(_last_hidden(model, ids)).float())
+    if not expected.isfinite().all():
+        raise BllossomError(NOT_NUMBERS)
     if not torch.allclose(expected, found, rtol=1e-3, atol=1e-3):
         kind = type(model).__name__
         raise BllossomError(f"{kind} does more to its logits than is known here; use a Llama-like model")

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from bllossom.errors import BllossomError
-from bllossom.evaluation.scoring.backend import Advance, Scored
+from bllossom.evaluation.scoring.backend import Advance, Scored, numbers
 from bllossom.hub import pretrained
 from bllossom.model.outputs.generate import Decoding, Prompt, before_stop, configured_stops
 
@@ -84,7 +84,7 @@ class VllmScorer:
             scored += [_scored(ids, first, out) for (ids, first), out in zip(part, outputs, strict=True)]
             if advance is not None:
                 advance(len(part) / len(sequences))
-        return scored
+        return numbers(scored)
 
     def answer(
         self, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], decoding: Decoding, advance: Advance

@@ -87,6 +87,13 @@ def find_files(definition: Definition, split: str, folder: Path) -> list[Path]:
     return []
 
 
+def named_files(definition: Definition, split: str) -> list[Path]:
+    """Files of this machine that a definition itself names as a split's rows (`dataset_kwargs: {data_files: …}`)."""
+    given = (definition.config.get("dataset_kwargs") or {}).get("data_files")
+    given = given.get(split) if isinstance(given, dict) else given
+    return [Path(name) for name in (given if isinstance(given, list) else [given]) if name and Path(name).is_file()]
+
+
 def read_split(definition: Definition, split: str, folder: Path | None) -> Rows:
     """The checked rows of one split, with no columns but the `columns` of the definition, if it has them.
 
@@ -100,8 +107,14 @@ def read_split(definition: Definition, split: str, folder: Path | None) -> Rows:
         origin = str(files[0])
     else:
         rows, origin = _from_hub(definition, split, folder)
+        files = named_files(definition, split)
     columns = definition.metadata.get("columns")
-    checked = [_check(definition.name, columns, row, number, origin) for number, row in enumerate(rows, 1)]
+    checked: list[dict[str, Any]] = []
+    for number, row in enumerate(rows, 1):
+        checked.append(_check(definition.name, columns, row, number, origin))
+        # What a row lacks would be asked about as "None".
+        if lacking := checked[0].keys() - checked[-1].keys():
+            raise BllossomError(f"{origin}: row {number}: {min(lacking)}: is not there, and is in row 1; correct it")
     if not checked:
         raise BllossomError(f"{origin} holds no rows; name a folder with the rows of {definition.name}")
     return Rows(checked, origin, files)
@@ -132,7 +145,9 @@ def _remedy(definition: Definition, split: str, folder: Path | None) -> str:
     pattern = definition.metadata.get("files")
     path = definition.config.get("dataset_path")
     file = below / str(pattern).format(split=split) if pattern else _places(definition, below)[0] / f"{split}.jsonl"
-    fetch = f", or with a network: hf download --repo-type dataset {path} --local-dir {below / str(path)}"
+    fetch = (
+        f", or with a network: hf download --repo-type dataset {path}"  # into the hub's cache, read from offline too
+    )
     where = "" if folder else ", with data: DATA"
     return f"no data; put {file} there{where}{fetch if '/' in str(path) else ''}"
 

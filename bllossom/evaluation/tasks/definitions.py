@@ -66,6 +66,11 @@ class Chosen:
         return self.groups[name].members if name in self.groups else [name]
 
 
+def file_name(task: str) -> str:
+    """A task's name in file names."""
+    return task.replace(":", "_").replace("/", "_")
+
+
 def choose(names: Sequence[str]) -> Chosen:
     """Find the tasks and groups of these names, and of the folders among them.
 
@@ -114,6 +119,7 @@ def _add(chosen: Chosen, index: "_Index", key: str, overrides: dict[str, Any], *
     if kind != "GROUP":
         if name not in chosen.tasks:
             chosen.tasks[name] = Definition(name, key, {**config, **overrides, "task": key})
+            _check_lines(chosen.tasks[name], entry.yaml_path)
         if shown and name not in chosen.shown:
             chosen.shown.append(name)
         return [name]
@@ -134,6 +140,20 @@ def _add(chosen: Chosen, index: "_Index", key: str, overrides: dict[str, Any], *
     return members
 
 
+def _check_lines(definition: Definition, path: Path) -> None:
+    """The lines that are ours say what they can.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    files, columns = (definition.metadata.get(key) for key in ("files", "columns"))
+    if files is not None and ({*re.findall(r"{(.*?)}", str(files))} != {"split"} or Path(str(files)).is_absolute()):
+        raise ConfigError(f"{path}: metadata: files: {files!r} should be a path below `data` with {{split}} in it")
+    kinds = columns.values() if isinstance(columns, dict) else ["" if columns is not None else "str"]
+    if not all(kind == "str" or isinstance(kind, list) for kind in kinds):
+        raise ConfigError(f"{path}: metadata: columns: {columns!r} should be {{name: str}} or {{name: [values]}}")
+
+
 class _Index:
     """lm-eval's entries by name. Its own 14,000 files take 15 s to read: only the folders that are needed are."""
 
@@ -150,13 +170,15 @@ class _Index:
         self.loaded: set[str] = set()
         self.stock_names: dict[str, set[str]] | None = None
         self._load(OURS)
+        self.own_files: dict[str, Path] = {}
         for folder in folders:
+            self._check_own(folder)
             self.own[folder] = self._load(folder)
 
     def of_folder(self, folder: Path) -> list[str]:
         """The tasks and groups that a folder of one's own defines."""
         if not self.own[folder]:
-            raise ConfigError(f"{folder} defines no task; put a YAML with `task: NAME` there")
+            raise ConfigError(f"{folder} defines no task; put a NAME.yaml with `task: NAME` there")
         members = {str(member) for key in self.own[folder] for member in self._members(key)}
         return [key for key in self.own[folder] if key not in members and self.entries[key].kind.name != "TAG"]
 
@@ -199,6 +221,29 @@ class _Index:
         except Exception as error:  # YAML's errors, and whatever a function's module raises on import
             raise ConfigError(f"{path}: cannot be read as a task ({error}); correct it") from error
 
+    def _check_own(self, folder: Path) -> None:
+        """Every file of a folder can be read, and no name means two things: lm-eval passes over those that are not so.
+
+        Raises:
+            ConfigError: a file that is no YAML, or a name that is used elsewhere.
+        """
+        from lm_eval.tasks._yaml_loader import load_yaml
+
+        for path in sorted(folder.glob("**/*.yaml")):
+            if ".ipynb_checkpoints" in path.parts:
+                continue
+            try:
+                config = load_yaml(path, resolve_func=False)
+                name = config.get("group", config.get("task"))
+            except Exception as error:  # as in read()
+                raise ConfigError(f"{path}: cannot be read as a task ({error}); correct it") from error
+            if not isinstance(name, str):  # what others include
+                continue
+            ours = [self.entries[key].yaml_path for key in (name, PREFIX + name) if key in self.entries]
+            if known := self.own_files.get(name) or next(iter(ours), None):
+                raise ConfigError(f"{path}: {name} is the name of {known} too; give it another")
+            self.own_files[name] = path
+
     def _members(self, key: str) -> Iterator[Any]:
         entry = self.entries[key]
         if entry.kind.name == "GROUP":
@@ -220,6 +265,8 @@ class _Index:
     def _load_stock(self, name: str) -> None:
         if self.stock_names is None:
             self.stock_names = _names_below(self.stock)
+            for own in self.own_files.keys() & self.stock_names.keys():
+                raise ConfigError(f"{self.own_files[own]}: {own} is a name of lm-eval's too; give it another")
         missing = self.stock_names.get(name, set()) - self.loaded
         self.loaded |= missing
         if missing:

@@ -28,7 +28,7 @@ def comparison(runs: Sequence[RunFolder]) -> Section | None:
     folder = runs[0].folder
     (folder / COMPARISON).write_text(as_json(found), encoding="utf8")
     names = [measure.name for measure in found.measures]
-    styles = {measure.name: "decimals3" if measure.lower_is_better else "percent1" for measure in found.measures}
+    styles = {measure.name: "percent1" if measure.in_percent else "decimals3" for measure in found.measures}
     whole = json.loads(as_json(found))["results"]
 
     def at(entry: str, measure: str, *keys: str, style: str = "") -> Figure | None:

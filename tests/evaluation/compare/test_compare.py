@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +136,177 @@ def test_other_questions_have_no_paired_difference(tmp_path: Path) -> None:
     (other / "samples/kobest_copa.jsonl").unlink()
     found = compare([str(base), str(other)])
     assert ("other", "klue_nli acc") not in found.differences
-    assert "klue_nli acc, other: no paired difference: the documents or their questions differ" in found.notes
+    assert "klue_nli acc, other: no paired difference: their questions differ" in found.notes
     assert "kobest_copa f1, other: no paired difference: samples are missing" in found.notes
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a JSON file, or each line of a JSONL file."""
+    lines = path.read_text(encoding="utf8").splitlines() if path.suffix == ".jsonl" else [path.read_text("utf8")]
+    whole = [json.loads(line) for line in lines]
+    for each in whole:
+        change(each)
+    path.write_text("".join(json.dumps(each) + "\n" for each in whole), encoding="utf8")
+
+
+def test_other_documents_are_refused_though_nothing_else_differs(tmp_path: Path) -> None:
+    base, other = write_ours(tmp_path / "base", [1, 2]), write_ours(tmp_path / "other", [1, 2, 3])
+    edit(other / "samples/klue_nli.jsonl", lambda sample: sample.update(prompt_hash="x", doc_hash="y"))
+    told = "klue_nli acc, other: the documents are others"
+    with pytest.raises(BllossomError, match=told):
+        compare([str(base), str(other)])
+    assert told in compare([str(base), str(other)], anyway=True).notes
+
+
+def test_chat_forms_of_the_same_documents_are_paired(tmp_path: Path) -> None:
+    """Each model has its own form, so that no prompt is another's."""
+    base = write_ours(tmp_path / "base", [1, 2], chat_template=True)
+    other = write_ours(tmp_path / "other", [1, 2, 3], chat_template=True)
+    edit(other / "samples/klue_nli.jsonl", lambda sample: sample.update(prompt_hash="x"))
+    assert compare([str(base), str(other)]).differences["other", "klue_nli acc"].value == pytest.approx(1 / ROWS)
+
+
+def test_any_two_results_are_held_against_each_other(tmp_path: Path) -> None:
+    """The first has nothing of what the others differ in."""
+    first = write_ours(tmp_path / "first", [1])
+    edit(first / "results.json", lambda whole: whole["bllossom"]["tasks"].pop("klue_nli"))
+    one, two = (write_ours(tmp_path / name, [1], depends={"data": name}) for name in ("one", "two"))
+    edit(first / "results.json", lambda whole: whole["bllossom"]["tasks"]["kobest_copa"].update(data=None))
+    with pytest.raises(BllossomError, match="klue_nli: data: one in one, two in two"):
+        compare([str(first), str(one), str(two)])
+
+
+def test_bits_per_byte_of_other_text_are_refused(tmp_path: Path) -> None:
+    base, other = write_ours(tmp_path / "base", [1]), write_ours(tmp_path / "other", [1])
+    for folder, data in ((base, "abc"), (other, "def")):
+        text = {"documents": 10, "bytes": 55, "data": data}
+        edit(folder / "results.json", lambda whole, text=text: whole["bllossom"]["heldout"]["ko"].update(text))
+    told = "bits per byte, ko: text: 10 documents of 55 bytes, abc in base, 10 documents of 55 bytes, def in other"
+    with pytest.raises(BllossomError, match=told):
+        compare([str(base), str(other)])
+    found = compare([str(base), str(other)], anyway=True)
+    assert told in found.notes
+    assert ("other", "bits per byte, ko") not in found.differences
+
+
+def test_an_average_is_over_the_same_tasks_for_all(tmp_path: Path) -> None:
+    full = {"encoding": "paper", "depends": {"rows": None, "data": None}}
+    base = write_ours(tmp_path / "base", [1, 2], **full)
+    other = write_ours(tmp_path / "other", [1, 2], **full)
+    edit(other / "results.json", lambda whole: whole["bllossom"]["tasks"].pop("klue_nli"))
+    found = compare([str(base), str(other)])
+    assert found.scores["Llama2 (published)", "average of 2"].value == pytest.approx((0.440 + 0.609) / 2)
+    assert ("other", "average of 2") not in found.scores
+
+
+def test_samples_that_are_broken_or_of_another_score_are_told(tmp_path: Path) -> None:
+    base, other = write_ours(tmp_path / "base", [1]), write_ours(tmp_path / "other", [1])
+    edit(other / "samples/klue_nli.jsonl", lambda sample: sample.update(acc=1.0))
+    edit(other / "samples/heldout_ko.jsonl", lambda sample: sample.update(bits=1.0))
+    notes = compare([str(base), str(other)]).notes
+    for measure in ("klue_nli acc", "bits per byte, ko"):
+        assert f"{measure}, other: no paired difference: the samples give another score than the result" in notes
+    path = other / "samples/kobest_copa.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"none", b"n\xffne", 1))
+    with pytest.raises(BllossomError, match=r"kobest_copa\.jsonl: the samples are broken .*evaluate anew"):
+        compare([str(base), str(other)])
+
+
+def test_scores_that_are_not_numbers_are_left_out_and_told(tmp_path: Path) -> None:
+    base, other = write_ours(tmp_path / "base", [1]), write_ours(tmp_path / "other", [1, 2])
+    edit(base / "results.json", lambda whole: whole["bllossom"]["tasks"]["klue_nli"]["acc"].update(value=float("nan")))
+    edit(base / "results.json", lambda whole: whole["bllossom"]["heldout"]["ko"].update(bits_per_byte=float("inf")))
+    found = compare([str(base), str(other)])
+    assert "klue_nli acc of base is nan: left out" in found.notes
+    assert "bits per byte, ko of base is inf: left out" in found.notes
+    assert ("base", "klue_nli acc") not in found.scores
+    json.loads(as_json(found), parse_constant=pytest.fail)
+
+
+def test_metrics_of_every_kind_are_told_on_their_scale(tmp_path: Path) -> None:
+    """As lm_eval writes them: lists and texts in samples, and scores of which less is better."""
+    folders = []
+    for name, value in (("one", 20.0), ("two", 3e9)):
+        folder = write_theirs(tmp_path / name, 1 / 3)
+        file = folder / "model/results_2026-01-01T00-00-00.1.json"
+        scores = {"wiki": {"word_perplexity,none": value}, "translate": {"bleu,none": value}}
+        edit(file, lambda whole, scores=scores: whole["results"].update(scores))
+        edit(file, lambda whole: whole.update(higher_is_better={"wiki": {"word_perplexity": False}}))
+        for task, sample in (("wiki", {"word_perplexity": [-9.5, 4]}), ("translate", {"bleu": ["a", "b"]})):
+            line = json.dumps({"doc_id": 0, "filter": "none"} | sample) + "\n"
+            path = folder / f"model/samples_{task}_2026-01-01T00-00-00.1.jsonl"
+            path.write_text(line, encoding="utf8")
+        folders.append(folder)
+    found = compare([str(folder) for folder in folders])
+    assert (found.best["wiki word_perplexity"], found.best["translate bleu"]) == ("one", "two")
+    assert "kobest_boolq acc" not in found.best  # two share it
+    assert "| wiki word_perplexity | **20.000** | 3e+09 |" in markdown(found)
+    notes = [note for note in found.notes if "cannot be recomputed from the samples" in note]
+    assert len(notes) == 2
+
+
+def test_of_several_results_in_a_folder_the_newest_is_read_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_theirs(tmp_path / "one", 1.0)
+    old = folder / "model/results_2025-01-01T00-00-00.1.json"
+    old.write_bytes((folder / "model/results_2026-01-01T00-00-00.1.json").read_bytes())
+    edit(old, lambda whole: whole["results"]["kobest_boolq"].update({"acc,none": 0.0}))
+    assert read_result(folder, "one").tasks["kobest_boolq"].metrics["acc"].value == 1.0
+    assert "2 results; the newest is read, results_2026-01-01" in capsys.readouterr().err
+
+
+def test_a_group_is_paired_over_the_documents_of_its_tasks(tmp_path: Path) -> None:
+    def grouped(whole: dict[str, Any]) -> None:
+        tasks = whole["bllossom"]["tasks"]
+        twice = {**tasks["klue_nli"], "rows": 2 * ROWS, "subtasks": 2}
+        whole["bllossom"]["subtasks"] = {"part": tasks["klue_nli"], "klue_nli": tasks.pop("klue_nli")}
+        tasks["both"] = twice
+        whole["group_subtasks"] = {"both": ["part", "bllossom_klue_nli"]}
+
+    folders = [write_ours(tmp_path / name, right) for name, right in (("one", [1, 2]), ("two", list(range(20))))]
+    for folder in folders:
+        edit(folder / "results.json", grouped)
+        (folder / "samples/part.jsonl").write_bytes((folder / "samples/klue_nli.jsonl").read_bytes())
+    found = compare([str(folder) for folder in folders]).differences
+    alone, together = found["two", "klue_nli acc"], found["two", "both acc"]
+    assert together.value == alone.value
+    assert together.high - together.low < alone.high - alone.low
+
+
+def test_results_are_found_and_named_whatever_their_folders_are_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = write_ours(tmp_path / "평가=결과,하나", [1])
+    other = write_ours(tmp_path / "other", [1])
+    monkeypatch.chdir(odd)
+    assert compare([str(odd), str(other)]).entries == ["평가=결과,하나", "other"]
+    assert compare([f"mine={odd}", "../other/results.json"]).entries == ["mine", "other"]
+    assert compare([".", str(other)]).entries == ["평가=결과,하나", "other"]
+
+
+def test_names_with_bars_are_one_cell_of_markdown(tmp_path: Path) -> None:
+    base = write_ours(tmp_path / "base", [1])
+    assert markdown(compare([f"a|b={base}"])).startswith("|  | a\\|b |\n")
+
+
+def test_a_wide_comparison_is_several_tables(tmp_path: Path) -> None:
+    full = {"encoding": "paper", "depends": {"rows": None, "data": None}}
+    console = Console(file=io.StringIO(), width=80)
+    print_tables(compare([str(write_ours(tmp_path / "base", [1, 2], **full))]), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("KoAlpaca-Polyglot-12.8b (published)") == 2  # whole, once a table
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_a_result_without_a_score_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"results": {"a": {"alias": "a"}}}', encoding="utf8")
+    with pytest.raises(BllossomError, match=r"results\.json holds no score"):
+        compare([str(tmp_path)])
+
+
+def test_a_result_alone_has_no_table_of_differences(tmp_path: Path) -> None:
+    assert "minus" not in markdown(compare([str(write_ours(tmp_path / "base", [1]))]))
 
 
 def test_lm_eval_s_own_output_is_read(tmp_path: Path) -> None:
@@ -196,6 +366,8 @@ def test_the_command_writes_them_and_names_what_is_wrong(tmp_path: Path) -> None
         compare([str(base), str(base)])
     with pytest.raises(BllossomError, match=r"no result there; name a folder that eval published"):
         compare([str(tmp_path / "nothing")])
-    (tmp_path / "other.json").write_text("[]", encoding="utf8")
-    with pytest.raises(BllossomError, match=r"other\.json is not a result"):
-        compare([str(tmp_path / "other.json")])
+    strange = ["[]", '{"results": []}', '{"results": {"a": 1}}', '{"results": {}, "bllossom": {}}']
+    for text in strange:
+        (tmp_path / "other.json").write_text(text, encoding="utf8")
+        with pytest.raises(BllossomError, match=r"other\.json is not a result"):
+            compare([str(tmp_path / "other.json")])

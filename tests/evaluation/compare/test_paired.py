@@ -54,8 +54,8 @@ def test_f1_of_both_kinds() -> None:
         assert found.value == pytest.approx(expected)
         assert (found.low, found.high) == pytest.approx(np.quantile(change, [0.025, 0.975]), abs=0.04)
         pairs = np.stack([golds, one], 1).tolist()
-        assert kind_of_f1(pairs, f1_score(golds, one, average=average)) == kind
-        assert kind_of_f1(pairs, 0.123) is None
+        assert kind_of_f1([pairs], [float(f1_score(golds, one, average=average))]) == kind
+        assert kind_of_f1([pairs], [0.123]) is None
 
 
 def test_seeds_are_averaged_before_documents_are_drawn() -> None:
@@ -73,3 +73,9 @@ def test_bits_per_byte_are_a_ratio() -> None:
     assert found.value == pytest.approx(-0.1 * one.sum() / sizes.sum())
     drawn = -0.1 * one[DRAWS].sum(1) / sizes[DRAWS].sum(1)
     assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.002)
+
+
+def test_equal_means_over_seeds_have_no_sure_difference() -> None:
+    """0.1 three times is 0.1 and a bit."""
+    found = of_means(np.full((3, 9), 0.1), np.full((1, 9), 0.1), seed=0)
+    assert (found.low, found.high, found.sure) == (0.0, 0.0, False)

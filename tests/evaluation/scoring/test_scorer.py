@@ -1,6 +1,7 @@
 """Scores of given tokens against the plain computation."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from bllossom.errors import BllossomError
 from bllossom.evaluation.scoring.scorer import Scorer
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -76,6 +78,20 @@ def test_what_does_not_fit_the_window_is_an_error(small_model: LlamaForCausalLM)
         scorer.score([([5] * 34, 1)])
     with pytest.raises(ValueError, match=r"ids\[0:\]"):
         scorer.score([([5, 6], 0)])
+
+
+def test_a_model_that_gives_no_numbers_is_refused(small_model: LlamaForCausalLM) -> None:
+    broken = deepcopy(small_model)
+    with torch.no_grad():
+        broken.model.embed_tokens.weight[7] = torch.nan  # of one piece: a few tokens that are tried do not show it
+    scorer = Scorer.of(broken, 40)
+    assert math.isfinite(scorer.score([([1, 2, 3], 1)])[0].nats)
+    with pytest.raises(BllossomError, match="are not numbers: its weights are broken"):
+        scorer.score([([1, 2, 3], 1), ([1, 7, 3], 1)])
+    with torch.no_grad():
+        broken.model.norm.weight[:] = torch.nan
+    with pytest.raises(BllossomError, match="are not numbers: its weights are broken"):
+        Scorer.of(broken, 40)
 
 
 def test_models_that_cap_their_logits_are_scored_by_their_own_logits() -> None:

@@ -1,11 +1,14 @@
 """Limits, shots and rows of tasks that are lm-eval's or one's own."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.evaluation.tasks.build import limits, prepare
+from bllossom.evaluation.tasks.build import Ready, limits, prepare
 from bllossom.evaluation.tasks.definitions import Chosen, Group, choose
 
 
@@ -20,18 +23,18 @@ def test_a_group_with_one_score_shares_the_limit_evenly() -> None:
 
 def test_lm_eval_s_own_tasks_read_rows_of_the_hub_s_columns(made_up: Path) -> None:
     chosen = choose(["hellaswag", "arc_easy", "winogrande", "mmlu_anatomy", "boolq"])
-    ready, missing = prepare(chosen, made_up, num_fewshot=None, limit=3, seed=0)
-    assert list(ready) == ["hellaswag", "arc_easy", "winogrande", "mmlu_anatomy"]
+    found, missing = prepare(chosen, made_up, num_fewshot=None, limit=3, seed=0)
+    assert list(found) == ["hellaswag", "arc_easy", "winogrande", "mmlu_anatomy"]
     assert list(missing) == ["boolq"]
-    task = ready["hellaswag"].task
+    task = found["hellaswag"].task
     assert task.doc_to_text(task.eval_docs[1]).startswith("Cooking: A cook breaks 1 eggs. She")
-    assert [found.limit for found in ready.values()] == [3, 3, 3, 3]
+    assert [each.limit for each in found.values()] == [3, 3, 3, 3]
 
 
 def test_shots_are_first_ones_where_the_task_says_so(made_up: Path) -> None:
-    ready, _ = prepare(choose(["mmlu_anatomy"]), made_up, num_fewshot=2, limit=None, seed=0)
-    assert ready["mmlu_anatomy"].shots_from == "dev"
-    task = ready["mmlu_anatomy"].task
+    found, _ = prepare(choose(["mmlu_anatomy"]), made_up, num_fewshot=2, limit=None, seed=0)
+    assert found["mmlu_anatomy"].shots_from == "dev"
+    task = found["mmlu_anatomy"].task
     task.build_all_requests()
     context = task.instances[0].args[0]
     places = [context.index(f"Which organ is number {n}?") for n in (0, 1)]
@@ -51,3 +54,45 @@ def test_rows_that_a_definition_cannot_read_are_named_with_their_columns(made_up
 def test_too_few_rows_for_the_shots_are_told(made_up: Path) -> None:
     with pytest.raises(ConfigError, match="7 rows are too few for 7 shots; lower num_fewshot"):
         prepare(choose(["kobest_copa"]), made_up, num_fewshot=7, limit=None, seed=0)
+
+
+SUMS = """task: sums
+dataset_path: sums
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}="
+doc_to_choice: [odd, even]
+doc_to_target: label
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+"""
+
+
+def ready(folder: Path, definition: str, labels: Sequence[Any]) -> Ready:
+    """The task of rows with these labels."""
+    for name in ("tasks", "data/sums"):
+        (folder / name).mkdir(parents=True)
+    (folder / "tasks/sums.yaml").write_text(definition, encoding="utf8")
+    rows = [json.dumps({"question": f"{n} + {n}", "label": label}) + "\n" for n, label in enumerate(labels)]
+    (folder / "data/sums/test.jsonl").write_text("".join(rows), encoding="utf8")
+    found, _ = prepare(choose([str(folder / "tasks")]), folder / "data", num_fewshot=None, limit=None, seed=0)
+    return found["sums"]
+
+
+def test_a_score_that_the_task_has_not_is_told_before_it_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sums: metadata: score: there is no 'f2'; its metrics are acc"):
+        ready(tmp_path, SUMS + "metadata: {score: f2}\n", [0, 1])
+
+
+def test_a_target_that_is_no_choice_is_told(tmp_path: Path) -> None:
+    """lm-eval counts every answer to it as wrong. A column that is not there is such a target, by its name."""
+    with pytest.raises(BllossomError, match=r"test\.jsonl: row 1: sums finds none of its choices right, as in 3 of 3"):
+        ready(tmp_path / "column", SUMS.replace("label", "lable"), [0, 1, 0])
+    with pytest.raises(BllossomError, match=r"row 2: .* as in 1 of 3 rows"):
+        ready(tmp_path / "f1", SUMS.replace("metric: acc", "metric: f1"), [0, 2, 1])
+    some = ready(tmp_path / "some", SUMS, [0, -1, 2, 1])
+    assert some.figures()["unanswerable"] == 2
+
+
+def test_columns_of_several_types_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BllossomError, match=r"test\.jsonl: sums cannot be asked about its rows \(ArrowInvalid"):
+        ready(tmp_path, SUMS, [0, "one"])

@@ -71,10 +71,48 @@ def test_a_folder_of_one_s_own_is_tasks(tmp_path: Path) -> None:
 
 
 def test_broken_and_empty_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="defines no task; put a YAML"):
+    with pytest.raises(ConfigError, match=r"defines no task; put a NAME\.yaml"):
         choose([str(tmp_path)])
     (tmp_path / "broken.yaml").write_text(TASK + "process_docs: !function missing.function\n", encoding="utf8")
     with pytest.raises(ConfigError, match=r"broken\.yaml: cannot be read as a task"):
+        choose([str(tmp_path)])
+
+
+def test_a_broken_file_is_named_though_others_are_whole(tmp_path: Path) -> None:
+    (tmp_path / "capitals.yaml").write_text(TASK, encoding="utf8")
+    (tmp_path / "broken.yaml").write_text("task: b\n  - : [\n", encoding="utf8")
+    with pytest.raises(ConfigError, match=r"broken\.yaml: cannot be read as a task"):
+        choose([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("capitals", "capitals"), r"two/t\.yaml: capitals is the name of .*one/t\.yaml too"),
+        (("capitals", "kobest_copa"), r"two/t\.yaml: kobest_copa is the name of .*ko/kobest_copa\.yaml too"),
+        (("capitals", "hellaswag"), r"two/t\.yaml: hellaswag is a name of lm-eval's too; give it another"),
+    ],
+)
+def test_no_name_means_two_things(tmp_path: Path, names: tuple[str, str], told: str) -> None:
+    for folder, name in zip(("one", "two"), names, strict=True):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "t.yaml").write_text(TASK.replace("task: capitals", f"task: {name}"), encoding="utf8")
+    with pytest.raises(ConfigError, match=told):
+        choose([str(tmp_path / "one"), str(tmp_path / "two"), "english"])
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("files: 'a/{kind}_{split}.jsonl'", "metadata: files: .* should be a path below `data` with {split} in it"),
+        ("files: a.jsonl", "metadata: files: "),
+        ("columns: [question]", "metadata: columns: .* should be {name: str}"),
+        ("columns: {question: text}", "metadata: columns: "),
+    ],
+)
+def test_lines_of_ours_that_say_nothing_are_named(tmp_path: Path, line: str, told: str) -> None:
+    (tmp_path / "t.yaml").write_text(f"{TASK}metadata: {{{line}}}\n", encoding="utf8")
+    with pytest.raises(ConfigError, match=rf"t\.yaml: {told}"):
         choose([str(tmp_path)])
 
 
