@@ -236,7 +236,7 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     share = shares_prompt(AutoConfig.from_pretrained(**pretrained(config.model)), config.attention)
     if ranks.first:
         tell_run(_arithmetic(config, ranks.world), config, figures)
-        list_left_out(left_out, folder)
+        list_left_out([left_out], folder)
     references = reference_log_probabilities(
         config.reference or config.model, [*pairs, *heldout], config, ranks, folder.parent, share_prompt=share
     )
