@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -41,6 +41,12 @@ class InstructionSource(FileSource):
         Field(min_length=1, description="for other shapes: our name to the field path there, as {question: prompt}"),
     ] = None
     language: Annotated[str, Field(description="what held-out answers of it are scored under")] = ""
+
+    @model_validator(mode="after")
+    def _one_way_to_read(self) -> Self:
+        if self.format is not None and self.fields is not None:
+            raise ValueError("fields: say where things are in another shape than format names; leave one of them out")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

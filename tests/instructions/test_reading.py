@@ -46,6 +46,7 @@ SHAPES: list[tuple[str, dict[str, Any], list[Message]]] = [
     ("prompt", {"prompt": Q, "completion": A}, [ASKED, ANSWERED]),
     ("prompt", {"prompt": Q, "response": A, "system": "Be brief."}, [SYSTEM, ASKED, ANSWERED]),
     ("prompt", {"question": Q, "answer": A}, [ASKED, ANSWERED]),
+    ("prompt", {"prompt": None, "question": Q, "completion": None, "response": A}, [ASKED, ANSWERED]),
     (
         "prompt",
         {"prompt": [{"role": "user", "content": Q}], "completion": [{"role": "assistant", "content": A}]},
@@ -154,8 +155,14 @@ def test_a_config_maps_what_no_shape_fits(tmp_path: Path, capsys: pytest.Capture
         write(tmp_path / "b.jsonl", {"chat": {"turns": turns}}), fields={"messages": "chat.turns"}
     ).conversations
     assert list(found.messages) == [ASKED, ANSWERED]
-    with pytest.raises(BllossomError, match=r"a.jsonl:1: .*no field 'prompt'.*질문.*set fields to what is there"):
+    lists = ([Q, A], [{"from": "human", "value": Q}, {"from": "gpt", "value": A}], turns)
+    for listed in lists:
+        [found] = read(write(tmp_path / "c.jsonl", {"a.b": listed}), fields={"messages": "a\\.b"}).conversations
+        assert list(found.messages) == [ASKED, ANSWERED]
+    with pytest.raises(BllossomError, match=r"a.jsonl:1: .*no field 'prompt'.*질문.*; set fields to one of them; or set"):
         read(path, fields={"question": "prompt", "answer": "data.a"})
+    with pytest.raises(ValueError, match="leave one of them out"):
+        InstructionSource(path="a.jsonl", format="lima", fields={"question": "q"})
     with pytest.raises(ConfigError, match="either question"):
         read(path, fields={"answer": "data.a"})
 
@@ -174,6 +181,7 @@ UNUSABLE: list[tuple[Any, str]] = [
     ({"instruction": " ", "output": A}, "message 1, the user's, is empty"),
     ({"instruction": Q, "output": A, "history": [["q", ""]]}, "message 2, the assistant's, is empty"),
     ({"instruction": Q, "output": A, "history": [["q"]]}, "history is no list of pairs"),
+    ({"instruction": Q, "output": A, "history": 5}, "history is no list of pairs"),
     (chat(("user", Q), ("user", Q), ("assistant", A)), "two user messages in a row"),
     (chat(("user", Q), ("assistant", A), ("assistant", A)), "two assistant messages in a row"),
     (chat(("assistant", A)), "the first turn is the assistant's"),
