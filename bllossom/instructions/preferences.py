@@ -71,6 +71,7 @@ def read_pairs(
     skipped: list[Skipped] = []
     for source in sources:
         for path in locate_rows(source.path):
+            before = len(found) + len(skipped)
             for made in _read_file(path, dict(source.fields or {})):
                 if isinstance(made, Pair):
                     found.append(made)
@@ -78,9 +79,10 @@ def read_pairs(
                     raise BllossomError(f"{made.source}: {made.why}; or set on_error: skip")
                 else:
                     skipped.append(made)
+            if len(found) + len(skipped) == before:
+                raise BllossomError(f"{path} holds no record; take it out of data, or fill it")
     if not found:
-        first = f", the first at {skipped[0].source}: {skipped[0].why}" if skipped else ""
-        raise BllossomError(f"no pair is left{first}; a record is {LOOKS}")
+        raise BllossomError(f"every record is broken, the first at {skipped[0].source}: {skipped[0].why}")
     if skipped:
         say(f"{len(skipped):,} records skipped, the first at {skipped[0].source}: {skipped[0].why}")
     return found, skipped
