@@ -85,7 +85,7 @@ class Talk:
 
 
 def load_talks(sources: Sequence[str], settings: ChatSettings, template: str | None = None) -> list[Talk]:
-    """A talk with each model, not yet begun: folders, adapters' folders, hub ids; in its own chat format, or `template`.
+    """A talk with each model, not yet begun: folders, adapters' folders, hub ids; in their own formats, or `template`.
 
     Raises:
         BllossomError: a model does not load, or has no chat format.

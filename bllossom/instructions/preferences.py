@@ -22,7 +22,7 @@ from bllossom.instructions.messages import Conversation, UnusableError, conversa
 from bllossom.instructions.reading import FileSource, Skipped
 from bllossom.instructions.shapes.chat import is_messages, messages_of
 from bllossom.instructions.shapes.shape import Turns
-from bllossom.text.rows import locate_rows, read_entries
+from bllossom.text.rows import locate_rows, place, read_entries
 
 KEYS = ("prompt", "chosen", "rejected", "system")
 LOOKS = '{"prompt": "…", "chosen": "…", "rejected": "…"}, each a text or messages'
@@ -72,7 +72,7 @@ def read_pairs(
     for source in sources:
         for path in locate_rows(source.path):
             before = len(found) + len(skipped)
-            for made in _read_file(path, dict(source.fields or {})):
+            for made in _read_file(path, source):
                 if isinstance(made, Pair):
                     found.append(made)
                 elif on_error == "stop":
@@ -109,10 +109,10 @@ def _answer(chat: ChatFormat, made: Conversation, prompt: Sequence[int]) -> NDAr
     return example.ids[len(prompt) : end]
 
 
-def _read_file(path: Path, fields: Mapping[Any, str]) -> Iterator[Pair | Skipped]:
-    told = False
-    for entry in read_entries(path):
-        where = f"{path}:{entry.number}"
+def _read_file(path: Path, source: PreferenceSource) -> Iterator[Pair | Skipped]:
+    told, fields = False, dict(source.fields or {})
+    for entry in read_entries(path, source.encoding):
+        where = place(path, entry)
         try:
             if entry.error:
                 raise UnusableError(entry.error)

@@ -128,9 +128,7 @@ def test_an_answer_that_nobody_sees_is_none(talk: Talk, monkeypatch: pytest.Monk
     talk.ask("And?")
 
 
-def test_a_home_is_known_where_the_talk_is_saved(
-    talk: Talk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_home_is_known_where_the_talk_is_saved(talk: Talk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     typed([talk], "Hi", "/save ~/a.jsonl")
     assert (tmp_path / "a.jsonl").is_file()

@@ -305,8 +305,12 @@ def test_templates_that_no_mask_can_be_read_off_are_refused(
     with pytest.raises(BllossomError, match=r"refuses it \(division by zero\)"):
         chat_format(write(CHATML + "{{ 1 / 0 }}"), byte_level)
     with pytest.raises(BllossomError, match=r"does not give a question to read .* but '<\|im_end\|>' to learn"):
-        chat_format(write(CHATML.replace("message['content']", "message['content'][0]['text'] | default('')")), byte_level)
-    everything = "{% for m in messages %}{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{% endfor %}"
+        chat_format(
+            write(CHATML.replace("message['content']", "message['content'][0]['text'] | default('')")), byte_level
+        )
+    everything = (
+        "{% for m in messages %}{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{% endfor %}"
+    )
     with pytest.raises(BllossomError, match="does not give a question to read"):
         chat_format(write(everything), byte_level)
     with pytest.raises(BllossomError, match="cannot be read"):

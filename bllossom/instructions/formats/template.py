@@ -30,8 +30,8 @@ class TemplateFormat:
     """See ChatFormat."""
 
     def __init__(self, template: str, tokenizer: PreTrainedTokenizerFast, name: str) -> None:
-        """Raises BllossomError where the template ends an answer with no special token, so that no generation would stop,
-        or has no place for what a message says."""
+        """Raises BllossomError where the template ends an answer with no special token, so that no generation would
+        stop, or has no place for what a message says."""
         self.name = name
         self.template = template
         self._tokenizer = tokenizer
@@ -136,7 +136,7 @@ class TemplateFormat:
             raise UnusableError(f"template {self.name}: no special token behind an answer is supervised; {REMEDY}")
         if ANSWERED not in learned or ASKED not in rest or ASKED in learned:
             raise UnusableError(
-                f"template {self.name}: it does not give a question to read and its answer to learn, but {learned!r} to "
-                "learn; set template to another format"
+                f"template {self.name}: it does not give a question to read and its answer to learn, but {learned!r} "
+                "to learn; set template to another format"
             )
         return (last,)
