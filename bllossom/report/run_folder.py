@@ -121,7 +121,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
     """The objects of a JSON Lines file up to where it is cut or broken, and whether it is; no file is no lines."""
     if not path.is_file():
         return [], False
-    found = []
+    found: list[dict[str, Any]] = []
     # Not splitlines(): it also cuts at U+2028 and the like, which JSON strings may hold.
     for line in path.read_text(encoding="utf8", errors="replace").split("\n"):
         try:
