@@ -45,8 +45,8 @@ def locate(source: str, *, kind: Kind | None = None, split: str = "", quiet: boo
         BllossomError: nothing is there, nothing of a known kind, or no such split.
     """
     hub = is_hub_id(source)
-    search = walk(_download(source)) if hub else _find(source)
-    root = Path(source) if Path(source).is_dir() else None
+    root = _download(source) if hub else Path(source) if Path(source).is_dir() else None
+    search = walk(root) if root else _find(source)
     if not hub and len(search.found) == 1 and (Path(source).is_file() or not MAGIC.search(source)) and not root:
         [path] = search.found
         if kind is None and not is_archive(path.name):

@@ -161,7 +161,7 @@ def test_of_a_hub_data_set_one_split_is_read(hub: Path, capsys: pytest.CaptureFi
     train, test = put(hub, "data/train-00000-of-00001.jsonl", "data/test-00000-of-00001.jsonl")
     assert locate("me/two") == [train]
     said = capsys.readouterr().err
-    assert "read are 1 file(s) of one split" in said
+    assert "read are 1 file(s) of one split, data/train-00000-of-00001.jsonl; 1 of others left out: data/test-" in said
     assert "test-00000-of-00001.jsonl; split names another" in said
     assert locate("me/two", split="test") == [test]
     train.unlink()

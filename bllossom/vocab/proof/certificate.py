@@ -264,9 +264,11 @@ def summary(certificate: Mapping[str, Any]) -> Iterable[str]:
     """The certificate in sentences, for the report."""
     texts, pieces, unicode = certificate["texts"], certificate["pieces"], certificate["unicode"]
     yield f"{certificate['ids_kept']['ids']:,} ids of the base keep piece and meaning, added tokens included."
+    unassigned = len(unicode["unassigned_and_changed"])
+    but = f" but {unassigned:,}, which stand unassigned among them" if unassigned else ""
     yield (
         f"Of Unicode's {unicode['scalar_values']:,} scalar values, alone and behind a space, {unicode['changed']:,} "
-        "get other ids, all of the scripts asked for."
+        f"get other ids, all of the scripts asked for{but}."
     )
     yield (
         f"{pieces['whole']:,} new pieces are produced by their own text; {pieces['parts_of_characters']:,} are parts "
