@@ -28,6 +28,7 @@ from bllossom.commands.options import (
     typed_path,
 )
 from bllossom.config import load_config
+from bllossom.errors import ConfigError
 from bllossom.recipe.jobs import run_side_by_side
 from bllossom.recipe.recipe import read_recipe, run_steps
 from bllossom.report import summary
@@ -119,10 +120,12 @@ def _previewing_command(stage: pipeline.Stage) -> Any:
         force: Force = False,
         debug: Debug = False,
     ) -> None:
-        if preview is None:
+        if preview is None and not (packed or as_json):
             run_stage(config, overrides, dry_run, force, debug)
             return
         with expected_errors(debug):
+            if preview is None:
+                raise ConfigError("--packed and --json are of --preview; type --preview 3 with them, or leave them out")
             loaded = load_config(stage.config(), config, overrides or ())
             stage.preview(loaded.config, preview, packed=packed, as_json=as_json, emit=print_result)
 

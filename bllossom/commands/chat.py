@@ -1,5 +1,6 @@
 """The command that talks with a model."""
 
+import io
 import sys
 from typing import Annotated
 
@@ -12,6 +13,9 @@ from bllossom.errors import BllossomError
 
 def chat(
     models: Annotated[list[str], typer.Argument(metavar="MODEL [MODEL]", help="One model, or two side by side.")],
+    template: Annotated[
+        str | None, typer.Option(help="Its chat format: plain, lima, llama2, llama3, chatml, a Jinja file.")
+    ] = None,
     system: Annotated[str, typer.Option(help="What the model is told before anything else.")] = "",
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token each time.")] = 0.7,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest pieces of this share.")] = 0.9,
@@ -27,12 +31,13 @@ def chat(
 
         from bllossom.evaluation.chat import ChatSettings, answer_lines, converse, load_talks  # imports torch
 
-        talks = load_talks(
-            [str(typed_path(model)) for model in models], ChatSettings(temperature, top_p, max_tokens, seed)
-        )
+        settings = ChatSettings(temperature, top_p, max_tokens, seed)
+        talks = load_talks([str(typed_path(model)) for model in models], settings, template)
         if sys.stdin.isatty():
             import readline  # noqa: F401 - gives input() a history and the arrow keys
 
             converse(talks, system, input, Console(highlight=False))
         else:
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(errors="surrogateescape")  # a line that is no UTF-8 is one that cannot be asked
             answer_lines(sys.stdin, talks, system, print_result)

@@ -1,6 +1,5 @@
 """What prepare reads: the files of each source, in the order in which they count."""
 
-import codecs
 import itertools
 import re
 from collections import Counter
@@ -9,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self, cast, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bllossom.config import AddedIn, InputGlob, Model, TextSource
 from bllossom.corpus.clean import CleaningConfig, make_cleaner
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.paths import Stamp, shown, stamps
+from bllossom.text.compression import known_encoding
 from bllossom.text.fields import parse_field
 from bllossom.text.kinds import ARCHIVES, ENDINGS, Kind
 from bllossom.text.locate import locate
@@ -51,7 +51,12 @@ class SourceConfig(Model):
     format: Annotated[
         Kind | None, AddedIn(2), Field(description="of all its files; null takes it from their names")
     ] = None
-    encoding: Annotated[str, AddedIn(2), Field(description="of text, JSON and CSV: utf-8, cp949, utf-16, …")] = "utf-8"
+    encoding: Annotated[
+        str,
+        AfterValidator(known_encoding),
+        AddedIn(2),
+        Field(description="of text, JSON and CSV: utf-8, cp949, utf-16, …"),
+    ] = "utf-8"
     licence: Annotated[str, Field(description="recorded with the figures")] = ""
     clean: Annotated[CleaningConfig | None, Field(description="cleaning of its own, in place of the common one")] = None
     holdout: Annotated[
@@ -60,15 +65,6 @@ class SourceConfig(Model):
     holdout_path: Annotated[
         InputGlob, Field(description="its held-out text (file, folder, glob); then no share of `path` is kept back")
     ] = ""
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, encoding: str) -> str:
-        try:
-            codecs.getincrementaldecoder(encoding)
-        except LookupError as error:
-            raise ValueError(f"no encoding {encoding!r}; name one as utf-8, cp949, euc-kr or utf-16") from error
-        return encoding
 
     @property
     def paths(self) -> list[str]:

@@ -16,8 +16,10 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
+from bllossom.config import expand_path
 from bllossom.errors import BllossomError
-from bllossom.evaluation.answers.model import AnswerModel
+from bllossom.evaluation.answers.model import AnswerModel, format_choice
+from bllossom.instructions.messages import is_blank
 from bllossom.model.outputs.generate import Decoding, Prompt, generate, stop_ids
 
 HELP = (
@@ -48,8 +50,8 @@ class Talk:
         """Forget what was said."""
         self.messages = [{"role": "system", "content": system}] if system else []
 
-    def ask(self, question: str, on_text: Callable[[str], None] = lambda text: None) -> str:
-        """The answer; `on_text` gets it as far as it has come. Ctrl-C ends it there.
+    def ask(self, question: str, on_text: Callable[[str], None] = lambda text: None, *, cut: bool = True) -> str:
+        """The answer; `on_text` gets it as far as it has come. Ctrl-C ends it there, unless `cut` is false.
 
         Raises:
             BllossomError: the format has no place for the conversation, or it fills the model's window.
@@ -59,7 +61,7 @@ class Talk:
         if len(ids) >= self.model.window:
             raise BllossomError(
                 f"{self.name}: the conversation has {len(ids):,} tokens and the model a window of "
-                f"{self.model.window:,}; type /reset"
+                f"{self.model.window:,}; ask for less, or type /reset"
             )
         said: list[int] = []
 
@@ -70,10 +72,10 @@ class Talk:
         stops = stop_ids(self.model.model, self.model.tokenizer) | set(self.model.form.end_ids)
         decoding = Decoding(self.settings.max_tokens, self.settings.temperature, self.settings.top_p, stops)
         prompts = [Prompt(ids, self.settings.seed)]
-        with contextlib.suppress(KeyboardInterrupt):  # what came of it is the answer
+        with contextlib.suppress(*[KeyboardInterrupt] * cut):  # what came of it is the answer
             list(generate(self.model.model, self.model.tokenizer, prompts, decoding, batch_size=1, on_token=hear))
         answer = self._text(said)
-        if answer:  # a question without an answer has no place in the format
+        if not is_blank(answer):  # a question without an answer has no place in the format
             self.messages = [*asked, {"role": "assistant", "content": answer}]
         return answer
 
@@ -82,23 +84,37 @@ class Talk:
         return str(text).strip().rstrip("\ufffd")  # the first bytes of a character whose others are still to come
 
 
-def load_talks(sources: Sequence[str], settings: ChatSettings) -> list[Talk]:
-    """A talk with each model, not yet begun: folders, adapters' folders, hub ids.
+def load_talks(sources: Sequence[str], settings: ChatSettings, template: str | None = None) -> list[Talk]:
+    """A talk with each model, not yet begun: folders, adapters' folders, hub ids; in their own formats, or `template`.
 
     Raises:
         BllossomError: a model does not load, or has no chat format.
     """
-    return [Talk(source, AnswerModel.load(source, None, "auto"), settings) for source in sources]
+    form = format_choice(template)
+    return [Talk(source, AnswerModel.load(source, form, "auto"), settings) for source in sources]
 
 
 def answer_lines(lines: Iterable[str], talks: Sequence[Talk], system: str, emit: Callable[[str], None]) -> None:
-    """Answer one question a line, each on its own, as one JSON a line and model."""
+    """Answer one question a line, each on its own, as one JSON a line and model.
+
+    One that cannot be asked has `error` for `answer`, and the others are answered.
+
+    Raises:
+        BllossomError: at the end, where there were such.
+    """
+    failed = 0
     for line in lines:
         question = line.strip()
         for talk in talks if question else ():
             talk.begin(system)
-            answer = talk.ask(question)
-            emit(json.dumps({"model": talk.name, "prompt": question, "answer": answer}, ensure_ascii=False))
+            try:
+                said = {"answer": talk.ask(question, cut=False)}
+            except BllossomError as error:
+                said, failed = {"error": str(error)}, failed + 1
+            record = json.dumps({"model": talk.name, "prompt": question, **said}, ensure_ascii=False)
+            emit(record.encode("utf-8", "backslashreplace").decode())  # bytes that are no UTF-8, escaped as JSON does
+    if failed:
+        raise BllossomError(f"{failed:,} questions have no answer; their lines say under error what to change")
 
 
 def converse(talks: Sequence[Talk], system: str, read: Callable[[str], str], console: Console) -> None:
@@ -132,11 +148,18 @@ def _command(line: str, talks: Sequence[Talk], system: str, console: Console) ->
         for talk in talks:
             talk.begin(system)
     elif name == "/save" and rest.strip():
-        _save(Path(rest.strip()), talks)
+        _save(_typed(rest.strip()), talks)
         console.print(Text(f"saved in {rest.strip()}", "dim"))
     else:
         raise BllossomError(f"there is no command {line!r}; {HELP}")
     return system
+
+
+def _typed(text: str) -> Path:
+    try:
+        return expand_path(text)
+    except ValueError as error:
+        raise BllossomError(str(error)) from error
 
 
 def _save(path: Path, talks: Sequence[Talk]) -> None:

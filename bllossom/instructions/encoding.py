@@ -9,15 +9,25 @@ of a special token, that text alone is encoded as text; `apply_chat_template` wo
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 PRIVATE_USE = range(0xE000, 0xF900)
+Guards = Mapping[int, str]
+"""Code points that stand for a character, as `str.translate` takes them."""
+NO_GUARDS: Guards = MappingProxyType({})
 FIRST_PREFIX, NO_PREFIX = '"prepend_scheme": "first"', '"prepend_scheme": "never"'
+
+
+def any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Finds any of these texts, the longest one where several begin."""
+    longest_first = sorted(filter(None, texts), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +48,21 @@ class Encoded:
 
 
 class ChatEncoder:
-    """Encodes parts with a tokenizer's own implementation."""
+    """Encodes parts with a tokenizer's own implementation.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.controls = {token.content: id_ for id_, token in tokenizer.added_tokens_decoder.items()}
-        self._control_ids = frozenset(self.controls.values())
-        texts = sorted(filter(None, self.controls), key=len, reverse=True)
-        self.control = re.compile("|".join(map(re.escape, texts)) or r"(?!)")
+    Controls are its special tokens, and those of its other added tokens that a format names, since not everybody marks
+    the pieces of a chat as special. Of the rest (Gemma's runs of line ends, Qwen's `<think>`) messages are free to make
+    use, as `apply_chat_template` lets them.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, named: Collection[str] = ()) -> None:
+        added = tokenizer.added_tokens_decoder.items()
+        self.controls = {token.content: id_ for id_, token in added if token.special or token.content in named}
+        self._control_texts = {id_: text for text, id_ in self.controls.items()}
+        self.control = any_of(self.controls)
         settings = json.loads(tokenizer.backend_tokenizer.to_str())
+        for token in settings["added_tokens"]:
+            token["special"] = token["content"] in self.controls
         # It adds nothing here, but a byte-level one would cut white space from the pieces' offsets.
         settings["post_processor"] = settings["truncation"] = settings["padding"] = None
         self._backend = Tokenizer.from_str(json.dumps(settings))
@@ -55,45 +72,54 @@ class ChatEncoder:
             self._behind = Tokenizer.from_str(json.dumps(settings).replace(FIRST_PREFIX, NO_PREFIX))
 
     def is_control(self, id_: int) -> bool:
-        """Whether an id is one of the tokenizer's added tokens."""
-        return id_ in self._control_ids
+        """Whether an id is a control's."""
+        return id_ in self._control_texts
 
-    def guarded(self, contents: Sequence[str]) -> tuple[list[str], str]:
-        """The contents with a guard, a character that none of them holds, within each special token's text, and the
-        guard; it is empty where there was nothing to guard."""
+    def guarded(self, contents: Sequence[str]) -> tuple[list[str], Guards]:
+        """The contents with a stand-in for the first character of each control's text in them, and what the stand-ins,
+        which none of them holds, stand for."""
         if not any(self.control.search(content) for content in contents):
-            return list(contents), ""
-        used = set("".join(contents))
-        guard = next(chr(code) for code in PRIVATE_USE if chr(code) not in used)
-        return [self._guard(content, guard) for content in contents], guard
+            return list(contents), {}
+        used = set("".join([*contents, *self.controls]))
+        free = (chr(code) for code in PRIVATE_USE if chr(code) not in used)
+        stand_ins = dict(zip(sorted({text[0] for text in self.controls if text}), free, strict=False))
+        guards = {ord(stand_in): character for character, stand_in in stand_ins.items()}
+        return [self._guard(content, stand_ins) for content in contents], guards
 
-    def _guard(self, content: str, guard: str) -> str:
+    def _guard(self, content: str, stand_ins: Mapping[str, str]) -> str:
         while self.control.search(content):  # again, as one may begin within another
-            content = self.control.sub(lambda found: found[0][:1] + guard + found[0][1:], content)
+            content = self.control.sub(lambda found: stand_ins[found[0][0]] + found[0][1:], content)
         return content
 
-    def encode(self, parts: Iterable[Part], guard: str = "") -> Encoded:
-        """The ids of the parts, put together as one text without the guard."""
+    def encode(self, parts: Iterable[Part], guards: Guards = NO_GUARDS) -> Encoded:
+        """The ids of the parts, put together as one text, what is guarded as text."""
         parts = list(parts)
         text = "".join(part.text for part in parts)
         mask = [part.supervised for part in parts for _ in part.text]
         whole = self._backend.encode(text, add_special_tokens=False)
+        plain = text.translate(guards)
+        # A control takes white space beside it along where it is made to (lstrip, rstrip); that is none of its text.
+        offsets = [self._own(text, id_, span) for id_, span in zip(whole.ids, whole.offsets, strict=True)]
         builder = _Builder()
-        if not guard or guard not in text:
-            builder.add(whole.ids, whole.offsets, mask)
+        if plain == text:
+            builder.add(whole.ids, offsets, mask)
             return builder.encoded()
         first = begin = 0
-        edges = [index for index, id_ in enumerate(whole.ids) if id_ in self._control_ids]
+        edges = [index for index, id_ in enumerate(whole.ids) if id_ in self._control_texts]
         for index in [*edges, len(whole.ids)]:
             end, after = whole.offsets[index] if index < len(whole.ids) else (len(text), len(text))
-            if guard in text[begin:end]:
-                flags = [mask[place] for place in range(begin, end) if text[place] != guard]
-                run = self._text(builder, text[begin:end].replace(guard, ""))
-                builder.add(run.ids, run.offsets, flags)
+            if plain[begin:end] != text[begin:end]:
+                run = self._text(builder, plain[begin:end])
+                builder.add(run.ids, run.offsets, mask[begin:end])
                 first = index
-            builder.add(whole.ids[first : index + 1], whole.offsets[first : index + 1], mask)
+            builder.add(whole.ids[first : index + 1], offsets[first : index + 1], mask)
             first, begin = index + 1, after
         return builder.encoded()
+
+    def _own(self, text: str, id_: int, span: tuple[int, int]) -> tuple[int, int]:
+        control = self._control_texts.get(id_)
+        place = -1 if control is None else text.find(control, *span)
+        return span if control is None or place < 0 else (place, place + len(control))
 
     def _text(self, builder: "_Builder", run: str) -> Any:
         """What stands between two controls, encoded as text alone."""

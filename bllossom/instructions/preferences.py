@@ -22,7 +22,7 @@ from bllossom.instructions.messages import Conversation, UnusableError, conversa
 from bllossom.instructions.reading import FileSource, Skipped
 from bllossom.instructions.shapes.chat import is_messages, messages_of
 from bllossom.instructions.shapes.shape import Turns
-from bllossom.text.rows import locate_rows, read_entries
+from bllossom.text.rows import locate_rows, place, read_entries
 
 KEYS = ("prompt", "chosen", "rejected", "system")
 LOOKS = '{"prompt": "…", "chosen": "…", "rejected": "…"}, each a text or messages'
@@ -71,16 +71,18 @@ def read_pairs(
     skipped: list[Skipped] = []
     for source in sources:
         for path in locate_rows(source.path):
-            for made in _read_file(path, dict(source.fields or {})):
+            before = len(found) + len(skipped)
+            for made in _read_file(path, source):
                 if isinstance(made, Pair):
                     found.append(made)
                 elif on_error == "stop":
                     raise BllossomError(f"{made.source}: {made.why}; or set on_error: skip")
                 else:
                     skipped.append(made)
+            if len(found) + len(skipped) == before:
+                raise BllossomError(f"{path} holds no record; take it out of data, or fill it")
     if not found:
-        first = f", the first at {skipped[0].source}: {skipped[0].why}" if skipped else ""
-        raise BllossomError(f"no pair is left{first}; a record is {LOOKS}")
+        raise BllossomError(f"every record is broken, the first at {skipped[0].source}: {skipped[0].why}")
     if skipped:
         say(f"{len(skipped):,} records skipped, the first at {skipped[0].source}: {skipped[0].why}")
     return found, skipped
@@ -107,10 +109,10 @@ def _answer(chat: ChatFormat, made: Conversation, prompt: Sequence[int]) -> NDAr
     return example.ids[len(prompt) : end]
 
 
-def _read_file(path: Path, fields: Mapping[Any, str]) -> Iterator[Pair | Skipped]:
-    told = False
-    for entry in read_entries(path):
-        where = f"{path}:{entry.number}"
+def _read_file(path: Path, source: PreferenceSource) -> Iterator[Pair | Skipped]:
+    told, fields = False, dict(source.fields or {})
+    for entry in read_entries(path, source.encoding):
+        where = place(path, entry)
         try:
             if entry.error:
                 raise UnusableError(entry.error)

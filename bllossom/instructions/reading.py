@@ -3,18 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from bllossom.config import Model, TextSource
+from bllossom.config import AddedIn, Model, TextSource
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.instructions.messages import Conversation, Role, UnusableError, conversation
 from bllossom.instructions.shapes.mapped import Part, mapped
 from bllossom.instructions.shapes.recognise import ShapeName, recognise, shape_named
 from bllossom.instructions.shapes.shape import Shape
-from bllossom.text.rows import Entry, locate_rows, read_entries
+from bllossom.text.compression import known_encoding
+from bllossom.text.rows import Entry, locate_rows, place, read_entries
 
 IDENTITY = "id"  # the one column beside a shape's own that is kept
 
@@ -23,6 +24,9 @@ class FileSource(Model):
     """Files of one kind, as a config names them: a path alone stands for itself."""
 
     path: Annotated[TextSource, Field(description="a file, a folder, a glob or a hub data set (owner/name)")]
+    encoding: Annotated[
+        str, AfterValidator(known_encoding), AddedIn(2), Field(description="of JSON and CSV: utf-8, cp949, utf-16, …")
+    ] = "utf-8"
 
     @model_validator(mode="before")
     @classmethod
@@ -41,6 +45,12 @@ class InstructionSource(FileSource):
         Field(min_length=1, description="for other shapes: our name to the field path there, as {question: prompt}"),
     ] = None
     language: Annotated[str, Field(description="what held-out answers of it are scored under")] = ""
+
+    @model_validator(mode="after")
+    def _one_way_to_read(self) -> Self:
+        if self.format is not None and self.fields is not None:
+            raise ValueError("fields: say where things are in another shape than format names; leave one of them out")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +114,8 @@ def _read_file(path: Path, source: InstructionSource, ends: Role) -> Iterator[Co
     elif source.format is not None:
         shape = shape_named(source.format)
     told = False
-    for entry in read_entries(path):
-        where = f"{path}:{entry.number}"
+    for entry in read_entries(path, source.encoding):
+        where = place(path, entry)
         try:
             record = _record(entry)
             shape = shape or recognise(record)

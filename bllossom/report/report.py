@@ -1,11 +1,13 @@
 """report: one page from the manifests and logs of a recipe's run, or of several runs beside each other."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.files import write_whole
 from bllossom.report.blocks import Section
 from bllossom.report.card import write_cards
 from bllossom.report.page import render
@@ -50,8 +52,7 @@ def report(folders: Sequence[Path], output: Path | None = None, *, live: bool = 
     path = output or folders[0] / PAGE
     runs = [read_run(folder, several=len(folders) > 1) for folder in folders]
     page = render(_title(runs), sections(runs), refresh_seconds=REFRESH_SECONDS if live else None)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf8")
+    _write(path, page)
     for run in runs:
         write_cards(run)
     return path
@@ -63,13 +64,23 @@ def report_live(folders: Sequence[Path], output: Path | None = None) -> None:
     say(f"{path}: written anew every {REFRESH_SECONDS} seconds; Ctrl-C ends it")
     while True:
         time.sleep(REFRESH_SECONDS)
-        report(folders, output, live=True)
+        with contextlib.suppress(FileNotFoundError):  # a step was published, and so renamed, while it was read
+            report(folders, output, live=True)
 
 
 def sections(runs: Sequence[RunFolder]) -> list[Section]:
     """The parts of the page that the runs have something for."""
     parts = [section for part in PARTS if (section := part(runs)) is not None]
     return [overview(runs), *parts, provenance(runs, [])]
+
+
+def _write(path: Path, page: str) -> None:
+    """Replace the page at once: a browser may read it meanwhile."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, page.encode())
+    except OSError as error:
+        raise BllossomError(f"{path} cannot be written ({error.strerror}); name another --output") from error
 
 
 def _title(runs: Sequence[RunFolder]) -> str:

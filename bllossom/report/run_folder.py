@@ -81,6 +81,7 @@ class RunFolder:
     folder: Path
     steps: tuple[RunStep, ...]
     unfinished: tuple[Path, ...]
+    unknown: tuple[Path, ...] = ()  # folders with something in them, but no manifest
 
     def of(self, *stages: str) -> list[RunStep]:
         """The steps of these stages, in order."""
@@ -95,7 +96,8 @@ def read_run(folder: Path, *, several: bool = False) -> RunFolder:
     """
     if not folder.is_dir():
         raise BllossomError(f"no such folder: {folder}; name the output of a recipe")
-    steps = []
+    steps: list[RunStep] = []
+    unknown: list[Path] = []
     for path in sorted(folder.iterdir()):
         if not path.is_dir() or PARTIAL in path.name:
             continue
@@ -106,21 +108,27 @@ def read_run(folder: Path, *, several: bool = False) -> RunFolder:
         if manifest is not None:
             label = f"{folder.name}/{path.name}" if several else path.name
             steps.append(RunStep(path.name, path, manifest, label, folder.name))
+        elif not path.name.startswith((".", "references-")) and any(path.iterdir()):  # dpo's references have none
+            unknown.append(path)
     unfinished = tuple(path for path in sorted(folder.glob(f"*{PARTIAL}*")) if path.is_dir())
     if not steps and not unfinished:
         raise BllossomError(f"{folder} holds no step that was published; name the output of a recipe")
     steps.sort(key=lambda step: (step.manifest.run.get("started", ""), step.name))
-    return RunFolder(folder, tuple(steps), unfinished)
+    return RunFolder(folder, tuple(steps), unfinished, tuple(unknown))
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The objects of a JSON Lines file, and whether its last line is cut; no file is no lines."""
+    """The objects of a JSON Lines file up to where it is cut or broken, and whether it is; no file is no lines."""
     if not path.is_file():
         return [], False
-    found = []
-    for line in path.read_text(encoding="utf8", errors="replace").splitlines():
+    found: list[dict[str, Any]] = []
+    # Not splitlines(): it also cuts at U+2028 and the like, which JSON strings may hold.
+    for line in path.read_text(encoding="utf8", errors="replace").split("\n"):
         try:
-            found.append(json.loads(line))
+            value = json.loads(line) if line.strip() else {}
         except ValueError:
             return found, True
+        if not isinstance(value, dict):
+            return found, True
+        found += [value] if line.strip() else []
     return found, False

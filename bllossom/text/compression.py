@@ -71,6 +71,15 @@ class ZstdStream(Pieces):
         return piece
 
 
+def known_encoding(encoding: str) -> str:
+    """The name, where it is that of an encoding; ValueError says so where it is not."""
+    try:
+        codecs.getincrementaldecoder(encoding)
+    except LookupError as error:
+        raise ValueError(f"no encoding {encoding!r}; name one as utf-8, cp949, euc-kr or utf-16") from error
+    return encoding
+
+
 class Recoded(Pieces):
     """A file of another encoding as UTF-8. Raises UnicodeDecodeError where its bytes are not of that encoding."""
 

@@ -10,15 +10,15 @@ from typing import IO, Any
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.text.archives import DAMAGED_ARCHIVE, members, whole
-from bllossom.text.compression import DAMAGED, unpack
+from bllossom.text.compression import DAMAGED, recode, unpack
 from bllossom.text.csv_rows import CsvError, read_csv, read_tsv
 from bllossom.text.kinds import Kind, file_kind, is_archive
 from bllossom.text.locate import locate
 from bllossom.text.readers.columns import read_arrow, read_parquet
-from bllossom.text.readers.entry import Entry
+from bllossom.text.readers.entry import Entry, explain
 from bllossom.text.readers.json_values import read_lines, values
 
-__all__ = ["Entry", "locate_rows", "read_entries", "read_rows"]
+__all__ = ["Entry", "locate_rows", "place", "read_entries", "read_rows"]
 
 
 def locate_rows(source: str) -> list[Path]:
@@ -36,7 +36,12 @@ def locate_rows(source: str) -> list[Path]:
     return files
 
 
-def read_entries(path: Path) -> Iterator[Entry]:
+def place(path: Path, entry: Entry) -> str:
+    """Where a row is, to be shown: `file:line`, `archive/file:line`."""
+    return f"{path}/{entry.member}:{entry.number}" if entry.member else f"{path}:{entry.number}"
+
+
+def read_entries(path: Path, encoding: str = "utf-8") -> Iterator[Entry]:
     """Stream the rows of a file. Reading goes on behind a broken line of JSONL, and ends at anything else broken.
 
     A JSON file is a list of rows, or rows one after the other; JSONL that begins with `[` is such a list.
@@ -50,21 +55,27 @@ def read_entries(path: Path) -> Iterator[Entry]:
     number = 0
     try:
         with path.open("rb", buffering=1 << 20) as packed:
-            for entry in _archive(path, packed) if kind is None else _read(kind, unpack(path.name, packed)):
+            opened = unpack(path.name, packed)
+            for entry in _archive(path, packed, encoding) if kind is None else _read(kind, opened, encoding):
                 number = entry.number
                 yield entry
+    except UnicodeDecodeError as error:
+        yield Entry(number + 1, None, explain(error))
     # An OSError is what the decoders of gzip and Parquet raise, too.
     except (OSError, *DAMAGED, *DAMAGED_ARCHIVE) as error:
         yield Entry(number + 1, None, f"cannot be read from here on ({error}); get the file anew")
 
 
-def _archive(path: Path, packed: IO[bytes]) -> Iterator[Entry]:
-    for member in members(path.name, packed, None):
+def _archive(path: Path, packed: IO[bytes], encoding: str) -> Iterator[Entry]:
+    for member in members(path.name, packed, None, encoding):
         if member.kind not in (None, "text"):
-            yield from _read(member.kind, whole(member.file))
+            for entry in _read(member.kind, whole(member.file), encoding):
+                yield entry._replace(member=member.name)
 
 
-def _read(kind: Kind, file: IO[bytes]) -> Iterator[Entry]:
+def _read(kind: Kind, file: IO[bytes], encoding: str) -> Iterator[Entry]:
+    if kind not in ("parquet", "arrow"):
+        file = recode(file, encoding)
     if kind == "jsonl":
         return _jsonl(file)
     if kind == "json":

@@ -139,12 +139,12 @@ class _Documents:
         if kind not in ("parquet", "arrow"):
             file = recode(file, options.encoding)
         if kind == "text":
-            for number, text, error, _ in read_text(file, options.split, options.max_document_bytes, skip):
+            for number, text, error, *_ in read_text(file, options.split, options.max_document_bytes, skip):
                 yield RawRecord(number, () if error else (text,), (error,) if error else ())
             return
         key, most = self._key, options.max_document_bytes // 4  # a character has up to four bytes
         for entry in self._readers[kind](file, skip):
-            number, value, error, escaped = entry
+            number, value, error, escaped, _ = entry
             if error:
                 yield RawRecord(number, (), (error,))
                 continue

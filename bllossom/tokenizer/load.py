@@ -22,7 +22,11 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     """
     path = Path(source)
     if path.is_dir() and (path / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast.from_pretrained(path)
+        try:
+            return PreTrainedTokenizerFast.from_pretrained(path)
+        except Exception as error:  # tokenizers raises no narrower kind for a file that is damaged
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BllossomError(f"{path}: its tokenizer does not load ({reason}); get the folder anew") from error
     if path.is_file() and path.suffix == ".json":
         raise BllossomError(f"{path}: name the folder it lies in, which holds tokenizer_config.json too")
     if is_hub_id(str(source)):

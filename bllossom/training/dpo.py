@@ -137,8 +137,9 @@ def dry_run(config: DpoConfig) -> list[str]:
     if not (all(Path(model).is_dir() for model in models) and are_here(config.data, config.template)):
         return lines
     _check(config)
-    _, pairs, heldout, _ = load_pairs(config)
-    return [*lines, f"{len(pairs):,} pairs to train on, {len(heldout):,} held out"]
+    _, pairs, heldout, left_out = load_pairs(config)
+    dropped = f"{len(left_out.too_long):,} too long, {len(left_out.skipped):,} skipped"
+    return [*lines, f"{len(pairs):,} pairs to train on, {len(heldout):,} held out, {dropped}"]
 
 
 def _check(config: DpoConfig) -> None:
@@ -236,7 +237,7 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     share = shares_prompt(AutoConfig.from_pretrained(**pretrained(config.model)), config.attention)
     if ranks.first:
         tell_run(_arithmetic(config, ranks.world), config, figures)
-        list_left_out(left_out, folder)
+        list_left_out([left_out], folder)
     references = reference_log_probabilities(
         config.reference or config.model, [*pairs, *heldout], config, ranks, folder.parent, share_prompt=share
     )

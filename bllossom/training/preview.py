@@ -7,20 +7,29 @@ from typing import Any
 
 from rich.console import Console
 from rich.text import Text
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from bllossom.errors import BllossomError
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import pretrained
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines.rows import IGNORED, Row
 from bllossom.training.models import resolve_here, window_of
-from bllossom.training.sft import LIMA_TOKENS, SftConfig, load_examples, with_window
+from bllossom.training.sft import LIMA_TOKENS, SftConfig, load_examples, with_window, without_leaks
 from bllossom.training.tuning.example_rows import ExampleRows, PackedSteps, packed_row
 
 
 def preview(config: SftConfig, count: int, *, packed: bool, as_json: bool, emit: Callable[[str], None]) -> None:
     """Show the first `count` examples of the files, or the first packed rows of the run: coloured, what carries loss
-    bold on a terminal and between ⟦ ⟧ in a pipe; or as JSON, a line each."""
+    bold on a terminal and between ⟦ ⟧ in a pipe; or as JSON, a line each.
+
+    Raises:
+        ConfigError: packed rows are asked for, and the run would pack none.
+    """
     config = with_window(resolve_here(config), window_of(config.model))
+    if packed:
+        unpacked, why = without_leaks(config, AutoConfig.from_pretrained(**pretrained(config.model)).model_type)
+        if not unpacked.packing:
+            raise ConfigError(f"--packed: {why or 'packing is false'}, so that a row is one example; leave it out")
     tokenizer = load_tokenizer(config.model)
     for source, row in islice(_rows(config, packed), count):
         if as_json:

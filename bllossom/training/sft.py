@@ -175,7 +175,9 @@ def load_examples(config: SftConfig) -> tuple[ChatFormat, Examples, Examples | N
     )
     examples = make(found, train_on=config.train_on)
     held = make(Instructions(heldout, [], 0)) if heldout else None
-    return chat, examples, held, heldout or found.conversations
+    left_out = {skipped.source for skipped in (held or examples).skipped}  # the format has no place for these
+    questions = [each for each in heldout or found.conversations if each.source not in left_out]
+    return chat, examples, held, questions
 
 
 def _arithmetic(config: SftConfig, world: int) -> str:
@@ -214,7 +216,10 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
             say(f"{unpacked}: packing is off, one example a row")
         tell_run(_arithmetic(config, ranks.world), config, figures)
         tell(examples, chat)
-        list_left_out(examples, folder)
+        if heldout and (heldout.too_long or heldout.skipped):
+            told = f"{len(heldout.too_long):,} too long, {len(heldout.skipped):,} that the format has no place for"
+            say(f"of what is held out, {told}: listed with the others")
+        list_left_out([examples, heldout] if heldout else [examples], folder)
     per_epoch = len(examples.items) / config.examples_per_step
     steps = math.ceil(per_epoch * config.epochs)
     state = train_segment(

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from bllossom.cli import make_app
 from bllossom.errors import BllossomError
-from bllossom.evaluation.chat import ChatSettings, Talk, converse, load_talks
+from bllossom.evaluation import chat as chat_module
+from bllossom.evaluation.chat import ChatSettings, Talk, answer_lines, converse, load_talks
 from bllossom.instructions.formats.choose import chat_format
 from bllossom.tokenizer.load import load_tokenizer
 from tests.fixtures.tiny_chat import write_tiny_model
@@ -98,6 +99,50 @@ def test_a_pipe_has_one_json_for_each_line(model: Path) -> None:
     assert [record["prompt"] for record in records] == ["Hi", "Hi", "Count."]
     assert records[0] == records[1]  # each question stands alone
     assert once.stdout == again.stdout
+
+
+def test_a_line_that_cannot_be_asked_leaves_the_others_their_answers(model: Path) -> None:
+    lines = b"Hi\n" + b"x" * 600 + b"\nno \xff UTF-8\n\xe2\x80\x8b\nCount.\n"
+    result = CliRunner().invoke(make_app(), ["chat", str(model), "--max-tokens", "4"], input=lines)
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert ["answer" in record for record in records] == [True, False, False, False, True]
+    assert "a window of 256" in records[1]["error"]
+    assert "surrogate" in records[2]["error"]
+    assert result.exit_code == 1
+    assert "3 questions have no answer" in result.stderr
+
+
+def test_ctrl_c_in_a_pipe_ends_the_program(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chat_module, "generate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        answer_lines(["Hi"], [talk], "", print)
+
+
+def test_an_answer_that_nobody_sees_is_none(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Talk, "_text", lambda self, ids: "\u200b")
+    talk.ask("Hi")
+    assert talk.messages == []
+    talk.ask("And?")
+
+
+def test_a_home_is_known_where_the_talk_is_saved(talk: Talk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    typed([talk], "Hi", "/save ~/a.jsonl")
+    assert (tmp_path / "a.jsonl").is_file()
+
+
+def test_a_format_can_be_named_and_top_p_of_nothing_takes_the_likeliest(tmp_path: Path) -> None:
+    bare = write_tiny_model(tmp_path / "bare")
+    arguments = ["chat", str(bare), "--template", "lima", "--max-tokens", "3"]
+    drawn, likeliest = (
+        CliRunner().invoke(make_app(), [*arguments, *more], input="Hi\n")
+        for more in (["--top-p", "0"], ["--temperature", "0"])
+    )
+    assert drawn.exit_code == 0, drawn.stderr
+    assert drawn.stdout == likeliest.stdout
 
 
 def test_a_model_without_a_format_and_three_models_are_refused(model: Path, tmp_path: Path) -> None:

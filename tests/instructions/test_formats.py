@@ -1,11 +1,14 @@
 """Every chat format on every kind of tokenizer: the ids of its template, and a mask on the answers alone."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
@@ -200,6 +203,57 @@ LAST_ANSWER_ONLY = CHATML.replace(
 ENDLESS = "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}{% endfor %}"
 
 
+def with_added(tokenizer: PreTrainedTokenizerFast, *tokens: AddedToken, **flags: bool) -> PreTrainedTokenizerFast:
+    """The tokenizer with more added tokens, and with these flags on the pieces of ChatML."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    for token in content["added_tokens"]:
+        token |= flags if token["content"] in ("<|im_start|>", "<|im_end|>") else {}
+    backend = Tokenizer.from_str(json.dumps(content))
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>")
+    made.add_tokens(list(tokens))
+    return made
+
+
+@pytest.mark.parametrize("named", ["chatml", "jinja"])
+def test_pieces_of_a_chat_that_the_tokenizer_does_not_call_special_are_controls_all_the_same(
+    named: str, byte_level: PreTrainedTokenizerFast, write: Callable[[str], Path]
+) -> None:
+    tokenizer = with_added(byte_level, special=False)
+    chat = chat_format("chatml" if named == "chatml" else write(CHATML), tokenizer)
+    begin, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    ids = chat.encode(conversation([("user", "a <|im_end|>"), ("assistant", "<|im_start|>b<|im_end|>")])).ids.tolist()
+    assert (ids.count(begin), ids.count(end)) == (2, 2)
+    assert "<|im_start|>b<|im_end|>" in spelled(tokenizer, ids)
+
+
+@pytest.mark.parametrize("named", ["chatml", "jinja"])
+def test_a_control_that_takes_white_space_along_ends_an_answer_and_is_learned(
+    named: str, byte_level: PreTrainedTokenizerFast, write: Callable[[str], Path]
+) -> None:
+    tokenizer = with_added(byte_level, lstrip=True, rstrip=True)
+    chat = chat_format("chatml" if named == "chatml" else write(CHATML), tokenizer)
+    made = conversation([(role, content.strip()) for role, content in TURNS])
+    example = chat.encode(made)
+    assert example.ids.tolist() == template_ids(tokenizer, chat, made, prompt=False)
+    assert example.straddling == 0
+    assert np.count_nonzero(example.ids[example.supervised] == chat.end_ids[0]) == 2
+    hostile = chat.encode(conversation([("user", "a"), ("assistant", "b <|im_end|>")]))
+    assert hostile.straddling == 0
+    assert np.count_nonzero(hostile.ids[hostile.supervised] == chat.end_ids[0]) == 1
+
+
+def test_added_tokens_of_one_character_and_of_white_space(byte_level: PreTrainedTokenizerFast) -> None:
+    tokenizer = with_added(byte_level, AddedToken("\n\n"), AddedToken("😀"), AddedToken("☃", special=True))
+    for name in ("chatml", "lima", "plain"):
+        chat = chat_format(name, tokenizer)
+        made = conversation([("user", "a\n\nb"), ("assistant", "c 😀\n\nd")])
+        assert chat.encode(made).ids.tolist() == template_ids(tokenizer, chat, made, prompt=False)
+        ids = chat.encode(conversation([("user", "a ☃ b"), ("assistant", "c\n\n</s☃ 😀")])).ids.tolist()
+        assert tokenizer.convert_tokens_to_ids("☃") not in ids
+        assert tokenizer.convert_tokens_to_ids("😀") in ids
+        assert "a ☃ b" in spelled(tokenizer, ids)
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str], Path]:
     def write_template(text: str) -> Path:
@@ -248,5 +302,25 @@ def test_templates_that_no_mask_can_be_read_off_are_refused(
         chat_format(write(ENDLESS), byte_level)
     with pytest.raises(BllossomError, match="refuses it"):
         chat_format(write("{{ raise_exception('no') }}"), byte_level)
+    with pytest.raises(BllossomError, match=r"refuses it \(division by zero\)"):
+        chat_format(write(CHATML + "{{ 1 / 0 }}"), byte_level)
+    with pytest.raises(BllossomError, match=r"does not give a question to read .* but '<\|im_end\|>' to learn"):
+        chat_format(
+            write(CHATML.replace("message['content']", "message['content'][0]['text'] | default('')")), byte_level
+        )
+    everything = (
+        "{% for m in messages %}{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{% endfor %}"
+    )
+    with pytest.raises(BllossomError, match="does not give a question to read"):
+        chat_format(write(everything), byte_level)
     with pytest.raises(BllossomError, match="cannot be read"):
         chat_format(Path("no.jinja"), byte_level)
+
+
+def test_of_several_templates_the_default_one_is_the_models_own(byte_level: PreTrainedTokenizerFast) -> None:
+    tokenizer = with_added(byte_level)
+    tokenizer.chat_template = {"tool_use": "{{ 1 }}", "default": CHATML}
+    assert chat_format(None, tokenizer).template == CHATML
+    tokenizer.chat_template = {"tool_use": CHATML}
+    with pytest.raises(BllossomError, match="no default one among its chat templates; set template to plain, lima"):
+        chat_format(None, tokenizer)

@@ -68,7 +68,7 @@ def test_what_is_no_pair_is_refused_with_its_line_or_skipped(tmp_path: Path, rec
     with pytest.raises(BllossomError, match=rf"a\.jsonl:2: .*{why}.*; or set on_error: skip"):
         read(tmp_path / "a.jsonl", good, record)
     assert len(read(tmp_path / "a.jsonl", good, record, on_error="skip")) == 1
-    with pytest.raises(BllossomError, match=rf"no pair is left, the first at .*{why}"):
+    with pytest.raises(BllossomError, match=rf"every record is broken, the first at .*{why}"):
         read(tmp_path / "a.jsonl", record, on_error="skip")
 
 
@@ -87,3 +87,9 @@ def test_ids_are_those_of_the_format_up_to_what_ends_an_answer() -> None:
     same = [conversation([("user", "Count."), ("assistant", said)]) for said in ("one", " one ")]
     with pytest.raises(UnusableError, match="the same tokens"):
         encode_pair(chat, Pair(*same))
+
+
+def test_a_file_without_pairs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n")
+    with pytest.raises(BllossomError, match=r"a\.jsonl holds no record"):
+        read_pairs([PreferenceSource(path=str(tmp_path / "a.jsonl"))])

@@ -3,6 +3,7 @@
 import gzip
 import json
 import unicodedata
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ SHAPES: list[tuple[str, dict[str, Any], list[Message]]] = [
     ("prompt", {"prompt": Q, "completion": A}, [ASKED, ANSWERED]),
     ("prompt", {"prompt": Q, "response": A, "system": "Be brief."}, [SYSTEM, ASKED, ANSWERED]),
     ("prompt", {"question": Q, "answer": A}, [ASKED, ANSWERED]),
+    ("prompt", {"prompt": None, "question": Q, "completion": None, "response": A}, [ASKED, ANSWERED]),
     (
         "prompt",
         {"prompt": [{"role": "user", "content": Q}], "completion": [{"role": "assistant", "content": A}]},
@@ -143,6 +145,35 @@ def test_every_kind_of_file(tmp_path: Path) -> None:
         assert [list(each.messages) for each in found] == [[ASKED, ANSWERED]] * count, source
 
 
+def test_files_in_another_encoding_and_in_an_archive(tmp_path: Path) -> None:
+    line = json.dumps({"instruction": Q, "output": A}, ensure_ascii=False) + "\n"
+    table = f"instruction,output\n{Q},{A}\n"
+    for name, text, encoding in [
+        *(
+            ("a.csv", table, "cp949"),
+            ("a.csv", table, "utf-16"),
+            ("a.json", line, "euc-kr"),
+            ("a.jsonl", line, "utf-16"),
+        )
+    ]:
+        path = tmp_path / name
+        path.write_bytes(text.encode(encoding))
+        [found] = read(path, encoding=encoding).conversations
+        assert list(found.messages) == [ASKED, ANSWERED]
+        with pytest.raises(BllossomError, match="UTF-"):
+            read(path)
+    (tmp_path / "b.jsonl").write_bytes(line.encode() + b"\xff")
+    with pytest.raises(BllossomError, match=r"b.jsonl:\d: is not cp949 from here on; set encoding"):
+        read(tmp_path / "b.jsonl", encoding="cp949")
+    with pytest.raises(ValueError, match="no encoding 'klingon'; name one as utf-8, cp949"):
+        InstructionSource(path="a.csv", encoding="klingon")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x.jsonl", line)
+        archive.writestr("y.jsonl", line + json.dumps({"instruction": Q, "output": ""}))
+    with pytest.raises(BllossomError, match=r"a.zip/y.jsonl:2: message 2"):
+        read(tmp_path / "a.zip")
+
+
 def test_a_config_maps_what_no_shape_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "a.jsonl", {"질문": Q, "data": {"a": A}, "rules": "Be brief.", "n": 1})
     fields = {"question": "질문", "answer": "data.a", "system": "rules"}
@@ -154,8 +185,16 @@ def test_a_config_maps_what_no_shape_fits(tmp_path: Path, capsys: pytest.Capture
         write(tmp_path / "b.jsonl", {"chat": {"turns": turns}}), fields={"messages": "chat.turns"}
     ).conversations
     assert list(found.messages) == [ASKED, ANSWERED]
-    with pytest.raises(BllossomError, match=r"a.jsonl:1: .*no field 'prompt'.*질문.*set fields to what is there"):
+    lists = ([Q, A], [{"from": "human", "value": Q}, {"from": "gpt", "value": A}], turns)
+    for listed in lists:
+        [found] = read(write(tmp_path / "c.jsonl", {"a.b": listed}), fields={"messages": "a\\.b"}).conversations
+        assert list(found.messages) == [ASKED, ANSWERED]
+    with pytest.raises(
+        BllossomError, match=r"a.jsonl:1: .*no field 'prompt'.*질문.*; set fields to one of them; or set"
+    ):
         read(path, fields={"question": "prompt", "answer": "data.a"})
+    with pytest.raises(ValueError, match="leave one of them out"):
+        InstructionSource(path="a.jsonl", format="lima", fields={"question": "q"})
     with pytest.raises(ConfigError, match="either question"):
         read(path, fields={"answer": "data.a"})
 
@@ -174,6 +213,7 @@ UNUSABLE: list[tuple[Any, str]] = [
     ({"instruction": " ", "output": A}, "message 1, the user's, is empty"),
     ({"instruction": Q, "output": A, "history": [["q", ""]]}, "message 2, the assistant's, is empty"),
     ({"instruction": Q, "output": A, "history": [["q"]]}, "history is no list of pairs"),
+    ({"instruction": Q, "output": A, "history": 5}, "history is no list of pairs"),
     (chat(("user", Q), ("user", Q), ("assistant", A)), "two user messages in a row"),
     (chat(("user", Q), ("assistant", A), ("assistant", A)), "two assistant messages in a row"),
     (chat(("assistant", A)), "the first turn is the assistant's"),

@@ -11,7 +11,7 @@ import pytest
 from bllossom.errors import BllossomError
 from bllossom.report.page import show
 from bllossom.report.report import report
-from bllossom.report.run_folder import Figure
+from bllossom.report.run_folder import Figure, read_lines
 
 pytest.importorskip("vl_convert", reason="vl-convert is not installed (pip install 'bllossom[report]')")
 
@@ -113,6 +113,26 @@ def test_a_log_cut_in_the_middle_of_a_line_is_shown_up_to_there_and_said(run: Pa
     log.write_text(log.read_text()[:-20])
     page = report([run]).read_text(encoding="utf8")
     assert "The log of adapted is cut in the middle of a line" in page
+
+
+def test_lines_of_a_log_end_at_line_ends_alone_and_are_objects(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [{"answer": "one\u2028two\x85three"}, {"answer": "four"}]
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf8")
+    assert read_lines(path) == (lines, False)
+    for broken in ("5\n", "[1]\n", "\x00\x00\x00", '{"answer": "fi'):
+        path.write_text(json.dumps(lines[1]) + "\n" + broken)
+        assert read_lines(path) == (lines[1:], True)
+
+
+def test_a_folder_without_a_manifest_is_named_and_a_page_that_cannot_be_written_told(run: Path, tmp_path: Path) -> None:
+    (run / "lost").mkdir()
+    (run / "lost/model.safetensors").write_bytes(b"x")
+    text = " ".join(Page(report([run]).read_text()).text)
+    assert "Without a manifest, so not on this page: lost in run." in text
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BllossomError, match=r"folder cannot be written .*; name another --output"):
+        report([run], tmp_path / "folder")
 
 
 def test_a_damaged_manifest_is_told_and_a_folder_without_a_run_too(run: Path, tmp_path: Path) -> None:

@@ -112,3 +112,16 @@ def test_pieces_with_equal_scores_are_refused_by_the_loader(small_base: Path, tm
     (tmp_path / "tokenizer.model").write_bytes(model.SerializeToString())
     with pytest.raises(BllossomError, match=r"[34] of its pieces share a score with another"):
         load_tokenizer(tmp_path)
+
+
+def test_a_damaged_tokenizer_file_is_told(byte_level_base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(byte_level_base, tmp_path / "damaged")
+    text = (folder / "tokenizer.json").read_text(encoding="utf8")
+    for damaged in (
+        text[: len(text) // 2],
+        '{"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": ["a b"]}}',
+        "",
+    ):
+        (folder / "tokenizer.json").write_text(damaged, encoding="utf8")
+        with pytest.raises(BllossomError, match=r"damaged: its tokenizer does not load .*; get the folder anew"):
+            load_tokenizer(folder)

@@ -74,3 +74,17 @@ def test_one_example_is_shown_by_its_number(arguments: list[str], tmp_path: Path
     beyond = CliRunner().invoke(make_app(), [*show, "4", *arguments[1:]])
     assert beyond.exit_code == 1
     assert "there is no example 4; name a lower number" in beyond.stderr
+
+
+def test_packed_and_json_alone_start_no_training(arguments: list[str], tmp_path: Path) -> None:
+    for option in ("--packed", "--json"):
+        result = CliRunner().invoke(make_app(), [*arguments, option])
+        assert result.exit_code == 2
+        assert "type --preview 3 with them" in result.stderr
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_packed_rows_that_the_run_would_not_make_are_not_shown(arguments: list[str]) -> None:
+    result = CliRunner().invoke(make_app(), [*arguments, "packing=false", "--preview", "1", "--packed"])
+    assert result.exit_code == 2
+    assert "packing is false, so that a row is one example" in result.stderr

@@ -305,3 +305,31 @@ def test_a_dry_run_refuses_what_the_run_would(make: Make, tmp_path: Path) -> Non
     with pytest.raises(BllossomError, match="is a LoRA adapter, not a model"):
         dry_run(make("out", model=str(tmp_path / "adapter")))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_conversation_that_the_format_refuses_is_not_asked_for_samples(make: Make, tmp_path: Path) -> None:
+    template = tmp_path / "no-system.jinja"
+    template.write_text(
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    )
+    data = tmp_path / "system.json"
+    data.write_text(json.dumps([{**EXAMPLES[0], "system": "Be brief."}, *EXAMPLES[1:]]))
+    changes = {"template": template, "data": [data], "on_error": "skip", "samples": 2}
+    manifest = sft(make("skipping", **changes))
+    assert manifest.figures["skipped"] == 1
+    samples = (tmp_path / "skipping" / "samples.md").read_text()
+    assert samples.count("## ") == 2
+    assert "Be brief." not in samples
+
+
+def test_what_is_left_out_of_the_held_out_is_said_and_listed(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = sft(make("held", holdout=0.6, max_tokens=30, epochs=1))
+    listed = [json.loads(line) for line in (tmp_path / "held/logs/too_long.jsonl").read_text().splitlines()]
+    heldout = 6 - manifest.figures["heldout_examples"]
+    assert heldout > 0
+    assert len(listed) == manifest.figures["dropped"] + heldout
+    assert f"of what is held out, {heldout} too long, 0 that the format has no place for" in capsys.readouterr().err

@@ -24,10 +24,14 @@ def chat_format(choice: FormatName | Path | None, tokenizer: PreTrainedTokenizer
             return LayoutFormat(layout, tokenizer)
     if choice is not None:
         return TemplateFormat(_read(Path(choice)), tokenizer, str(choice))
-    if not tokenizer.chat_template:  # named are those whose pieces it has
+    own = tokenizer.chat_template
+    if isinstance(own, dict):  # several, by name
+        own = own.get("default")
+    if not own:  # named are those whose pieces it has
         fitting = ", ".join([*fitting_layouts(tokenizer), "or a Jinja file"]).replace(", or", " or")
-        raise BllossomError(f"the model has no chat template of its own; set template to {fitting.removeprefix('or ')}")
-    return TemplateFormat(tokenizer.get_chat_template(), tokenizer, "of the model")
+        what = "no default one among its chat templates" if tokenizer.chat_template else "no chat template of its own"
+        raise BllossomError(f"the model has {what}; set template to {fitting.removeprefix('or ')}")
+    return TemplateFormat(own, tokenizer, "of the model")
 
 
 def _read(path: Path) -> str:

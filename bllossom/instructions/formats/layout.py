@@ -96,7 +96,7 @@ class LayoutFormat:
     def __init__(self, layout: Layout, tokenizer: PreTrainedTokenizerFast) -> None:
         """Raises BllossomError where the tokenizer lacks EOS or a piece that the layout needs."""
         self.name = layout.name
-        self._encoder = ChatEncoder(tokenizer)
+        self._encoder = ChatEncoder(tokenizer, layout.controls)
         if not layout.controls and tokenizer.eos_token is None:
             raise BllossomError(f"template: {layout.name} needs an EOS token; set eos_token in tokenizer_config.json")
         for control in layout.controls:
@@ -115,8 +115,8 @@ class LayoutFormat:
     def encode(self, conversation: Conversation) -> Example:
         """See ChatFormat."""
         contents = [message.content.strip() for message in conversation.messages]
-        guarded, guard = self._encoder.guarded(contents)
-        encoded = self._encoder.encode(self._parts(conversation, guarded), guard)
+        guarded, guards = self._encoder.guarded(contents)
+        encoded = self._encoder.encode(self._parts(conversation, guarded), guards)
         return Example(
             np.array(encoded.ids, np.int64),
             np.array(encoded.supervised, np.bool_),
@@ -128,8 +128,8 @@ class LayoutFormat:
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """See ChatFormat."""
-        guarded, guard = self._encoder.guarded([message.content.strip() for message in conversation.messages])
-        return self._encoder.encode([*self._parts(conversation, guarded), Part(self._layout.header)], guard).ids
+        guarded, guards = self._encoder.guarded([message.content.strip() for message in conversation.messages])
+        return self._encoder.encode([*self._parts(conversation, guarded), Part(self._layout.header)], guards).ids
 
     def _parts(self, conversation: Conversation, contents: list[str]) -> list[Part]:
         layout, parts, opening = self._layout, [Part(self._bos)], None
@@ -149,7 +149,7 @@ class LayoutFormat:
 
 def fitting_layouts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """The layouts whose pieces are all there."""
-    controls = ChatEncoder(tokenizer).controls.keys()
+    controls = {token.content for token in tokenizer.added_tokens_decoder.values()}
     return [
         layout.name
         for layout in LAYOUTS

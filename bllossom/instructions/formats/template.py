@@ -9,37 +9,42 @@ message:
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from bllossom.errors import BllossomError
-from bllossom.instructions.encoding import ChatEncoder, Part
+from bllossom.instructions.encoding import ChatEncoder, Guards, Part, any_of
 from bllossom.instructions.formats.format import Example
 from bllossom.instructions.messages import Conversation, Message, UnusableError
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 REMEDY = "mark answers with {% generation %} in it, or set template to another format"
+ASKED, ANSWERED = "What is asked?", "What is answered."  # to try a template with
 
 
 class TemplateFormat:
     """See ChatFormat."""
 
     def __init__(self, template: str, tokenizer: PreTrainedTokenizerFast, name: str) -> None:
-        """Raises BllossomError where the template ends an answer with no special token: no generation would stop."""
+        """Raises BllossomError where the template ends an answer with no special token, so that no generation would
+        stop, or has no place for what a message says."""
         self.name = name
         self.template = template
         self._tokenizer = tokenizer
-        self._encoder = ChatEncoder(tokenizer)
-        self.end_ids: tuple[int, ...] = self._ends()
+        try:
+            self._encoder = ChatEncoder(tokenizer, self._marks())
+            self.end_ids: tuple[int, ...] = self._ends()
+        except UnusableError as error:
+            raise BllossomError(str(error)) from error
 
     def encode(self, conversation: Conversation) -> Example:
         """See ChatFormat. UnusableError also where the rendering of a prefix is no prefix of the rendering."""
-        guarded, guard = self._guarded(conversation)
-        encoded = self._encoder.encode(self._parts(guarded), guard)
+        guarded, guards = self._guarded(conversation)
+        encoded = self._encoder.encode(self._parts(guarded), guards)
         return Example(
             np.array(encoded.ids, np.int64),
             np.array(encoded.supervised, np.bool_),
@@ -50,13 +55,13 @@ class TemplateFormat:
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """See ChatFormat."""
-        guarded, guard = self._guarded(conversation)
-        return self._encoder.encode([Part(self._render(guarded, prompt=True))], guard).ids
+        guarded, guards = self._guarded(conversation)
+        return self._encoder.encode([Part(self._render(guarded, prompt=True))], guards).ids
 
-    def _guarded(self, conversation: Conversation) -> tuple[list[dict[str, str]], str]:
-        contents, guard = self._encoder.guarded([message.content for message in conversation.messages])
+    def _guarded(self, conversation: Conversation) -> tuple[list[dict[str, str]], Guards]:
+        contents, guards = self._encoder.guarded([message.content for message in conversation.messages])
         messages = conversation.as_dicts()
-        return [message | {"content": text} for message, text in zip(messages, contents, strict=True)], guard
+        return [message | {"content": text} for message, text in zip(messages, contents, strict=True)], guards
 
     def _parts(self, messages: list[dict[str, str]]) -> list[Part]:
         if GENERATION.search(self.template):
@@ -78,15 +83,14 @@ class TemplateFormat:
         return [*parts, Part(whole[done:])]
 
     def _marked(self, messages: list[dict[str, str]]) -> list[Part]:
-        try:
-            rendered: Any = render_jinja_template(
+        rendered = self._tried(
+            lambda: render_jinja_template(
                 [messages],
                 chat_template=self.template,
                 return_assistant_tokens_mask=True,
                 **dict[str, Any](self._tokenizer.special_tokens_map),
             )
-        except TemplateError as error:
-            raise UnusableError(f"template {self.name} refuses it ({error}); {REMEDY}") from error
+        )
         [whole], [spans] = rendered
         parts: list[Part] = []
         done = 0
@@ -96,13 +100,18 @@ class TemplateFormat:
         return [*parts, Part(whole[done:])]
 
     def _render(self, messages: list[dict[str, str]], *, prompt: bool = False) -> str:
-        try:
-            rendered = self._tokenizer.apply_chat_template(
+        rendered = self._tried(
+            lambda: self._tokenizer.apply_chat_template(
                 messages, chat_template=self.template, tokenize=False, add_generation_prompt=prompt
             )
-        except TemplateError as error:
-            raise UnusableError(f"template {self.name} refuses it ({error}); set template to another format") from error
+        )
         return str(rendered)
+
+    def _tried(self, render: Callable[[], Any]) -> Any:
+        try:
+            return render()
+        except Exception as error:  # somebody else's program: it may divide by zero, or take a text for a list
+            raise UnusableError(f"template {self.name} refuses it ({error}); set template to another format") from error
 
     def _last_control(self, said: str) -> int:
         """Where an answer's last special token ends; what is behind it nobody has to generate."""
@@ -111,13 +120,23 @@ class TemplateFormat:
             raise UnusableError(f"template {self.name}: an answer ends with no special token; {REMEDY}")
         return found[-1].end()
 
+    def _marks(self) -> list[str]:
+        """The added tokens that the template puts around messages, whether the tokenizer calls them special or not."""
+        turns = (Message("user", ASKED), Message("assistant", ANSWERED), Message("user", ASKED))
+        added = any_of(token.content for token in self._tokenizer.added_tokens_decoder.values())
+        return added.findall(self._render(Conversation(turns).as_dicts(), prompt=True))
+
     def _ends(self) -> tuple[int, ...]:
-        probe = Conversation((Message("user", "a"), Message("assistant", "b")))
-        try:
-            example = self.encode(probe)
-        except UnusableError as error:
-            raise BllossomError(str(error)) from error
+        probe = Conversation((Message("user", ASKED), Message("assistant", ANSWERED)))
+        parts = self._parts(probe.as_dicts())
+        learned, rest = ("".join(part.text for part in parts if part.supervised is kind) for kind in (True, False))
+        example = self.encode(probe)
         last = int(example.ids[example.supervised][-1]) if example.supervised.any() else -1
         if not self._encoder.is_control(last):
-            raise BllossomError(f"template {self.name}: no special token behind an answer is supervised; {REMEDY}")
+            raise UnusableError(f"template {self.name}: no special token behind an answer is supervised; {REMEDY}")
+        if ANSWERED not in learned or ASKED not in rest or ASKED in learned:
+            raise UnusableError(
+                f"template {self.name}: it does not give a question to read and its answer to learn, but {learned!r} "
+                "to learn; set template to another format"
+            )
         return (last,)

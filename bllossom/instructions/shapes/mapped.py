@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from bllossom.errors import ConfigError
 from bllossom.instructions.messages import UnusableError
-from bllossom.instructions.shapes.chat import messages_of
+from bllossom.instructions.shapes.chat import LIMA, MESSAGES, SHAREGPT, messages_of
 from bllossom.instructions.shapes.pairs import question_of
 from bllossom.instructions.shapes.shape import Shape, Turns
 from bllossom.text.fields import FieldError, extract, parse_field
@@ -26,7 +26,7 @@ def mapped(fields: Mapping[Part, str]) -> Shape:
     def read(record: Mapping[str, Any]) -> Turns:
         turns: Turns = [("system", _at(record, fields["system"]))] if "system" in fields else []
         if "messages" in fields:
-            return turns + messages_of(_value(record, fields["messages"]))
+            return turns + _turns_of(_value(record, fields["messages"]))
         more = [_at(record, fields["input"])] if "input" in fields else []
         turns.append(("user", question_of(_at(record, fields["question"]), *more)))
         return turns + ([("assistant", _at(record, fields["answer"]))] if "answer" in fields else [])
@@ -40,13 +40,21 @@ def _at(record: Mapping[str, Any], path: str) -> str:
     try:
         return "\n".join(extract(record, parse_field(path)))
     except FieldError as error:
-        raise UnusableError(f"{error}; set fields to what is there") from None
+        why = str(error).replace("set field to", "set fields to")
+        raise UnusableError(why if ";" in why else f"{why}; set fields to what is there") from None
+
+
+def _turns_of(value: Any) -> Turns:
+    """A list of turns in any of the ways that they are written."""
+    record = {"messages": value}
+    shape = next((shape for shape in (MESSAGES, SHAREGPT, LIMA) if shape.fits(record)), None)
+    return messages_of(value) if shape is None else shape.read(record)
 
 
 def _value(record: Mapping[str, Any], path: str) -> Any:
     value: Any = record
-    for key in path.split("."):
-        if not isinstance(value, Mapping) or key not in value:
+    for key in parse_field(path):
+        if not isinstance(value, Mapping) or not isinstance(key, str) or key not in value:
             raise UnusableError(f"there is no field {path!r}; set fields to what is there")
         value = value[key]
     return value

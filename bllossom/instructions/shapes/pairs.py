@@ -21,7 +21,8 @@ def question_of(*parts: Any) -> Any:
 
 def _read_alpaca(record: Mapping[str, Any]) -> Turns:
     turns: Turns = [("system", record["system"])] if record.get("system") is not None else []
-    for pair in record.get("history") or []:
+    history = record.get("history") or []
+    for pair in history if isinstance(history, list) else [history]:
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
             raise UnusableError("history is no list of pairs; write [[question, answer], …]")
         turns += [("user", pair[0]), ("assistant", pair[1])]
@@ -35,7 +36,7 @@ def _read_dolly(record: Mapping[str, Any]) -> Turns:
 
 
 def _read_prompt(record: Mapping[str, Any]) -> Turns:
-    asked = next(record[key] for key in QUESTIONS if key in record)
+    asked = _first(record, QUESTIONS)
     turns = messages_of(asked) if is_messages(asked) else [("user", asked)]
     if not is_messages(asked) and record.get("system") is not None:
         turns.insert(0, ("system", record["system"]))
@@ -44,11 +45,15 @@ def _read_prompt(record: Mapping[str, Any]) -> Turns:
 
 def _answer(record: Mapping[str, Any], keys: Sequence[str]) -> Turns:
     """The answer, if there is a column of it: a file of questions alone has none."""
-    for key in keys:
-        if key in record:
-            value = record[key]
-            return messages_of(value) if is_messages(value) else [("assistant", value)]
-    return []
+    if record.keys().isdisjoint(keys):
+        return []
+    value = _first(record, keys)
+    return messages_of(value) if is_messages(value) else [("assistant", value)]
+
+
+def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    """What stands under the first of these columns that holds something; null where none does."""
+    return next((record[key] for key in keys if record.get(key) is not None), None)
 
 
 ALPACA = Shape(

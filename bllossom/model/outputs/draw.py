@@ -18,10 +18,10 @@ def draw(logits: torch.Tensor, noise: torch.Tensor, temperature: float, top_p: f
 
 
 def _smallest_kept(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Of each row, the probability of the last piece that is needed to reach top_p: float32 [rows, 1]."""
+    """Of each row, the probability of the last piece that is needed to reach top_p, at least one: float32 [rows, 1]."""
     pieces = probabilities.shape[-1]
     ranked = probabilities.topk(min(TOP_PIECES, pieces)).values
     if bool((ranked.sum(-1) < top_p).any()):
         ranked = probabilities.sort(descending=True).values
-    needed = (ranked.cumsum(-1) - ranked < top_p).sum(-1, keepdim=True)
+    needed = (ranked.cumsum(-1) - ranked < top_p).sum(-1, keepdim=True).clamp(min=1)
     return ranked.gather(-1, needed - 1)

@@ -34,6 +34,9 @@ def overview(runs: Sequence[RunFolder]) -> Section:
         if run.unfinished:
             names = ", ".join(path.name for path in run.unfinished)
             blocks.append(f"Not finished, so not on this page: {names} in {run.folder.name}.")
+        if run.unknown:
+            names = ", ".join(path.name for path in run.unknown)
+            blocks.append(f"Without a manifest, so not on this page: {names} in {run.folder.name}.")
     return Section("overview", "What was made from what", blocks)
 
 

@@ -12,6 +12,7 @@ class Entry(NamedTuple):
     value: Any  # plain Python; None where there is an error
     error: str = ""
     escaped: bool = False  # its JSON has an escaped character, which may be half of a surrogate pair
+    member: str = ""  # of an archive
 
 
 def explain(error: Exception) -> str:

@@ -28,9 +28,11 @@ def are_here(data: Sequence[InstructionSource | PreferenceSource], template: obj
     return all(there(source.path) for source in data) and (not isinstance(template, Path) or template.is_file())
 
 
-def list_left_out(examples: Examples, folder: Path) -> None:
+def list_left_out(made: Sequence[Examples], folder: Path) -> None:
     """Write what was too long, and what was skipped, where a person can read it."""
     (folder / LOGS).mkdir(exist_ok=True)
-    for name, entries in (("too_long", examples.too_long), ("skipped", examples.skipped)):
+    too_long = [entry for examples in made for entry in examples.too_long]
+    skipped = [entry for examples in made for entry in examples.skipped]
+    for name, entries in (("too_long", too_long), ("skipped", skipped)):
         lines = [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries]
         (folder / LOGS / f"{name}.jsonl").write_text("".join(lines), encoding="utf8")
