@@ -20,6 +20,8 @@ from bllossom.config import StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.files import FileHashes, locked, sync_folder, write_whole
+from bllossom.hub import is_hub_id
+from bllossom.paths import shown
 from bllossom.provenance.circumstances import Clock, git_commit, versions
 from bllossom.provenance.fingerprints import Inputs, combine, fingerprint, payload, verify
 from bllossom.provenance.identity import Request
@@ -76,6 +78,7 @@ def publish(
         BllossomError: an input is missing, the output holds something else, the disk is full or read-only.
     """
     output = _place(config.output)
+    _check_apart(config.output, output, inputs)
     request = Request(stage, config, inputs, FileHashes(cached=True))
     find = partial(_already_published, output, request)
     if (published := _unless_forced(find, request, force)) is not None:
@@ -139,9 +142,29 @@ def _place(output: Path) -> Path:
         raise BllossomError(f"{output} is a link to {place}, where nothing is; mount that disk, or make {place.parent}")
     if place.is_mount():
         raise BllossomError(f"{output} is where a disk is mounted; name a folder on it, as {output}/result")
-    if place.is_file():
-        raise BllossomError(f"{output} is a file; name another output")
+    if place.exists() and not place.is_dir():
+        kind = "file" if place.is_file() else "pipe, a socket or a device"
+        raise BllossomError(f"{output} is a {kind}; name another output")
     return place
+
+
+def _check_apart(output: Path, place: Path, inputs: Inputs) -> None:
+    """Refuse an output, which is at `place`, that would take the place of what the stage reads, or change it.
+
+    Raises:
+        BllossomError: an input is the output or lies in it, or it lies in an input.
+    """
+    for name, source in inputs.items():
+        if isinstance(source, str) and is_hub_id(source):
+            continue
+        read = Path(source).resolve()
+        if read.is_relative_to(place):
+            what = f"is the {name} itself" if read == place else f"holds {shown(source)}"
+            raise BllossomError(f"output: {output} {what}, which it would replace; name another")
+        if place.is_relative_to(read):
+            raise BllossomError(
+                f"output: {output} lies in the {name}, {shown(source)}, which it would change; name another"
+            )
 
 
 def _unless_forced(find: Callable[[], Manifest | None], request: Request, force: bool) -> Manifest | None:

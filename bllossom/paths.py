@@ -9,7 +9,7 @@ import fnmatch
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +20,14 @@ MAGIC = re.compile(r"[*?\[]")
 class Search:
     """The files and folders that were found, and what was passed over on the way."""
 
+    passes: Callable[[Path], bool] = lambda _: False  # whether a folder that nobody named is left alone
     found: list[Path] = field(default_factory=list)
     hidden: list[Path] = field(default_factory=list)
     dangling: list[Path] = field(default_factory=list)  # links that lead nowhere
     closed: list[Path] = field(default_factory=list)  # folders without permission
     unsearched: list[Path] = field(default_factory=list)  # folders that a glob names, with no found file below
+    passed: list[Path] = field(default_factory=list)  # folders that were left alone
+    special: list[Path] = field(default_factory=list)  # pipes, sockets, devices
 
     def names(self, folder: Path) -> list[str]:
         """The names in a folder, sorted; none where it may not be read, which is noted."""
@@ -42,9 +45,9 @@ def shown(path: Path | str) -> str:
     return os.fsencode(path).decode("utf8", "backslashreplace")
 
 
-def walk(folder: Path) -> Search:
-    """All files below a folder, those that links lead to included; sorted."""
-    search = Search()
+def walk(folder: Path, passes: Callable[[Path], bool] = lambda _: False) -> Search:
+    """All files below a folder, those that links lead to included; sorted. Folders that it `passes` are not entered."""
+    search = Search(passes)
     files = []
     for below, names in _tree(folder, search).items():
         for path in (below / name for name in names):
@@ -54,6 +57,8 @@ def walk(folder: Path) -> Search:
                 files.append(path)
             elif path.is_symlink() and not path.exists():
                 search.dangling.append(path)
+            elif not path.is_dir():
+                search.special.append(path)
     search.found = once(files)
     return search
 
@@ -66,18 +71,18 @@ def once(files: list[Path]) -> list[Path]:
     return sorted(real.values())
 
 
-def expand(pattern: str) -> Search:
+def expand(pattern: str, passes: Callable[[Path], bool] = lambda _: False) -> Search:
     """What a path or glob names.
 
     A part is taken by its very name where there is one; as a glob (`*`, `?`, `[…]`, `**` for folders at any depth) only
     where there is not; and else by the one name that differs from it in how characters are composed (NFC, NFD) alone.
     """
-    search = Search()
+    search = Search(passes)
     path = Path(pattern)
     root = Path(path.anchor)
     search.found = list(dict.fromkeys(_matches(root, path.parts[1:] if path.anchor else path.parts, search)))
     # Several ways lead to a place.
-    for passed in (search.hidden, search.dangling, search.closed):
+    for passed in (search.hidden, search.dangling, search.closed, search.passed):
         passed[:] = dict.fromkeys(passed)
     return search
 
@@ -143,6 +148,9 @@ def _tree(base: Path, search: Search) -> dict[Path, list[str]]:
         if real in entered:
             continue
         entered.add(real)
+        if folder != base and search.passes(folder):
+            search.passed.append(folder)
+            continue
         found[folder] = search.names(folder)
         below = [folder / name for name in found[folder] if not name.startswith(".")]
         links += [path for path in below if path.is_symlink() and path.is_dir()]

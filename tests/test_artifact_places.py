@@ -105,3 +105,27 @@ def test_results_are_published_where_only_files_open_for_writing_can_be_locked(c
     monkeypatch.setattr(fcntl, "flock", flock)
     copy(config)
     assert sorted(path.name for path in config.output.parent.iterdir()) == ["out", "source.txt"]
+
+
+def test_what_is_no_folder_is_never_renamed_away(config):
+    os.mkfifo(config.output)  # as /dev/null would be
+    with pytest.raises(BllossomError, match=r"out is a pipe, a socket or a device; name another output"):
+        copy(config, force=True)
+    assert stat.S_ISFIFO(config.output.stat().st_mode)
+
+
+def test_what_is_read_is_never_replaced_or_changed_by_what_is_made_of_it(config, tmp_path):
+    folder = tmp_path / "data/deep"
+    folder.mkdir(parents=True)
+    text = folder / "text.txt"
+    text.write_text("text")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    for output in (folder, tmp_path / "data", tmp_path / "link"):
+        with pytest.raises(BllossomError, match=f"output: {output} holds {text}, which it would replace; name another"):
+            copy(config.model_copy(update={"source": text, "output": output}), force=True)
+    config = config.model_copy(update={"source": folder})
+    with pytest.raises(BllossomError, match="is the source itself, which it would replace"):
+        copy(config.model_copy(update={"output": folder}), force=True)
+    with pytest.raises(BllossomError, match="lies in the source, .*deep, which it would change; name another"):
+        copy(config.model_copy(update={"output": folder / "out"}))
+    assert [path.name for path in folder.iterdir()] == ["text.txt"]

@@ -53,9 +53,6 @@ def merge_adapter(config: MergeAdapterConfig, *, force: bool = False) -> Manifes
         BllossomError: the adapter was made on another base, is of a kind that is not merged here, or lacks a file.
     """
     folder = fetch(_base_of(config))
-    for name, path in (("model", folder), ("adapter", config.adapter)):
-        if config.output.resolve() == path.resolve():
-            raise BllossomError(f"output: {config.output} is the {name} itself, which it would replace; name another")
     _check_fingerprint(config.adapter, folder)
     merge = plan_merge(config.adapter, folder)
 

@@ -1,7 +1,8 @@
 """Which files a source names: a file, a folder, a glob, or a hub data set, all by one rule.
 
 Read is what is of a known kind by its name or, without an ending, by how it begins. Links are followed, each file once.
-Hidden files and the settings of the `datasets` library are not read. What is passed over is said.
+Hidden files, the settings of the `datasets` library and results of ours below a searched folder are not read. What is
+passed over is said.
 """
 
 import re
@@ -12,6 +13,7 @@ from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, parse
 from bllossom.paths import MAGIC, Search, expand, once, shown, walk
+from bllossom.provenance.manifest import read_origin
 from bllossom.text.compression import COMPRESSIONS
 from bllossom.text.kinds import (
     ARCHIVES,
@@ -46,7 +48,8 @@ def locate(source: str, *, kind: Kind | None = None, split: str = "", quiet: boo
     """
     hub = is_hub_id(source)
     root = _download(source) if hub else Path(source) if Path(source).is_dir() else None
-    search = walk(root) if root else _find(source)
+    search = walk(root, _is_result) if root else _find(source)
+    _refuse_special(search, source)
     if not hub and len(search.found) == 1 and (Path(source).is_file() or not MAGIC.search(source)) and not root:
         [path] = search.found
         if kind is None and not is_archive(path.name):
@@ -67,14 +70,29 @@ def locate(source: str, *, kind: Kind | None = None, split: str = "", quiet: boo
 
 def _find(source: str) -> Search:
     """What a path or glob names; a folder is searched below, and one that a glob matches is not."""
-    search = expand(source)
+    search = expand(source, _is_result)
     if len(search.found) == 1 and search.found[0].is_dir():
-        return walk(search.found[0])
+        return walk(search.found[0], _is_result)
     folders = [path for path in search.found if path.is_dir()]
+    search.special = [path for path in search.found if not path.is_dir() and not path.is_file()]
     search.found = once([path for path in search.found if path.is_file()])
     deeper = [folder for folder in folders if not any(path.is_relative_to(folder) for path in search.found)]
     search.unsearched = deeper
     return search
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a stage published the folder, or is at work in it: its held-out text and lists of what was dropped are no
+    text that somebody put there to be read."""
+    return read_origin(folder) is not None
+
+
+def _refuse_special(search: Search, source: str) -> None:
+    """What is named itself and cannot be read twice, as it is to be hashed: `<(zcat …)` of a shell, say."""
+    if search.special and not search.found and not MAGIC.search(source) and not Path(source).is_dir():
+        raise BllossomError(
+            f"{shown(source)} is a pipe, a socket or a device, which cannot be read twice; write it to a file first"
+        )
 
 
 def splits_of(path: Path) -> str:
@@ -126,6 +144,8 @@ def _tell(source: str, root: Path | None, search: Search, left_out: list[Path], 
         (search.dangling, "link(s) lead nowhere", "mount what they point to, or remove them"),
         (search.closed, "folder(s) may not be read", "give yourself permission, or leave them out"),
         (search.unsearched, "folder(s) not searched", "end the glob in /** to search them"),
+        (search.passed, "folder(s) of results not read", "name what is text in them itself"),
+        (search.special, "pipe(s), socket(s) or device(s) not read", "write what they give to a file"),
     ]
     for paths, what, advice in told:
         if paths:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -192,3 +193,33 @@ def test_the_json_files_of_a_hub_data_set_are_read_but_not_its_settings(
         (files / name).write_text(json.dumps({"text": name}))
     assert list(read_documents("me/two")) == ["a.json", "ko/b.json", "ko/c.jsonl"]
     assert list(read_documents("hf://datasets/me/two/ko")) == ["ko/b.json", "ko/c.jsonl"]
+
+
+@pytest.mark.parametrize("pattern", ["", "/**", "/**/*.jsonl"])
+def test_results_below_a_searched_folder_are_not_read_and_said(
+    tmp_path: Path, pattern: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin = '{"stage": "prepare", "config": {}, "inputs": {}}'
+    data = tmp_path / "data"
+    put(data, "a.jsonl", "tokens/heldout/ko.jsonl", "tokens.partial-0/dropped.jsonl", "other/c.jsonl")
+    (data / "tokens/manifest.json").write_text(origin)
+    (data / "tokens.partial-0/unfinished.json").write_text(origin)
+    (data / "other/manifest.json").write_text('{"name": "somebody else\'s"}')
+    found = locate(f"{data}{pattern}", kind="jsonl" if pattern.endswith("jsonl") else None)
+    assert data / "a.jsonl" in found
+    assert data / "other/c.jsonl" in found
+    assert not [path for path in found if "tokens" in str(path)]
+    assert "2 folder(s) of results not read: " in capsys.readouterr().err
+    assert locate(str(data / "tokens/heldout")) == [data / "tokens/heldout/ko.jsonl"]
+
+
+def test_pipes_are_said_and_one_that_is_named_itself_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path, "a.jsonl")
+    os.mkfifo(tmp_path / "b.jsonl")
+    for source in (str(tmp_path), f"{tmp_path}/*"):
+        assert locate(source) == [tmp_path / "a.jsonl"]
+        assert "1 pipe(s), socket(s) or device(s) not read: " in capsys.readouterr().err
+    with pytest.raises(BllossomError, match=r"b.jsonl is a pipe, .* cannot be read twice; write it to a file first"):
+        locate(str(tmp_path / "b.jsonl"))
