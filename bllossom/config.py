@@ -32,9 +32,19 @@ from pydantic_core import PydanticCustomError, PydanticSerializationUnexpectedVa
 
 from bllossom.errors import ConfigError
 from bllossom.hub import is_hub_id
-from bllossom.keys import TypeName, elements_of, known_at, takes, typed_location
+from bllossom.keys import TypeName, elements_of, known_at, takes, takes_bool, typed_location
 from bllossom.paths import as_composed_here, there
-from bllossom.yaml_text import INTERPOLATION, Interpolation, Lines, Location, dotted, place_of, read_yaml, set_value
+from bllossom.yaml_text import (
+    INTERPOLATION,
+    Interpolation,
+    Lines,
+    Location,
+    dotted,
+    parse,
+    place_of,
+    read_yaml,
+    set_value,
+)
 
 SHELL_VARIABLE = re.compile(r"\$([A-Za-z_]\w*)")
 QUANTITY = re.compile(r"([+-]?[\d_]*\.?\d+(?:[eE][+-]?\d{1,2})?)\s*([KMGBT]?|[kKMGT]B|[KMGT]iB)")
@@ -42,12 +52,13 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 UNITS |= {"kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 WITHOUT_PATHS = "without paths"
+VALUE_CHARACTERS = 80  # of a value that is no YAML, as it is told
 
 
 class Model(BaseModel):
     """A strict block of a config: unknown keys are errors, values do not change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -59,6 +70,9 @@ class Model(BaseModel):
 
 
 def _with_integers(value: Any, kinds: Sequence[Any]) -> Any:
+    numbers = any(takes(kind, int) or takes(kind, float) for kind in kinds)
+    if isinstance(value, bool) and numbers and not any(map(takes_bool, kinds)):
+        raise ValueError(f"should be a number (got {value}, which YAML reads yes, no, on and off as, too)")
     wanted = any(takes(kind, int) for kind in kinds) and not any(takes(kind, str) for kind in kinds)
     return as_integer(value) if isinstance(value, str) and wanted else value
 
@@ -225,9 +239,10 @@ def load_config(
             problems.append(f"command line: {override}: should be key=value")
             continue
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            problems.append(f"command line: {key}: {text!r} is not YAML")
+            value = parse(text)
+        except yaml.YAMLError as error:
+            why = getattr(error, "problem", None) or error
+            problems.append(f"command line: {key}: {_beginning(text)!r} is not YAML ({why})")
             continue
         set_value(raw, key, value, lines, "command line", problems)
     raw = Interpolation(path, lines, steps, keep_steps, problems).apply(raw, ())
@@ -239,6 +254,10 @@ def load_config(
     if problems:
         raise ConfigError(problems)
     return Loaded(config, missing.found)
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= VALUE_CHARACTERS else f"{text[:VALUE_CHARACTERS]}…"
 
 
 def _describe_all(kind: type[Model], found: Sequence[Any], raw: Any, lines: Lines, path: Path) -> list[str]:

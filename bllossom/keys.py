@@ -100,6 +100,13 @@ def takes(kind: Any, wanted: type) -> bool:
     return kind is wanted
 
 
+def takes_bool(kind: Any) -> bool:
+    """Whether true or false may stand there."""
+    if typing.get_origin(kind) is Literal:
+        return any(isinstance(argument, bool) for argument in typing.get_args(kind))
+    return kind is bool or any(map(takes_bool, typing.get_args(kind)))
+
+
 def elements_of(kind: Any) -> list[Any]:
     """The types of the elements of the lists that may stand there."""
     if typing.get_origin(kind) is list:

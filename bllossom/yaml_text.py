@@ -1,6 +1,7 @@
 """A config's YAML with the line of every key, what is set on top of it, and its interpolations."""
 
 import itertools
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -22,8 +23,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines, list[str]]:
     """Read a YAML mapping; also give `file:line` of every key, and the keys that stand twice."""
     try:
         text = path.read_text(encoding="utf8")
+        raw = parse(text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file") from error
     except UnicodeDecodeError as error:
@@ -31,7 +32,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines, list[str]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: is not YAML: {getattr(error, 'problem', error)}") from error
+        why = " ".join(str(getattr(error, "problem", error)).split())
+        raise ConfigError(f"{where}: is not YAML: {why}") from error
     if root is None:
         return {}, {}, []
     if not isinstance(raw, dict):
@@ -40,6 +42,29 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines, list[str]]:
     problems: list[str] = []
     _walk(root, (), path, lines, problems)
     return raw, lines, problems
+
+
+def parse(text: str) -> Any:
+    """The value that a text of YAML stands for.
+
+    Raises:
+        yaml.YAMLError: it is none, or a value of it is none: the 45th of a month, a list that holds itself.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except (ValueError, RecursionError) as error:
+        raise yaml.YAMLError(str(error).partition(";")[0]) from error
+    _refuse_loops(value, ())
+    return value
+
+
+def _refuse_loops(value: Any, around: tuple[int, ...]) -> None:
+    if not isinstance(value, dict | list):
+        return
+    if id(value) in around:
+        raise yaml.YAMLError("what an anchor (&) names holds itself")
+    for item in value.values() if isinstance(value, dict) else value:
+        _refuse_loops(item, (*around, id(value)))
 
 
 def _walk(node: yaml.Node, location: Location, path: Path, lines: Lines, problems: list[str]) -> None:
@@ -91,19 +116,28 @@ class Interpolation:
     def apply(self, value: Any, location: Location) -> Any:
         """The value with every `${…}` in its strings replaced."""
         if isinstance(value, dict):
-            return {key: self.apply(item, (*location, key)) for key, item in value.items()}
+            return {self._key(key, location): self.apply(item, (*location, key)) for key, item in value.items()}
         if isinstance(value, list):
             return [self.apply(item, (*location, index)) for index, item in enumerate(value)]
         if not isinstance(value, str):
             return value
         return INTERPOLATION.sub(lambda match: self._replace(match, location), value)
 
+    def _key(self, key: Any, location: Location) -> str:
+        if not isinstance(key, str):
+            place = place_of(location, self.lines, self.path)
+            where = f"{dotted(location)}: " if location else ""
+            self.problems.append(
+                f"{place}: {where}YAML reads a key as {json.dumps(key, default=str)}; put it in quotes"
+            )
+        return str(key)
+
     def _replace(self, match: re.Match[str], location: Location) -> str:
-        name, _, default = match[1].partition(":-")
+        name, otherwise, default = match[1].partition(":-")
         step = name.removeprefix("steps.").removesuffix(".output")
         if name.startswith("env."):
-            if found := os.environ.get(name[4:], default):
-                return found
+            if (found := os.environ.get(name[4:])) or otherwise:  # as in a shell: for what is empty, too
+                return found or default
             why = f"the environment variable {name[4:]} is not set"
         elif self.keep_steps:
             return match[0]

@@ -126,6 +126,6 @@ def test_what_is_read_is_never_replaced_or_changed_by_what_is_made_of_it(config,
     config = config.model_copy(update={"source": folder})
     with pytest.raises(BllossomError, match="is the source itself, which it would replace"):
         copy(config.model_copy(update={"output": folder}), force=True)
-    with pytest.raises(BllossomError, match="lies in the source, .*deep, which it would change; name another"):
+    with pytest.raises(BllossomError, match=r"lies in the source, .*deep, which it would change; name another"):
         copy(config.model_copy(update={"output": folder / "out"}))
     assert [path.name for path in folder.iterdir()] == ["text.txt"]

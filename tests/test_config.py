@@ -101,6 +101,10 @@ def test_environment_variables_have_defaults_and_must_be_set_otherwise(write, mo
     assert load_config(Example, path).config.output == Path("default")
     monkeypatch.setenv("BLLOSSOM_TEST_OUT", "set")
     assert load_config(Example, path).config.output == Path("set")
+    monkeypatch.setenv("BLLOSSOM_TEST_OUT", "")  # as a shell: `:-` is for what is empty, too
+    assert load_config(Example, path).config.output == Path("default")
+    path = write("output: o\nbase: a/b\nname: ${env.BLLOSSOM_TEST_NEVER:-}\n")
+    assert load_config(Example, path).config.name == ""
     path = write("output: ${env.BLLOSSOM_TEST_NEVER}\nbase: a/b\n")
     assert "BLLOSSOM_TEST_NEVER is not set" in problems(path)[0]
 
@@ -112,6 +116,28 @@ def test_what_is_no_yaml_mapping_is_said_with_its_place(tmp_path, text, told):
     path = tmp_path / "example.yaml"
     path.write_bytes(text.encode("latin-1"))
     assert told in problems(path)[0]
+
+
+@pytest.mark.parametrize("value", ["2024-13-45", "!!int many", "9" * 5000, "&a [*a]", "[" * 5000])
+def test_a_value_that_stands_for_nothing_is_no_bug(write, value):
+    path = write(f"output: o\nbase: a/b\nname: {value}\n")
+    assert "is not YAML: " in problems(path)[0]
+    [told] = problems(write("output: o\nbase: a/b\n"), [f"name={value}"])
+    assert told.startswith("command line: name: ")
+    assert " is not YAML (" in told
+    assert len(told) < 400
+
+
+def test_what_yaml_reads_as_something_else_is_not_taken_for_a_number_or_a_name(write):
+    path = write("output: o\nbase: a/b\nexpected_size: yes\nrate: {peak: on}\nskip: [true]\nweights: {no: {peak: 1}}\n")
+    assert problems(path) == [
+        f"{path}:6: weights: YAML reads a key as false; put it in quotes",
+        f"{path}:5: skip: should be a number (got True, which YAML reads yes, no, on and off as, too)",
+        f"{path}:3: expected_size: should be a number (got True, which YAML reads yes, no, on and off as, too)",
+        f"{path}:4: rate.peak: should be a number (got True, which YAML reads yes, no, on and off as, too)",
+    ]
+    assert "finite" in problems(write("output: o\nbase: a/b\nrate: {peak: .nan}\n"))[0]
+    assert "finite" in problems(write("output: o\nbase: a/b\nrate: {peak: .inf}\n"))[0]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from bllossom.config import Model
 from bllossom.errors import BllossomError
+from bllossom.yaml_text import parse
 
 PACKAGED = Path(__file__).parent / "languages"
 
@@ -186,7 +187,7 @@ def _read_folder(name: str) -> tuple[Path, dict[str, Any]]:
     values: dict[str, Any] = {}
     for file in files:
         try:
-            found = yaml.safe_load(file.read_text(encoding="utf8"))
+            found = parse(file.read_text(encoding="utf8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise BllossomError(f"{file} is not YAML ({error}); correct it") from error
         if not isinstance(found, Mapping):
