@@ -142,6 +142,11 @@ def _place(output: Path) -> Path:
         raise BllossomError(f"{output} is a link to {place}, where nothing is; mount that disk, or make {place.parent}")
     if place.is_mount():
         raise BllossomError(f"{output} is where a disk is mounted; name a folder on it, as {output}/result")
+    if shown(place) != str(place):
+        raise BllossomError(
+            f"{shown(place)}: a folder on this path has a name that is not UTF-8, into which tokenizers and models "
+            "cannot be written; rename it, or name another output"
+        )
     if place.exists() and not place.is_dir():
         kind = "file" if place.is_file() else "pipe, a socket or a device"
         raise BllossomError(f"{output} is a {kind}; name another output")
@@ -280,6 +285,10 @@ def _clear_failures(output: Path) -> Iterator[None]:
         text, file = str(error), getattr(error, "filename", None)
         if "No space left" in text or "Disk quota" in text:
             message = f"the disk is full while writing {output}; free some room and run the same command, which goes on"
+        elif "File too large" in text:
+            message = (
+                f"{output} may not hold a file so large; raise `ulimit -f`, or name an output on another file system"
+            )
         elif "Permission denied" not in text and "Read-only file system" not in text:
             raise
         elif file is not None and not Path(str(file)).absolute().is_relative_to(output.parent):

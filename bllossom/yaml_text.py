@@ -127,9 +127,8 @@ class Interpolation:
         if not isinstance(key, str):
             place = place_of(location, self.lines, self.path)
             where = f"{dotted(location)}: " if location else ""
-            self.problems.append(
-                f"{place}: {where}YAML reads a key as {json.dumps(key, default=str)}; put it in quotes"
-            )
+            value = json.dumps(key, default=str)
+            self.problems.append(f"{place}: {where}YAML reads a key as {value}; put it in quotes")
         return str(key)
 
     def _replace(self, match: re.Match[str], location: Location) -> str:
@@ -137,8 +136,15 @@ class Interpolation:
         step = name.removeprefix("steps.").removesuffix(".output")
         if name.startswith("env."):
             if (found := os.environ.get(name[4:])) or otherwise:  # as in a shell: for what is empty, too
-                return found or default
-            why = f"the environment variable {name[4:]} is not set"
+                value = found or default
+                if not any("\ud800" <= character <= "\udfff" for character in value):
+                    return value
+                why = (
+                    f"the environment variable {name[4:]} is not UTF-8; go to the folder that it names, and type what "
+                )
+                why += "is in it"
+            else:
+                why = f"the environment variable {name[4:]} is not set"
         elif self.keep_steps:
             return match[0]
         elif self.steps is None:

@@ -190,3 +190,24 @@ def test_verify_of_what_was_never_published_does_not_ask_to_make_it_again(tmp_pa
         artifacts.verify(tmp_path / "nothere")
     with pytest.raises(BllossomError, match=r"has no manifest\.json: .*; name a published folder"):
         artifacts.verify(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["edited", "added", "removed"])
+def test_what_was_changed_in_a_published_folder_counts_as_it_is_now(config, tmp_path, capsys, change):
+    copy(config)
+    folder = config.output
+    (folder / "README.md").write_text("a card, which may be written at any time")
+    assert artifacts.fingerprint(folder) == artifacts.read_manifest(folder).fingerprint
+    if change == "edited":
+        (folder / "deep/copy.txt").write_text("TEXT")
+    elif change == "added":
+        (folder / "chat_template.jinja").write_text("{{ messages }}")
+    else:
+        (folder / "deep/copy.txt").unlink()
+    changed = artifacts.fingerprint(folder)
+    assert changed != artifacts.read_manifest(folder).fingerprint
+    assert f"{folder} was changed since it was published, and counts as it is now" in capsys.readouterr().err
+    if change == "edited":
+        (folder / "deep/copy.txt").write_text("text")  # newer than the manifest, and the same
+        assert artifacts.fingerprint(folder) == artifacts.read_manifest(folder).fingerprint
+        assert not capsys.readouterr().err

@@ -105,6 +105,10 @@ def test_environment_variables_have_defaults_and_must_be_set_otherwise(write, mo
     assert load_config(Example, path).config.output == Path("default")
     path = write("output: o\nbase: a/b\nname: ${env.BLLOSSOM_TEST_NEVER:-}\n")
     assert load_config(Example, path).config.name == ""
+    monkeypatch.setenv("BLLOSSOM_TEST_OUT", "\udcb0\udca1")  # a folder whose name is in cp949, say
+    assert (
+        "BLLOSSOM_TEST_OUT is not UTF-8; go to the folder" in problems(write("output: ${env.BLLOSSOM_TEST_OUT}/o"))[0]
+    )
     path = write("output: ${env.BLLOSSOM_TEST_NEVER}\nbase: a/b\n")
     assert "BLLOSSOM_TEST_NEVER is not set" in problems(path)[0]
 

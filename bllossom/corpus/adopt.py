@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bllossom.artifacts import PARTIAL, partial_folders
 from bllossom.console import say
 from bllossom.corpus.marks import Mark, Position, mark_path, read_marks
 from bllossom.corpus.readings import Reading
@@ -21,7 +22,6 @@ from bllossom.tokens.origins import origins_path
 from bllossom.tokens.shards import write_whole
 
 DECIDES = "decides.json"
-PARTIAL = ".partial-"  # in the name of an unfinished run's folder (artifacts.py)
 
 
 def adopt(
@@ -36,8 +36,8 @@ def adopt(
     mine = [decides | _of_reading(reading) for reading in readings]
     known = work / DECIDES
     if not known.is_file():
-        output, _, _ = folder.name.partition(PARTIAL)
-        others = [other for other in folder.parent.glob(f"{output}{PARTIAL}*/{work.name}") if other != work]
+        output = folder.with_name(folder.name.partition(PARTIAL)[0])
+        others = [other / work.name for other in partial_folders(output) if other != folder]
         for other in others if not mark_path(work, 0).is_file() else ():
             if _adopt_from(other, mine, readings, settings, choose, folder, work):
                 break

@@ -5,16 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bllossom import hub
+from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.files import FileHashes, FileRecord
-from bllossom.provenance.manifest import CARD, LOGS, MANIFEST, UNFINISHED, read_manifest
+from bllossom.provenance.manifest import CARD, LOGS, MANIFEST, UNFINISHED, Manifest, read_manifest
 
 Inputs = Mapping[str, Path | str]
 """By name: a file or folder, or the hub id of a model."""
 
 
 def fingerprint(path: Path) -> str:
-    """The sha256 of a file, or of a folder's payload. A published folder's comes from its manifest, unread.
+    """The sha256 of a file, or of a folder's payload. Of a published folder, what is as old as its manifest is taken
+    from there, unread; what was changed since is said, and counts as it is now.
 
     Raises:
         BllossomError: there is nothing at `path`, or it cannot be read.
@@ -40,25 +42,44 @@ def fingerprint_inputs(inputs: Inputs, hashes: FileHashes) -> dict[str, str]:
 
 def fingerprint_contents(paths: Mapping[str, Path], hashes: FileHashes) -> dict[str, str]:
     """As `fingerprint`, of many."""
-    found, to_read = {}, {}
+    found: dict[str, str] = {}
+    to_read: dict[str, dict[str, Path]] = {}
+    kept: dict[str, dict[str, FileRecord]] = {}
+    published: dict[str, str] = {}
     for name, path in paths.items():
         if path.is_dir():
-            manifest = read_manifest(path)
-            if manifest is not None:
-                found[name] = manifest.fingerprint
-            else:
-                to_read[name] = {inside: path / inside for inside in _files(path)}
+            inside = _files(path)
+            if manifest := read_manifest(path):
+                inside, published[name] = payload(path), manifest.fingerprint
+                kept[name] = _unchanged(path, manifest)
+            to_read[name] = {inner: path / inner for inner in inside if inner not in kept.get(name, ())}
         elif path.exists():
             to_read[name] = {"": path}
         else:
             raise BllossomError(f"no such file or folder: {path}")
-    files = [file for inside in to_read.values() for file in inside.values()]
+    files = [file for files_of in to_read.values() for file in files_of.values()]
     records = dict(zip(files, hashes.record(files), strict=True))
-    for name, inside in to_read.items():
-        if "" in inside:
-            found[name] = records[inside[""]].sha256
+    for name, files_of in to_read.items():
+        if "" in files_of:
+            found[name] = records[files_of[""]].sha256
         else:
-            found[name] = combine({inner: records[file] for inner, file in inside.items()})
+            found[name] = combine(kept.get(name, {}) | {inner: records[file] for inner, file in files_of.items()})
+            if found[name] != published.get(name, found[name]):
+                say(
+                    f"{paths[name]} was changed since it was published, and counts as it is now; "
+                    f"`bllossom verify {paths[name]}` says in what"
+                )
+    return found
+
+
+def _unchanged(folder: Path, manifest: Manifest) -> dict[str, FileRecord]:
+    """Of the files that a manifest lists, those that have their size, and have not been written since it was."""
+    written = (folder / MANIFEST).stat().st_mtime_ns
+    found = {}
+    for name, record in manifest.files.items():
+        path = folder / name
+        if path.is_file() and (stat := path.stat()).st_size == record.bytes and stat.st_mtime_ns <= written:
+            found[name] = record
     return found
 
 
@@ -103,4 +124,4 @@ def _files(folder: Path) -> list[str]:
 def combine(files: Mapping[str, FileRecord]) -> str:
     """The fingerprint of a folder with these files."""
     lines = "".join(f"{name}\0{files[name].sha256}\n" for name in sorted(files))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return hashlib.sha256(lines.encode("utf8", "surrogateescape")).hexdigest()  # names are bytes

@@ -10,15 +10,16 @@ import contextlib
 import io
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import IO
 
 from bllossom.text.compression import unpack
-from bllossom.text.kinds import BEGINNING_BYTES, SETTINGS, Kind, ending, kind_of_beginning, kind_of_name
+from bllossom.text.kinds import BEGINNING_BYTES, SETTINGS, Kind, ending, is_archive, kind_of_beginning, kind_of_name
 
 MEMBER_BITS = 32  # the n-th record of member m has the number m · 2^32 + n; in a plain file, m is 0
+NAMES_TOLD = 3  # of files that are not read
 UTF8_NAME = 0x800  # a zip entry's flag
 DAMAGED_ARCHIVE = (zipfile.BadZipFile, tarfile.ReadError)
 """What reading an archive raises that is damaged, encrypted, or packed in a way that Python does not know."""
@@ -30,20 +31,26 @@ class Member:
 
     number: int
     name: str
-    kind: Kind | None  # None: it cannot be read
+    kind: Kind | None  # None: it is not read
     file: IO[bytes]
 
 
 def members(name: str, archive: IO[bytes], kind: Kind | None, encoding: str = "utf-8") -> Iterator[Member]:
     """The files of an archive called `name`, each to be read before the next one is asked for.
 
-    Of what kind each is, its own name says, unless `kind` does. Hidden files and settings are passed over.
+    Of what kind each is, its own name says, unless `kind` does. Settings, hidden files that are no text, and what macOS
+    puts beside each file, are passed over.
     `encoding` is that of the files' text, which is often that of their names, too.
     """
     found = _zipped(archive, encoding) if ending(name) == ".zip" else _tarred(name, archive, encoding)
     for number, inner, file in found:
         path = PurePath(inner)
-        if path.name in SETTINGS or any(part.startswith((".", "__MACOSX")) for part in path.parts):
+        if path.name in SETTINGS or path.name.startswith("._") or "__MACOSX" in path.parts:
+            continue
+        hidden = any(part.startswith(".") and part != ".." for part in path.parts)
+        if hidden or file is None:
+            if not hidden or kind_of_name(inner) or is_archive(inner):
+                yield Member(number, inner, None, io.BytesIO())
             continue
         with file:
             content = unpack(inner, file)
@@ -52,6 +59,12 @@ def members(name: str, archive: IO[bytes], kind: Kind | None, encoding: str = "u
                 buffered = io.BufferedReader(content, BEGINNING_BYTES)  # type: ignore[type-var]
                 content, mine = buffered, kind_of_beginning(buffered.peek(BEGINNING_BYTES))
             yield Member(number, inner, mine, content)
+
+
+def not_read(names: Sequence[str]) -> str:
+    """What to say of an archive's files that are not read."""
+    told = ", ".join(names[:NAMES_TOLD]) + (", …" if len(names) > NAMES_TOLD else "")
+    return f"{len(names):,} file(s) in it are not read, as they are hidden, links or of no known format: {told}"
 
 
 def whole(file: IO[bytes]) -> IO[bytes]:
@@ -87,13 +100,16 @@ def _opened(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
         raise zipfile.BadZipFile(str(error)) from error
 
 
-def _tarred(name: str, archive: IO[bytes], encoding: str) -> Iterator[tuple[int, str, IO[bytes]]]:
+def _tarred(name: str, archive: IO[bytes], encoding: str) -> Iterator[tuple[int, str, IO[bytes] | None]]:
+    """Links, which have no contents of their own, come without a file."""
     stream = unpack(f"{name}.gz" if name.lower().endswith(".tgz") else name, archive)
     number = 0
     with tarfile.open(fileobj=stream, mode="r|") as opened:
         for info in opened:
+            inner = read_name(info.name.encode("utf-8", "surrogateescape"), encoding) or info.name
             file = opened.extractfile(info) if info.isfile() else None
             if file is not None:
                 number += 1
-                inner = read_name(info.name.encode("utf-8", "surrogateescape"), encoding)
-                yield number, inner or info.name, file
+                yield number, inner, file
+            elif info.issym() or info.islnk():
+                yield number, inner, None

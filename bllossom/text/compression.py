@@ -2,6 +2,7 @@
 
 import bz2
 import codecs
+import contextlib
 import gzip
 import io
 import lzma
@@ -74,6 +75,8 @@ class ZstdStream(Pieces):
 def known_encoding(encoding: str) -> str:
     """The name, where it is that of an encoding; ValueError says so where it is not."""
     try:
+        with contextlib.suppress(UnicodeError):
+            b"a".decode(encoding)  # hex and the like, which give no text, are no encodings here
         codecs.getincrementaldecoder(encoding)
     except LookupError as error:
         raise ValueError(f"no encoding {encoding!r}; name one as utf-8, cp949, euc-kr or utf-16") from error

@@ -9,7 +9,8 @@ from typing import IO, Any
 
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.text.archives import DAMAGED_ARCHIVE, members, whole
+from bllossom.paths import shown
+from bllossom.text.archives import DAMAGED_ARCHIVE, members, not_read, whole
 from bllossom.text.compression import DAMAGED, recode, unpack
 from bllossom.text.csv_rows import CsvError, read_csv, read_tsv
 from bllossom.text.kinds import Kind, file_kind, is_archive
@@ -67,10 +68,15 @@ def read_entries(path: Path, encoding: str = "utf-8") -> Iterator[Entry]:
 
 
 def _archive(path: Path, packed: IO[bytes], encoding: str) -> Iterator[Entry]:
+    left_out: list[str] = []
     for member in members(path.name, packed, None, encoding):
-        if member.kind not in (None, "text"):
-            for entry in _read(member.kind, whole(member.file), encoding):
-                yield entry._replace(member=member.name)
+        if member.kind in (None, "text"):
+            left_out.append(member.name)
+            continue
+        for entry in _read(member.kind, whole(member.file), encoding):
+            yield entry._replace(member=member.name)
+    if left_out:
+        say(f"{shown(path)}: {not_read(left_out)}")
 
 
 def _read(kind: Kind, file: IO[bytes], encoding: str) -> Iterator[Entry]:

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.paths import shown
-from bllossom.text.archives import DAMAGED_ARCHIVE, MEMBER_BITS, Member, members, whole
+from bllossom.text.archives import DAMAGED_ARCHIVE, MEMBER_BITS, Member, members, not_read, whole
 from bllossom.text.compression import DAMAGED, recode, unpack
 from bllossom.text.csv_rows import CsvError, read_csv, read_tsv
 from bllossom.text.fields import IDENTITIES, Steps, documents_of, identity_of, parse_field
@@ -24,7 +25,6 @@ from bllossom.text.readers.json_values import read_json, read_lines
 from bllossom.text.readers.plain_text import Split, read_text, too_long
 
 MAX_DOCUMENT_BYTES = 64_000_000
-LEFT_OUT_NAMES = 3  # of an archive's files that cannot be read, told by name
 
 __all__ = ["RawRecord", "ReadOptions", "Split", "place", "read_documents", "read_records"]
 
@@ -112,6 +112,8 @@ def read_documents(source: str, options: ReadOptions = ReadOptions()) -> Iterato
         for record in read_records(path, options):
             if record.errors:
                 raise BllossomError(f"{place(path, record)}: {record.errors[0]}")
+            if record.note:
+                say(f"{shown(path)}: {record.note}")
             yield from record.texts
 
 
@@ -206,8 +208,7 @@ def _archive(path: Path, packed: IO[bytes], documents: _Documents, skip: int) ->
                 number = base + record.number
                 yield record._replace(number=number, member=member.name)
     if left_out:
-        names = ", ".join(left_out[:LEFT_OUT_NAMES]) + (", …" if len(left_out) > LEFT_OUT_NAMES else "")
-        yield RawRecord(number + 1, (), note=f"{len(left_out):,} file(s) in it are of no known format: {names}")
+        yield RawRecord(number + 1, (), note=not_read(left_out))
 
 
 def _member(member: Member, documents: _Documents, skip: int) -> Iterator[RawRecord]:

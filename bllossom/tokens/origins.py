@@ -73,7 +73,7 @@ def _numbers(values: Sequence[int]) -> Any:
 def _texts(values: Sequence[str]) -> Any:
     import pyarrow
 
-    encoded = [value.encode() for value in values]
+    encoded = [value.encode(errors="backslashreplace") for value in values]  # an id may hold half a surrogate pair
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     buffers = [None, pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(encoded))]
     return pyarrow.Array.from_buffers(pyarrow.large_string(), len(values), buffers)

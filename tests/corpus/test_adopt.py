@@ -47,13 +47,21 @@ def repair(path: Path) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf8")
 
 
-@pytest.mark.parametrize(("way", "more"), [("repaired", {"near_duplicates": {"threshold": 0.9}}), ("skipped", {})])
+@pytest.mark.parametrize(
+    ("way", "more"),
+    [
+        *(("repaired", {"near_duplicates": {"threshold": 0.9}}), ("skipped", {})),
+        ("repaired", {"output": "x[1]"}),  # no glob, though it looks like one
+    ],
+)
 def test_what_mends_a_broken_record_keeps_the_slices_before_it(
     make: Any, tmp_path: Path, corpus: dict[str, Path], source: Path, made: list[int], way: str, more: Any
 ) -> None:
     (tmp_path / "first.jsonl").write_bytes(b"".join(corpus["en"].read_bytes().splitlines(keepends=True)[:20]))
     sources = {"en": [str(tmp_path / "first.jsonl")], "ko": [str(source)]}
     settings: dict[str, Any] = {"sources": sources, "shard_bytes": 2000, "holdout": 0.1, **more}
+    if "output" in more:
+        settings["output"] = tmp_path / more["output"]
     with pytest.raises(BllossomError, match=rf"a\.jsonl:{BROKEN + 1}: is not JSON"):
         prepare(make(**settings))
     done = len(made)
@@ -65,11 +73,12 @@ def test_what_mends_a_broken_record_keeps_the_slices_before_it(
     mended = prepare(make(**settings))
     assert made[done] == done
     assert made == list(range(len(made)))
+    output = settings.pop("output", make().output)
     whole = prepare(make(output=tmp_path / "whole", **settings))
     assert mended.fingerprint == whole.fingerprint
     assert mended.figures == whole.figures
     origins = sorted((tmp_path / "whole" / "logs").rglob("*.parquet"))
-    assert [path.read_bytes() for path in sorted((make().output / "logs").rglob("*.parquet"))] == [
+    assert [path.read_bytes() for path in sorted((output / "logs").rglob("*.parquet"))] == [
         path.read_bytes() for path in origins
     ]
 

@@ -34,6 +34,7 @@ from bllossom.text.sources import RawRecord, ReadOptions, read_records
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.mixture import Mixture, MixtureConfig, heldout_blocks
+from bllossom.tokens.origins import read_origin
 from bllossom.tokens.shards import TokenStream, open_heldout, open_stream, read_index
 
 
@@ -89,6 +90,22 @@ def test_shards_do_not_depend_on_how_they_are_cut(make, tmp_path: Path) -> None:
 def test_the_same_config_gives_the_same_bytes(make, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     fingerprints = {prepare(make(output=tmp_path / name)).fingerprint for name in ("one", "two")}
     assert len(fingerprints) == 1
+
+
+def test_names_that_are_not_utf8_are_only_bytes(make, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    here = tmp_path / os.fsdecode("말뭉치".encode("cp949"))
+    here.mkdir()
+    rows = [{"id": "\ud800half", "text": f"하나 둘 셋 {number}"} for number in range(20)]
+    (here / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["넷 다섯"] * 9}), tmp_path / "b.parquet")
+    (tmp_path / "b.parquet").rename(here / os.fsdecode(b"\xb0\xa1.parquet"))
+    monkeypatch.chdir(here)
+    config = make(output=tmp_path / "tokens", sources={"ko": ["a.jsonl", "*.parquet"]}, holdout=0.1)
+    made = prepare(config)
+    assert made.figures["sources"]["ko/a"]["read"]["documents"] == 20
+    assert read_origin(config.output, "shards/ko/a/00000", 0).id == "\\ud800half"  # type: ignore[union-attr]
+    with pytest.raises(BllossomError, match=r"\\xb8\\xbb.*tokens: a folder on this path .* not UTF-8.*; rename it"):
+        prepare(config.model_copy(update={"output": Path("tokens")}))
 
 
 def test_without_edges_documents_touch(make) -> None:  # type: ignore[no-untyped-def]

@@ -116,6 +116,8 @@ def test_a_large_text_that_is_one_document_is_told(
 
 
 def test_an_unknown_encoding_is_refused() -> None:
+    with pytest.raises(ValidationError, match="no encoding 'hex'; name one as utf-8"):  # which gives no text
+        SourceConfig(path="a", encoding="hex")
     with pytest.raises(ValidationError, match="no encoding 'hangeul'; name one as utf-8, cp949, euc-kr or utf-16"):
         SourceConfig(path="a.jsonl", encoding="hangeul")
 

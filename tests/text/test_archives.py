@@ -63,7 +63,7 @@ def test_the_files_of_an_archive_are_read_in_their_order(tmp_path: Path, name: s
     assert [row["text"] for row in read_rows(path)] == TEXTS
     records = list(read_records(path))
     assert [record.note for record in records if record.note] == [
-        "1 file(s) in it are of no known format: TL1/picture.png"
+        "1 file(s) in it are not read, as they are hidden, links or of no known format: TL1/picture.png"
     ]
     read = [record for record in records if record.texts]
     assert [place(path, record) for record in read][1] == f"{path}/TL1/a.jsonl:2"
@@ -71,6 +71,19 @@ def test_the_files_of_an_archive_are_read_in_their_order(tmp_path: Path, name: s
     for at, record in enumerate(read):
         rest = [text for later in read_records(path, skip=record.number) for text in later.texts]
         assert rest == TEXTS[at + 1 :]
+
+
+def test_what_is_not_read_of_an_archive_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = pack(tmp_path / "a.tar", {"../up.jsonl": jsonl("a"), ".hidden.jsonl": jsonl("b"), ".DS_Store": b"x"})
+    with tarfile.open(path, "a") as archive:
+        link = tarfile.TarInfo("link.jsonl")
+        link.type, link.linkname = tarfile.LNKTYPE, "../up.jsonl"
+        archive.addfile(link)
+    told = "2 file(s) in it are not read, as they are hidden, links or of no known format: .hidden.jsonl, link.jsonl"
+    assert list(read_documents(str(path))) == ["a"], "that a name leads upwards does not make it hidden"
+    assert told in capsys.readouterr().err
+    assert [row["text"] for row in read_rows(path)] == ["a"]
+    assert told in capsys.readouterr().err
 
 
 def test_a_broken_file_of_an_archive_is_told_and_reading_goes_on(tmp_path: Path) -> None:

@@ -19,6 +19,12 @@ def found(path: Path) -> list[tuple[int, object]]:
     return [(entry.number, entry.error or entry.value) for entry in read_entries(path)]
 
 
+def test_marks_where_json_files_were_joined_are_passed_over(tmp_path: Path) -> None:
+    whole = [json.dumps(row, ensure_ascii=False, indent=2).encode("utf-8-sig") for row in ROWS]
+    (tmp_path / "a.json").write_bytes(b"\n".join(whole))
+    assert [row for _, row in found(tmp_path / "a.json")] == ROWS
+
+
 def test_each_row_has_the_line_it_begins_at(tmp_path: Path) -> None:
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
     pretty = json.dumps(ROWS, ensure_ascii=False, indent=2)

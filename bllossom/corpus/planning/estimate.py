@@ -133,7 +133,8 @@ def _sample_file(file: Path, reading: Reading, limit: int) -> tuple[list[str], i
 def _parquet_rows(file: Path) -> int:
     import pyarrow.parquet
 
-    return int(pyarrow.parquet.ParquetFile(file).metadata.num_rows)
+    with file.open("rb") as opened:  # pyarrow itself takes no name that is not UTF-8
+        return int(pyarrow.parquet.ParquetFile(opened).metadata.num_rows)
 
 
 def table(estimates: Sequence[Estimate]) -> list[str]:

@@ -101,6 +101,6 @@ def values(data: bytes, line: int = 1) -> Iterator[Entry]:
 
 
 def _skip(text: str, place: int) -> int:
-    while place < len(text) and text[place] in " \t\r\n":
+    while place < len(text) and text[place] in " \t\r\n\ufeff":  # the mark stands where files were joined
         place += 1
     return place

@@ -49,7 +49,9 @@ def unseal(text: bytes | bytearray) -> dict[str, Any]:
     Raises:
         ValueError: it is not JSON, or not what was written.
     """
-    values: dict[str, Any] = json.loads(text)
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("it is no JSON object")
     told = values.pop(CHECKSUM, None)
     if (told is None and CHECKSUMS in values) or told not in (None, _of_values(values)):
         raise ValueError("it is not what was written")

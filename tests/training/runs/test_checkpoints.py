@@ -64,6 +64,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "a bit of the state": lambda folder: flip(folder / "state.json"),
     "cut": lambda folder: (folder / "engine/optimizer.pt").write_bytes(b"PK"),
     "empty": lambda folder: (folder / "state.json").write_bytes(b""),
+    "no object": lambda folder: (folder / "state.json").write_bytes(b"[]"),
     "weights missing": lambda folder: (folder / "engine/model.safetensors").unlink(),
     "state missing": lambda folder: (folder / "state.json").unlink(),
 }
