@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -27,6 +28,20 @@ def test_a_really_full_disk_ends_with_one_clear_message(config):
     with pytest.raises(BllossomError, match="disk is full"):
         artifacts.publish(config, stage="copy", inputs={}, build=fill)
     assert not config.output.exists()
+
+
+def test_a_file_larger_than_allowed_ends_with_one_clear_message(config):
+    def fill(folder: Path) -> dict[str, int]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            (folder / "large").write_text("x" * 10_000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        return {}
+
+    with pytest.raises(BllossomError, match="may not hold a file so large; raise `ulimit -f`"):
+        artifacts.publish(config, stage="copy", inputs={}, build=fill)
 
 
 def test_a_read_only_folder_ends_with_one_clear_message(tmp_path, config):
