@@ -142,7 +142,11 @@ def expand_path(path: Path | str) -> Path:
 
 def _own_folder(output: Path) -> Path:
     """Refuse the folder that the command is typed in and those around it: publishing renames the whole folder."""
-    if Path.cwd().is_relative_to(output.resolve()):
+    try:
+        resolved = output.resolve()
+    except RuntimeError as error:
+        raise ValueError(f"{output} is a link to itself; remove it, or name another folder") from error
+    if Path.cwd().is_relative_to(resolved):
         raise ValueError(f"{output} is the folder you are in, or holds it; name a folder of its own, as runs/{{stage}}")
     return output
 

@@ -183,6 +183,12 @@ def test_home_is_expanded_and_a_shells_variable_refused(write, tmp_path, monkeyp
     assert "whose home" in problems(path, ["output=~nobody-of-this-name/out"])[0]
 
 
+def test_a_link_to_itself_is_no_output(write, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    told = problems(write("output: o\nbase: a/b\n"), [f"output={tmp_path}/loop"])
+    assert "is a link to itself; remove it, or name another folder" in told[0]
+
+
 @pytest.mark.parametrize("output", [".", "", "..", "/", "../{here}"])
 def test_the_folder_that_one_is_in_is_no_output(write, tmp_path, monkeypatch, output):
     monkeypatch.chdir(tmp_path)

@@ -89,10 +89,15 @@ def plan_merge(adapter: Path, base: Path) -> MergedWeights:
             f"{adapter} holds adapter_model.bin, not {ADAPTER_WEIGHTS}; load it with peft's "
             "PeftModel.from_pretrained, and save it again with save_pretrained"
         )
-    rank = settings["r"]
-    scale = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-    kept_apart = [] if settings.get("ensure_weight_tying") else settings.get("modules_to_save") or []
-    separate = frozenset(name.rpartition(".")[2] for name in kept_apart)
+    rank, alpha, kept_apart = settings.get("r"), settings.get("lora_alpha"), settings.get("modules_to_save") or []
+    if not (isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float) and isinstance(kept_apart, list)):
+        written = f"r: {rank!r}, lora_alpha: {alpha!r}, modules_to_save: {kept_apart!r}"
+        raise BllossomError(
+            f"{adapter / ADAPTER_CONFIG} is not as peft writes it ({written}): a rank above 0, a number, and a list or "
+            "null; save the adapter again with save_pretrained"
+        )
+    scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+    separate = frozenset(() if settings.get("ensure_weight_tying") else (n.rpartition(".")[2] for n in kept_apart))
     return MergedWeights(open_checkpoint(base), read_shard(adapter / ADAPTER_WEIGHTS), scale, separate)
 
 
@@ -178,7 +183,10 @@ def _shown(base: str) -> str:
 def _settings(adapter: Path) -> Mapping[str, Any]:
     path = adapter / ADAPTER_CONFIG
     try:
-        return json.loads(path.read_text(encoding="utf8"))
+        settings = json.loads(path.read_text(encoding="utf8"))
+        if not isinstance(settings, dict):
+            raise ValueError
+        return settings
     except (OSError, ValueError) as error:
         raise BllossomError(
             f"{path} cannot be read ({type(error).__name__}); name a folder that pretrain or sft made with lora"
