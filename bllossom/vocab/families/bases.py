@@ -112,7 +112,9 @@ class ByteLevelBase:
     def allowed(self, scripts: Scripts) -> Callable[[str], bool]:
         if scripts is None:
             raise ConfigError("donor_filter: a byte-level base needs the scripts that get pieces, such as [Hangul]")
-        return only_in(code_points(tuple(scripts)))
+        safe, known = only_in(code_points(tuple(scripts))), self._settings["model"]["vocab"]
+        # A piece of the base that its merges never make (Llama 3 has such) cannot be a part either: its id is taken.
+        return lambda piece: piece not in known and safe(piece)
 
     def with_letters(self, letters: Sequence[str]) -> Vocabulary:
         return self.vocabulary
