@@ -179,7 +179,7 @@ def _special_tokens(config: Mapping[str, Any]) -> set[str]:
 
 
 def _roles_of_class(folder: Path, known: Iterable[str]) -> dict[str, str]:
-    """What the base's own class takes for bos, eos and unk where no file says it, as GPT-2's does; `CLASS` would not."""
+    """What the base's own class takes for bos, eos and unk where no file says it, as GPT-2's; `CLASS` takes nothing."""
     from transformers import AutoTokenizer
 
     try:

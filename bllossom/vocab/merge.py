@@ -197,7 +197,7 @@ def _build(
     write_left_out(folder, repaired.left_out)
     return {
         "pieces": size,
-        "rows": -(-size // config.pad_to_multiple_of) * config.pad_to_multiple_of,
+        "rows": -(-max(size, base.rows) // config.pad_to_multiple_of) * config.pad_to_multiple_of,
         "base_pieces": base.first_new_id,
         **key_figures(report),
     }

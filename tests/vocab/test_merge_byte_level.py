@@ -115,6 +115,10 @@ def test_shapes_of_today(
         nfd = "\u1112\u1161\u11ab"  # 한 in three jamo: NFC makes it one syllable
         assert loaded.decode(loaded(nfd)["input_ids"]) == "한"
         assert open_base(str(base), use_padding_rows=True).first_new_id == 603
+        few = donor.model_copy(update={"pieces": 5})
+        manifest = merge_vocab(configure(base, few, tmp_path / "few", use_padding_rows=True))
+        assert manifest.figures["pieces"] == 608
+        assert manifest.figures["rows"] == 640  # the model's own: none of them may be lost
 
 
 def test_a_file_of_another_name_keeps_its_added_tokens(

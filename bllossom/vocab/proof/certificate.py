@@ -200,7 +200,8 @@ def check_unicode(
 ) -> dict[str, Any]:
     """Every Unicode scalar value, alone and behind a space: those of other scripts keep their ids.
 
-    A character is what the base's normaliser makes of it: NFKC makes a Greek letter of the micro sign. Where no new piece is in a character's bytes, none of the new merges can apply: it is enough to encode the others.
+    A character is what the base's normaliser makes of it: NFKC makes a Greek letter of the micro sign. Where no new
+    piece is in a character's bytes, none of the new merges can apply: it is enough to encode the others.
     """
     pieces = {raw for piece in new.pieces[pair.first :] if (raw := to_bytes(piece))}
     beginnings = {raw[:2] for raw in pieces}
