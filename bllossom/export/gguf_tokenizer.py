@@ -70,8 +70,8 @@ def check_normalizer(normalizer: Mapping[str, Any] | None) -> None:
         return
     if normalizer.get("type") != "NFC":
         raise BllossomError(
-            f"the normaliser {json.dumps(normalizer)[:120]} has no counterpart in llama.cpp, where text would get other "
-            "ids; run the model with a program that reads tokenizer.json"
+            f"the normaliser {json.dumps(normalizer)[:120]} has no counterpart in llama.cpp, where text would get "
+            "other ids; run the model with a program that reads tokenizer.json"
         )
     say("export: llama.cpp does not bring text into NFC, as this tokenizer does: other text gets other ids there")
 

@@ -136,7 +136,7 @@ def test_a_normaliser_is_told_or_refused(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == ""
     check_normalizer({"type": "NFC"})
     assert "does not bring text into NFC, as this tokenizer does" in capsys.readouterr().err
-    with pytest.raises(BllossomError, match="has no counterpart in llama.cpp, where text would get other ids"):
+    with pytest.raises(BllossomError, match=r"has no counterpart in llama\.cpp, where text would get other ids"):
         check_normalizer({"type": "Lowercase"})
 
 
