@@ -11,6 +11,7 @@ from typing import Any
 
 from gguf import GGUFWriter, TokenType
 
+from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.tokenizer.byte_level_file import read_byte_level
 from bllossom.tokenizer.load import load_tokenizer
@@ -59,6 +60,22 @@ def name_pre_tokenizer(pre_tokenizer: Mapping[str, Any] | None) -> str:
     )
 
 
+def check_normalizer(normalizer: Mapping[str, Any] | None) -> None:
+    """llama.cpp has no normaliser for byte-level BPE: NFC is told, as most text is in it, and any other refused.
+
+    Raises:
+        BllossomError: text would get other ids.
+    """
+    if normalizer is None or normalizer.get("normalizers") == []:
+        return
+    if normalizer.get("type") != "NFC":
+        raise BllossomError(
+            f"the normaliser {json.dumps(normalizer)[:120]} has no counterpart in llama.cpp, where text would get "
+            "other ids; run the model with a program that reads tokenizer.json"
+        )
+    say("export: llama.cpp does not bring text into NFC, as this tokenizer does: other text gets other ids there")
+
+
 def add_tokenizer(writer: GGUFWriter, folder: Path, rows: int) -> None:
     """Write the tokenizer of a model folder; rows without a piece are named, and never produced."""
     if (folder / "tokenizer.model").is_file():
@@ -77,18 +94,20 @@ def add_tokenizer(writer: GGUFWriter, folder: Path, rows: int) -> None:
 
 
 def _add_sentencepiece(writer: GGUFWriter, path: Path, rows: int) -> None:
-    pieces = read_model(path).pieces
+    model = read_model(path)
+    pieces = model.pieces
     spare = rows - len(pieces)
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list([*(piece.piece for piece in pieces), *map(_spare, range(len(pieces), rows))])
     writer.add_token_scores([*(piece.score for piece in pieces), *[-1e4] * spare])
     writer.add_token_types([*(TYPES[piece.type] for piece in pieces), *[TokenType.UNUSED] * spare])
-    writer.add_add_space_prefix(True)
+    writer.add_add_space_prefix(model.normalizer_spec.add_dummy_prefix)
 
 
 def _add_byte_level(writer: GGUFWriter, path: Path, rows: int) -> None:
     file = read_byte_level(path)
+    check_normalizer(file.settings.get("normalizer"))
     by_id = {number: piece for piece, number in file.vocab.items()}
     by_id |= {token["id"]: content for content, token in file.added.items()}
     kinds = {

@@ -11,10 +11,11 @@ TOKENIZER, CONFIG, ADDED = "tokenizer.json", "tokenizer_config.json", "added_tok
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
 
 
-def read_added_tokens(folder: Path, vocab: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+def read_added_tokens(folder: Path, vocab: Mapping[str, int], tokenizer: str = TOKENIZER) -> dict[str, dict[str, Any]]:
     """Content → id and flags, from tokenizer.json, tokenizer_config.json and added_tokens.json, which must agree.
 
-    `vocab` holds the ids of the pieces themselves. Whoever reads only one of the files numbers anew what is missing
+    `vocab` holds the ids of the pieces themselves, `tokenizer` is the name of tokenizer.json where it has another.
+    Whoever reads only one of the files numbers anew what is missing
     there, and gives a trained row another meaning.
 
     Raises:
@@ -34,16 +35,16 @@ def read_added_tokens(folder: Path, vocab: Mapping[str, int]) -> dict[str, dict[
             )
         added.setdefault(content, {"id": number, "content": content} | FLAGS | dict(flags))
 
-    written = read_json(folder / TOKENIZER)
+    written = read_json(folder / tokenizer)
     pieces = (written.get("model") or {}).get("vocab")
     for piece, number in pieces.items() if isinstance(pieces, dict) else ():
         if piece in vocab and vocab[piece] != number:
             raise BllossomError(
-                f"{folder / TOKENIZER}: {piece!r} is id {number}, in the SentencePiece model beside it {vocab[piece]}: "
+                f"{folder / tokenizer}: {piece!r} is id {number}, in the SentencePiece model beside it {vocab[piece]}: "
                 "they are not of one tokenizer; put tokenizer.model of the model that this one was tuned from there"
             )
     for token in written.get("added_tokens") or []:
-        add(TOKENIZER, token["content"], token["id"], token)
+        add(tokenizer, token["content"], token["id"], token)
     for number, token in (read_json(folder / CONFIG).get("added_tokens_decoder") or {}).items():
         add(CONFIG, token["content"], int(number), {key: token[key] for key in FLAGS if key in token})
     for content, number in read_json(folder / ADDED).items():
@@ -52,14 +53,17 @@ def read_added_tokens(folder: Path, vocab: Mapping[str, int]) -> dict[str, dict[
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file; nothing where there is none.
+    """An object of a JSON file; nothing where there is no file.
 
     Raises:
-        BllossomError: it is damaged.
+        BllossomError: it is damaged, or holds something else.
     """
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf8"))
+        found = json.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError) as error:
         raise BllossomError(f"{path} is no JSON file ({error}); download it again") from error
+    if not isinstance(found, dict):
+        raise BllossomError(f"{path} holds no JSON object, as such a file does; download it again")
+    return found

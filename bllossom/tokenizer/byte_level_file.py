@@ -13,12 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, name_and_revision
-from bllossom.tokenizer.added_tokens import CONFIG, TOKENIZER, read_added_tokens, read_json
+from bllossom.tokenizer.added_tokens import CONFIG, FLAGS, TOKENIZER, read_added_tokens, read_json
 
-CARRIED = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
-READ = (TOKENIZER, CONFIG, "added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "config.json")
+VOCAB, ROLES = "vocab.json", "special_tokens_map.json"
+CARRIED = (ROLES, "added_tokens.json", "chat_template.jinja")
+READ = (TOKENIZER, CONFIG, "added_tokens.json", ROLES, "chat_template.jinja", VOCAB, "config.json")
 CLASS = "PreTrainedTokenizerFast"
 """transformers 5 takes tokenizer.json as it is under this class; under some others it replaces parts of it
 (transformers#45920, #45812, #45488)."""
@@ -145,14 +148,53 @@ def read_byte_level(path: Path) -> ByteLevelFile:
     """
     settings, beside = read_json(path), path.parent
     _check_model(settings, path)
-    added = read_added_tokens(beside, settings["model"]["vocab"])
+    _check_older_files(settings["model"]["vocab"], beside, path)
+    vocab: Mapping[str, int] = settings["model"]["vocab"]
+    added = read_added_tokens(beside, vocab, path.name)
+    config = read_json(beside / CONFIG)
+    padding = settings.get("padding") or {}
+    told = {"pad_token": padding.get("pad_token"), **read_json(beside / ROLES), **config}
+    named = _special_tokens(told) - added.keys()
+    if unnumbered := sorted(named - vocab.keys()):
+        raise BllossomError(
+            f"{beside}: {CONFIG} or {ROLES} names {unnumbered[0]!r}, to which no file gives an id: every reader would "
+            "number it behind the last piece, wherever that is; give it one in added_tokens_decoder, or take it out"
+        )
+    for content in named:  # an ordinary piece: whoever loads the tokenizer by its class makes an added token of it
+        added[content] = FLAGS | {"id": vocab[content], "content": content, "special": True, "normalized": False}
+    if not told.get("eos_token"):
+        config = config | _roles_of_class(beside, vocab.keys() | added.keys())
     rows = int(read_json(beside / "config.json").get("vocab_size") or 0)
-    return ByteLevelFile(path, settings, read_json(beside / CONFIG), added, rows)
+    return ByteLevelFile(path, settings, config, added, rows)
+
+
+def _special_tokens(config: Mapping[str, Any]) -> set[str]:
+    """The special tokens that a tokenizer's settings name."""
+    found = [value for key, value in config.items() if key.endswith("_token") and not key.startswith("add_")]
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        several = config.get(key) or []
+        found += several.values() if isinstance(several, dict) else several
+    contents = (value["content"] if isinstance(value, dict) else value for value in found)
+    return {content for content in contents if isinstance(content, str)}
+
+
+def _roles_of_class(folder: Path, known: Iterable[str]) -> dict[str, str]:
+    """What the base's own class takes for bos, eos and unk where no file says it, as GPT-2's; `CLASS` takes nothing."""
+    from transformers import AutoTokenizer
+
+    try:
+        roles: Mapping[str, Any] = AutoTokenizer.from_pretrained(folder).special_tokens_map
+    except Exception:  # a class that is not known, or fails in a way of its own, says nothing
+        return {}
+    known = set(known)
+    return {role: token for role, token in roles.items() if isinstance(token, str) and token in known}
 
 
 def _check_model(settings: Mapping[str, Any], path: Path) -> None:
-    model = settings.get("model") or {}
-    kind, vocab = model.get("type", "BPE"), model.get("vocab") or {}
+    model = settings.get("model")
+    if not isinstance(model, dict) or not model.get("vocab"):
+        raise BllossomError(f"{path}: holds no vocabulary (model.vocab); name a tokenizer.json")
+    kind, vocab = model.get("type", "BPE"), model["vocab"]
     if kind != "BPE" or not isinstance(vocab, dict):
         raise BllossomError(
             f"{path}: is {kind}, not byte-level BPE; a base must be BPE (this one can be the donor: name it there)"
@@ -162,18 +204,60 @@ def _check_model(settings: Mapping[str, Any], path: Path) -> None:
             f"{path}: is BPE, but not byte-level: the SentencePiece file it came from is needed too (transformers 5 "
             "saves none): put tokenizer.model of the model that this one was tuned from beside it"
         )
+    for part in ("pre_tokenizer", "decoder"):
+        if "ByteLevel" not in json.dumps(settings.get(part)):
+            raise BllossomError(
+                f"{path}: its {part} is not ByteLevel, though another part is; choose a base that splits text into "
+                "bytes in its pre-tokenizer, and puts them together in its decoder"
+            )
+    if marks := [key for key in ("continuing_subword_prefix", "end_of_word_suffix") if model.get(key)]:
+        raise BllossomError(
+            f"{path}: marks pieces by their place in a word ({marks[0]} {model[marks[0]]!r}), as CLIP does; choose a "
+            "base whose pieces are bytes alone"
+        )
+    _check_vocab(vocab, path)
+    _check_merges(model.get("merges"), vocab, path)
+    if model.get("dropout"):
+        raise BllossomError(f"{path}: has a dropout of {model['dropout']}: its ids are random; set it to null")
+    try:
+        Tokenizer.from_str(json.dumps(settings))
+    except Exception as error:  # tokenizers raises no narrower kind
+        raise BllossomError(f"{path}: tokenizers cannot load it ({str(error).splitlines()[0]}); get it anew") from error
+
+
+def _check_older_files(vocab: Mapping[str, int], beside: Path, path: Path) -> None:
+    """vocab.json says the same in GPT-2's format."""
+    for piece, number in read_json(beside / VOCAB).items():
+        if (found := vocab.get(piece, number)) != number:
+            raise BllossomError(
+                f"{path}: {piece!r} is id {found}, in {VOCAB} beside it {number}; the base's files disagree: take them "
+                "all from one place"
+            )
+
+
+def _check_vocab(vocab: Mapping[str, Any], path: Path) -> None:
+    holders: dict[Any, str] = {}
+    for piece, number in vocab.items():
+        if not isinstance(number, int) or number < 0:
+            raise BllossomError(f"{path}: {piece!r} has {number!r} for an id; get the file anew")
+        if (other := holders.setdefault(number, piece)) != piece:
+            raise BllossomError(f"{path}: {other!r} and {piece!r} both have id {number}; get the file anew")
     lacking = [byte for byte in lacking_bytes(vocab) if byte in NEEDED_BYTES]
     if lacking:
         raise BllossomError(
             f"{path}: lacks {len(lacking)} of the bytes that text is made of (0x{lacking[0]:02X} first) and would drop "
             "them; choose a base that has all 256"
         )
-    for merge in model["merges"]:
-        left, right = _pair(merge)
+
+
+def _check_merges(merges: Any, vocab: Mapping[str, int], path: Path) -> None:
+    for merge in merges if isinstance(merges, list) else [merges]:
+        parts = merge.split(" ", 1) if isinstance(merge, str) else merge
+        if not isinstance(parts, list) or len(parts) != 2:
+            raise BllossomError(f"{path}: {merge!r} stands where a merge, a pair of pieces, should; get the file anew")
+        left, right = parts
         if gone := next((piece for piece in (left, right, left + right) if piece not in vocab), None):
             raise BllossomError(f"{path}: the merge {left!r} + {right!r} names {gone!r}, which is no piece; repair it")
-    if model.get("dropout"):
-        raise BllossomError(f"{path}: has a dropout of {model['dropout']}: its ids are random; set it to null")
 
 
 def _pair(merge: str | Iterable[str]) -> Merge:

@@ -111,6 +111,11 @@ def _in_folder(folder: Path) -> Path:
         raise BllossomError(f"{folder} holds several models ({names}); name the file itself")
     if (folder / "tokenizer.json").is_file() and _is_byte_level(folder / "tokenizer.json"):
         raise BllossomError(BYTE_LEVEL.format(path=folder))
+    if (folder / "vocab.json").is_file() and not (folder / "tokenizer.json").is_file():
+        raise BllossomError(
+            f"{folder} holds vocab.json, but no tokenizer.json: load it with transformers' AutoTokenizer, save it with "
+            "save_pretrained, and name that folder"
+        )
     raise BllossomError(f"{folder} holds no SentencePiece model (*.model); name the folder or file that has one")
 
 

@@ -79,18 +79,18 @@ def merge_vocab(config: MergeVocabConfig, *, force: bool = False) -> Manifest:
     """
     _check(config)
     base = open_base(config.base, use_padding_rows=config.use_padding_rows)
-    _check_text(config, base)
+    _check_base(config, base)
     donors = [read_donor(find_donor(donor)) for donor in _donors(config) if isinstance(donor, str)]
-    text = locate_samples({"donor": text.text}) if (text := _text(config)) is not None else {}
+    text = locate_samples({"text": text.text}, "donor") if (text := _text(config)) is not None else {}
     samples = locate_samples(config.samples)
     inputs = {"base": base.path} | {f"donor/{i}" if i else "donor": donor.path for i, donor in enumerate(donors)}
-    inputs |= {f"text/{i}": path for i, path in enumerate(text.get("donor", []))}
+    inputs |= {f"text/{i}": path for i, path in enumerate(text.get("text", []))}
     inputs |= {f"samples/{name}/{i}": path for name, paths in samples.items() for i, path in enumerate(paths)}
     return publish(
         config,
         stage="merge-vocab",
         inputs=inputs,
-        build=lambda folder: _build(config, base, donors, text.get("donor", []), samples, folder),
+        build=lambda folder: _build(config, base, donors, text.get("text", []), samples, folder),
         force=force,
     )
 
@@ -103,7 +103,7 @@ def dry_run(config: MergeVocabConfig) -> list[str]:
     if absent:
         return absent
     base = open_base(config.base, use_padding_rows=config.use_padding_rows)
-    _check_text(config, base)
+    _check_base(config, base)
     if (text := _text(config)) is not None:
         return [f"{base.first_new_id:,} ids of the base + {describe(text)}"]
     donors = [read_donor(find_donor(donor)) for donor in _donors(config) if isinstance(donor, str)]
@@ -141,12 +141,21 @@ def _check(config: MergeVocabConfig) -> None:
         raise ConfigError("repair: pieces learned from text need none, each is joined from two; write repair: none")
 
 
-def _check_text(config: MergeVocabConfig, base: Base) -> None:
-    if _text(config) is not None and not isinstance(base, ByteLevelBase):
+def _check_base(config: MergeVocabConfig, base: Base) -> None:
+    """Refuse keys that have no meaning for this family of bases, and a size that cannot come out."""
+    text = _text(config)
+    if isinstance(base, ByteLevelBase):
+        if config.donor_filter == "all":
+            base.allowed(None)  # says what to write
+    elif text is not None:
         raise ConfigError(
             "donor: pieces are learned from text for byte-level bases; for a SentencePiece base train a donor with "
             "bllossom train-vocab (type: bpe, base: this one), and name its folder"
         )
+    elif config.use_padding_rows:
+        raise ConfigError("use_padding_rows: only byte-level bases may leave rows of their model free; take it out")
+    if text is not None and text.pieces != "auto":
+        _check_size(config, base, text.pieces)
 
 
 def _build(
@@ -188,7 +197,7 @@ def _build(
     write_left_out(folder, repaired.left_out)
     return {
         "pieces": size,
-        "rows": -(-size // config.pad_to_multiple_of) * config.pad_to_multiple_of,
+        "rows": -(-max(size, base.rows) // config.pad_to_multiple_of) * config.pad_to_multiple_of,
         "base_pieces": base.first_new_id,
         **key_figures(report),
     }

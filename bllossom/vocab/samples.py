@@ -20,8 +20,8 @@ WORD = re.compile(f"{SPACE}+[^{SPACE}]*|[^{SPACE}]+")
 THREADS = 2
 
 
-def locate_samples(samples: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
-    """The files of each language.
+def locate_samples(samples: Mapping[str, Sequence[str]], key: str = "samples") -> dict[str, list[Path]]:
+    """The files of each language; `key` is where they stand in the config.
 
     Raises:
         BllossomError: a file is missing, or empty.
@@ -31,12 +31,12 @@ def locate_samples(samples: Mapping[str, Sequence[str]]) -> dict[str, list[Path]
         try:
             found[language] = [path for source in sources for path in locate(source)]
         except BllossomError as error:
-            raise BllossomError(f"samples: {language}: {error}") from error
+            raise BllossomError(f"{key}: {language}: {error}") from error
         for path in found[language]:
             if path.stat().st_size == 0:
-                raise BllossomError(f"samples: {language}: {path} is empty; name a file with text")
+                raise BllossomError(f"{key}: {language}: {path} is empty; name a file with text")
         if not found[language]:
-            raise BllossomError(f"samples: {language} names no file; name one, or take the language out")
+            raise BllossomError(f"{key}: {language} names no file; name one, or take the language out")
     return found
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from bllossom.errors import BllossomError
 from bllossom.export.gguf import ExportConfig, export
-from bllossom.export.gguf_tokenizer import name_pre_tokenizer
+from bllossom.export.gguf_tokenizer import check_normalizer, name_pre_tokenizer
 from bllossom.model.expand import ExpandConfig, expand
 from bllossom.text.sources import read_documents
 from bllossom.tokenizer.encode import encode_text
@@ -129,6 +129,15 @@ BYTES = {"type": "ByteLevel", "use_regex": True, "add_prefix_space": False}
 )
 def test_pre_tokenizers_have_llama_cpps_names(pre_tokenizer: dict[str, Any], name: str) -> None:
     assert name_pre_tokenizer(pre_tokenizer) == name
+
+
+def test_a_normaliser_is_told_or_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    check_normalizer(None)
+    assert capsys.readouterr().err == ""
+    check_normalizer({"type": "NFC"})
+    assert "does not bring text into NFC, as this tokenizer does" in capsys.readouterr().err
+    with pytest.raises(BllossomError, match=r"has no counterpart in llama\.cpp, where text would get other ids"):
+        check_normalizer({"type": "Lowercase"})
 
 
 def test_what_llama_cpp_cannot_read_is_refused(model: Path, tmp_path: Path) -> None:

@@ -137,11 +137,11 @@ def test_what_cannot_be_merged_is_refused(trained: tuple[Path, torch.Tensor], tm
             merge(adapter)
 
 
-@pytest.mark.parametrize("settings", [{"r": 0}, {"r": "8"}, {"lora_alpha": None}, {"modules_to_save": "lm_head"}])
+@pytest.mark.parametrize("wrong", [{"r": 0}, {"r": "8"}, {"lora_alpha": None}, {"modules_to_save": "lm_head"}])
 def test_settings_that_peft_does_not_write_are_refused(
-    settings: dict[str, Any], trained: tuple[Path, torch.Tensor], tmp_path: Path
+    wrong: dict[str, Any], trained: tuple[Path, torch.Tensor], tmp_path: Path
 ) -> None:
-    adapter = copy(trained[0], tmp_path / "adapter", **settings)
+    adapter = copy(trained[0], tmp_path / "adapter", **wrong)
     with pytest.raises(BllossomError, match=r"is not as peft writes it .*save the adapter again"):
         merge_adapter(MergeAdapterConfig(adapter=adapter, output=tmp_path / "merged"))
     (adapter / "adapter_config.json").write_text("[]")

@@ -1,6 +1,7 @@
 """merge-vocab on byte-level bases: what is kept, what is made, what is refused, and what the certificate says."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,12 @@ import pytest
 from transformers import AutoTokenizer
 
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.tokenizer.byte_level_file import to_bytes
+from bllossom.tokenizer.byte_level_file import to_bytes, to_piece
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.vocab.donor import DonorText
 from bllossom.vocab.families.bases import open_base
-from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
+from bllossom.vocab.merge import MergeVocabConfig, dry_run, merge_vocab
 from tests.fixtures.vocabularies import LLAMA3_PATTERN, QWEN_PATTERN, train_byte_level
 
 HANGUL = ["Hangul"]
@@ -114,6 +115,105 @@ def test_shapes_of_today(
         nfd = "\u1112\u1161\u11ab"  # 한 in three jamo: NFC makes it one syllable
         assert loaded.decode(loaded(nfd)["input_ids"]) == "한"
         assert open_base(str(base), use_padding_rows=True).first_new_id == 603
+        few = donor.model_copy(update={"pieces": 5})
+        manifest = merge_vocab(configure(base, few, tmp_path / "few", use_padding_rows=True))
+        assert manifest.figures["pieces"] == 608
+        assert manifest.figures["rows"] == 640  # the model's own: none of them may be lost
+
+
+def test_a_file_of_another_name_keeps_its_added_tokens(
+    byte_level_base: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    base = tmp_path / "mine.json"
+    base.write_bytes((byte_level_base / "tokenizer.json").read_bytes())
+    merge_vocab(configure(base, DonorText(text=[str(texts["ko"])], pieces=20), tmp_path / "out"))
+    merged, settings = read(tmp_path / "out", "tokenizer.json"), json.loads(base.read_text(encoding="utf8"))
+    assert merged["added_tokens"] == settings["added_tokens"]
+    assert read(tmp_path / "out", "certificate.json")["first_new_id"] == 602
+
+
+def test_what_a_saved_tokenizer_pads_and_cuts_does_no_harm(texts: dict[str, Path], tmp_path: Path) -> None:
+    base = train_byte_level(tmp_path / "base", texts["en"])
+    plain = read(base, "tokenizer.json")
+    cut = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    padded = {"strategy": {"Fixed": 16}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "!"}
+    settings = plain | {"truncation": cut, "padding": padded | {"pad_to_multiple_of": None}}
+    donor = DonorText(text=[str(texts["ko"])], pieces=20)
+    pieces = []
+    for name, written in (("plain", plain), ("padded", settings)):
+        (base / "tokenizer.json").write_text(json.dumps(written), encoding="utf8")
+        merge_vocab(configure(base, donor, tmp_path / name, samples={"ko": [str(texts["ko"])]}))
+        pieces.append(read(tmp_path / name, "tokenizer.json")["model"])
+    assert pieces[0] == pieces[1]
+    names = {
+        token["content"]: token["special"] for token in read(tmp_path / "padded", "tokenizer.json")["added_tokens"]
+    }
+    assert names["!"]  # as AutoTokenizer makes of a pad token that is a piece
+    assert read(tmp_path / "padded", "tokenizer.json")["padding"] == settings["padding"]
+
+
+def test_a_piece_of_the_base_that_merges_never_make_is_no_part(texts: dict[str, Path], tmp_path: Path) -> None:
+    base = train_byte_level(tmp_path / "base", texts["en"], ignore_merges=True)
+    settings = read(base, "tokenizer.json")
+    settings["model"]["vocab"][to_piece("국민".encode())] = 610
+    (base / "tokenizer.json").write_text(json.dumps(settings), encoding="utf8")
+    (tmp_path / "donor.json").write_text(
+        json.dumps({"model": {"type": "Unigram", "vocab": [["국민들", -1.0], ["국민의", -2.0]]}}), encoding="utf8"
+    )
+    merge_vocab(configure(base, str(tmp_path / "donor.json"), tmp_path / "out", repair="add"))
+    loaded = load_tokenizer(tmp_path / "out")
+    assert [len(encode_text(loaded, text)) for text in ("국민", "국민들", "국민의")] == [1, 1, 1]
+    assert encode_text(loaded, "국민") == [610]
+
+
+def test_special_tokens_without_an_id_are_refused_and_those_of_the_class_are_kept(
+    texts: dict[str, Path], tmp_path: Path
+) -> None:
+    base = train_byte_level(tmp_path / "base", texts["en"], specials=("<|endoftext|>",))
+    donor = DonorText(text=[str(texts["ko"])], pieces=10)
+    for name, config in (
+        ("[PAD]", {"pad_token": {"content": "[PAD]"}, "add_bos_token": False}),
+        ("<|x|>", {"extra_special_tokens": ["<|x|>"]}),
+        ("<image>", {"extra_special_tokens": {"image_token": "<image>"}}),
+    ):
+        (base / "tokenizer_config.json").write_text(json.dumps(config))
+        with pytest.raises(BllossomError, match=f"names '{re.escape(name)}', to which no file gives an id"):
+            merge_vocab(configure(base, donor, tmp_path / "no"))
+    (base / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 1024}))  # as GPT-2's own
+    (base / "config.json").write_text(json.dumps({"model_type": "gpt2", "vocab_size": 601}))
+    merge_vocab(configure(base, donor, tmp_path / "out"))
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").eos_token == "<|endoftext|>"
+
+
+def test_a_base_that_puts_a_space_in_front_of_a_text(texts: dict[str, Path], small_donor: Path, tmp_path: Path) -> None:
+    """Pieces without a space stand inside words there, and are made there."""
+    base = train_byte_level(tmp_path / "base", texts["en"])
+    settings = read(base, "tokenizer.json")
+    settings["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    (base / "tokenizer.json").write_text(json.dumps(settings), encoding="utf8")
+    merge_vocab(configure(base, DonorText(text=[str(texts["ko"])], pieces=80), tmp_path / "learned"))
+    merge_vocab(configure(base, str(small_donor), tmp_path / "listed", repair="add"))
+    for name in ("learned", "listed"):
+        merged = read(tmp_path / name, "tokenizer.json")
+        new = [piece for piece, number in merged["model"]["vocab"].items() if number >= 602]
+        assert any(piece.startswith("Ġ") for piece in new)
+        assert any(not piece.startswith("Ġ") for piece in new)  # 에 as in 정부에
+        assert merged["pre_tokenizer"] == settings["pre_tokenizer"]
+
+
+def test_letters_that_the_normaliser_makes_belong_to_the_scripts(texts: dict[str, Path], tmp_path: Path) -> None:
+    """NFKC makes μ of the micro sign, which is no one's letter."""
+    base = train_byte_level(tmp_path / "base", texts["en"])
+    settings = read(base, "tokenizer.json")
+    settings["normalizer"] = {"type": "NFKC"}
+    (base / "tokenizer.json").write_text(json.dumps(settings), encoding="utf8")
+    text = tmp_path / "el.txt"
+    text.write_text("το μ και η μ του μήκους\n" * 50, encoding="utf8")
+    greek = DonorText(text=[str(text)], pieces=8)
+    merge_vocab(configure(base, greek, tmp_path / "out", donor_filter=["Greek"]))
+    unicode = read(tmp_path / "out", "certificate.json")["unicode"]
+    assert "U+00B5" in unicode["normalized_into_the_scripts"]
+    assert "of them only once the base" in (tmp_path / "out/report.html").read_text(encoding="utf8")
 
 
 def test_pieces_that_no_word_holds_are_left_out_and_listed(byte_level_base: Path, tmp_path: Path) -> None:
@@ -151,6 +251,13 @@ def test_what_cannot_be_done_says_what_to_change(
     refused(ConfigError, "names text twice; put all of it under one text", donor=[english, english])
     refused(ConfigError, "pieces learned from text need none", donor=english, repair="add")
 
+    fifty = DonorText(text=[str(texts["ko"])], pieces=50)
+    refused(BllossomError, "has 652 pieces .602 \\+ 50 new., not the expected 7", donor=fifty, expected_size=7)
+    unfiltered = configure(byte_level_base, fifty, tmp_path / "no", donor_filter="all")
+    with pytest.raises(ConfigError, match="needs the scripts that get pieces"):
+        dry_run(unfiltered)
+    refused(ConfigError, "use_padding_rows: only byte-level bases", base=small_base, use_padding_rows=True)
+
     sentencepiece = DonorText(text=[str(texts["ko"])], pieces=50)
     refused(ConfigError, "for a SentencePiece base train a donor with", base=small_base, donor=sentencepiece)
 
@@ -168,6 +275,30 @@ def test_what_cannot_be_done_says_what_to_change(
     refused(BllossomError, r"lacks 1 of the bytes that text is made of \(0x80 first\)", base=lacking)
     stray = changed("stray", lambda s: s["model"]["merges"].append(["zq", "qz"]))
     refused(BllossomError, "the merge 'zq' \\+ 'qz' names 'zq', which is no piece", base=stray)
+    for name, change, match in (
+        ("no-merges", lambda s: s["model"].pop("merges"), "None stands where a merge, a pair of pieces, should"),
+        ("three", lambda s: s["model"]["merges"].append(["a", "b", "c"]), r"\['a', 'b', 'c'\] stands where a merge"),
+        ("two-holders", lambda s: s["model"]["vocab"].update(zzz=5), "both have id 5; get the file anew"),
+        ("strange-id", lambda s: s["model"]["vocab"].update(zzz="5"), "'zzz' has '5' for an id"),
+        ("no-model", lambda s: s.pop("model"), "holds no vocabulary .*; name a tokenizer.json"),
+        ("no-words", lambda s: s.update(pre_tokenizer=None), "its pre_tokenizer is not ByteLevel, though another part"),
+        ("no-decoder", lambda s: s.update(decoder=None), "its decoder is not ByteLevel, though another part is"),
+        ("clip", lambda s: s["model"].update(end_of_word_suffix="</w>"), "marks pieces by their place in a word"),
+        ("unknown", lambda s: s.update(normalizer={"type": "None such"}), "tokenizers cannot load it"),
+    ):
+        refused(BllossomError, match, base=changed(name, change))
+    listed = changed("listed", lambda s: None)
+    (listed / "tokenizer.json").write_text("[1]")
+    refused(BllossomError, "holds no JSON object, as such a file does", base=listed)
+    older = changed("older", lambda s: None)
+    (older / "vocab.json").write_text(json.dumps({"a": 5000}))
+    refused(BllossomError, "'a' is id .*, in vocab.json beside it 5000; the base's files disagree", base=older)
+    (older / "tokenizer.json").unlink()
+    refused(BllossomError, "holds vocab.json, but no tokenizer.json: load it with transformers", base=older)
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    refused(BllossomError, "donor: text: .*empty.txt is empty", donor=DonorText(text=[str(empty)], pieces=10))
+
     both = changed("both", lambda s: None)
     decoder = {"600": {"content": "<|other|>", "special": True}}
     (both / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": decoder}))

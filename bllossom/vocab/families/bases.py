@@ -38,6 +38,8 @@ class Base(Protocol):
     path: Path
     vocabulary: Vocabulary
     first_new_id: int
+    rows: int
+    """Of the model beside it, which must not become fewer; 0 where that is not known."""
 
     def allowed(self, scripts: Scripts) -> Callable[[str], bool]:
         """Which pieces may be added."""
@@ -85,7 +87,7 @@ class SentencePieceBase:
                 "templates may use them, text that holds them literally stays text"
             )
         self.vocabulary: Vocabulary = SentencePieceVocabulary(self.model)
-        self.first_new_id = len(self.model.pieces)
+        self.first_new_id, self.rows = len(self.model.pieces), 0
 
     def allowed(self, scripts: Scripts) -> Callable[[str], bool]:
         return (lambda piece: True) if scripts is None else (lambda piece: holds_script(piece, scripts))
@@ -107,12 +109,15 @@ class ByteLevelBase:
         self._settings = self.file.extended([], [], 0)  # the base, with its added tokens in the vocabulary
         self._own = ByteLevelVocabulary(self._settings)
         self.vocabulary: Vocabulary = self._own
-        self.first_new_id = self.file.ids if use_padding_rows else max(self.file.ids, self.file.rows)
+        self.rows = self.file.rows
+        self.first_new_id = self.file.ids if use_padding_rows else max(self.file.ids, self.rows)
 
     def allowed(self, scripts: Scripts) -> Callable[[str], bool]:
         if scripts is None:
             raise ConfigError("donor_filter: a byte-level base needs the scripts that get pieces, such as [Hangul]")
-        return only_in(code_points(tuple(scripts)))
+        safe, known = only_in(code_points(tuple(scripts))), self._settings["model"]["vocab"]
+        # A piece of the base that its merges never make (Llama 3 has such) cannot be a part either: its id is taken.
+        return lambda piece: piece not in known and safe(piece)
 
     def with_letters(self, letters: Sequence[str]) -> Vocabulary:
         return self.vocabulary

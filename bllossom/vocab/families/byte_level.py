@@ -29,10 +29,11 @@ class ByteLevelVocabulary:
         single = set(alphabet().values())
         self.byte_ids = frozenset(number for piece, number in vocab.items() if piece in single)
         self.crosses_words = False  # the pre-tokenizer parts them
-        self._settings = settings
-        self._words = Tokenizer.from_str(json.dumps(dict(settings) | {"added_tokens": [], "post_processor": None}))
-        bare = dict(settings) | dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor"))
-        self._bare = Tokenizer.from_str(json.dumps(bare | {"added_tokens": []}))
+        plain = dict(settings) | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+        self._words = Tokenizer.from_str(json.dumps(plain))
+        self._inside = Tokenizer.from_str(json.dumps(without_prefix(plain)))
+        bare = plain | {"normalizer": None, "pre_tokenizer": None}
+        self._bare = Tokenizer.from_str(json.dumps(bare))
         self._merges = Tokenizer.from_str(json.dumps(_joining(bare))).model
 
     def normalize(self, text: str) -> str:
@@ -71,8 +72,8 @@ class ByteLevelVocabulary:
         return total
 
     def write(self, text: str) -> str | None:
-        chunks = self.split(text.replace(SPACE, " "))
-        return chunks[0] if len(chunks) == 1 else None
+        found = self._inside.pre_tokenizer.pre_tokenize_str(self.normalize(text.replace(SPACE, " ")))
+        return found[0][0] if len(found) == 1 else None
 
     def read(self, piece: str) -> str:
         raw = to_bytes(piece)
@@ -140,6 +141,18 @@ def last_joins(pieces: Sequence[str], ranks: Mapping[str, int], vocabulary: Byte
     return merges
 
 
+def without_prefix(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same tokenizer, with no space put in front of a text (`add_prefix_space`): as words are cut inside one."""
+
+    def plain(step: Any) -> Any:
+        if not isinstance(step, Mapping):
+            return step
+        inner = {"pretokenizers": [plain(part) for part in step["pretokenizers"]]} if "pretokenizers" in step else {}
+        return dict(step) | inner | ({"add_prefix_space": False} if "add_prefix_space" in step else {})
+
+    return dict(settings) | {"pre_tokenizer": plain(settings.get("pre_tokenizer"))}
+
+
 def _joining(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The same tokenizer with merges alone: where `ignore_merges` is set (Llama 3), whole words need none."""
-    return dict(settings) | {"added_tokens": [], "model": dict(settings["model"]) | {"ignore_merges": False}}
+    return dict(settings) | {"model": dict(settings["model"]) | {"ignore_merges": False}}

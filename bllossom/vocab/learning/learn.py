@@ -71,18 +71,35 @@ def learn(
     learner = _Learner(words, allowed, known)
     merges: list[Pair] = []
     passed_over: set[str] = set()
+    loose: dict[str, Pair] = {}  # merges of broken characters that no whole piece needs yet
+    places = 0  # what is left without loose ends
     with progress("learning merges", total=count) as advance:
-        while (pair := learner.best()) is not None:
+        while places < count and (pair := learner.best()) is not None:
             learner.join(pair)
-            full = len(merges) >= count and len(without_loose_ends([*merges, pair], is_whole)) > count
-            if full or not passed_over.isdisjoint(pair):  # its parts would take more places than are left
-                passed_over.add(pair[0] + pair[1])
+            piece, parts = pair[0] + pair[1], _loose_parts(pair, loose)
+            if not passed_over.isdisjoint(pair) or (is_whole(piece) and places + 1 + len(parts) > count):
+                passed_over.add(piece)  # its parts would take more places than are left
                 continue
             merges.append(pair)
             advance(1)
-            if len(merges) >= count and len(without_loose_ends(merges, is_whole)) == count:
-                break
+            if is_whole(piece):
+                places += 1 + len(parts)
+                for part in parts:
+                    del loose[part]
+            else:
+                loose[piece] = pair
     return merges
+
+
+def _loose_parts(pair: Pair, loose: Mapping[str, Pair]) -> set[str]:
+    """The loose ends that a pair is made of, parts of parts included."""
+    found: set[str] = set()
+    todo = [part for part in pair if part in loose]
+    while todo:
+        part = todo.pop()
+        found.add(part)
+        todo += [inner for inner in loose[part] if inner in loose]
+    return found
 
 
 class _Learner:

@@ -20,7 +20,7 @@ from bllossom.console import progress, say
 from bllossom.errors import BllossomError
 from bllossom.tokenizer.byte_level_file import lacking_bytes, to_bytes
 from bllossom.tokenizer.scripts import ScriptCodePoints
-from bllossom.vocab.families.byte_level import ByteLevelVocabulary
+from bllossom.vocab.families.byte_level import ByteLevelVocabulary, without_prefix
 from bllossom.vocab.proof.counts import LanguageCounts, Proof
 from bllossom.vocab.proof.readers import check_readers
 from bllossom.vocab.proof.strings import GENERATED, batches, generate_strings
@@ -128,6 +128,8 @@ def check_ids(
 ) -> dict[str, int]:
     """Each id of the base has its piece, as the library sees it, and each added token its id and flags."""
     loaded = Tokenizer.from_str(json.dumps(merged))
+    loaded.no_truncation()
+    loaded.no_padding()
     for number, piece in enumerate(old.pieces):
         found = loaded.id_to_token(number)
         if piece and (new.pieces[number] != piece or found != piece):
@@ -142,14 +144,18 @@ def check_ids(
 
 
 def check_pieces(new: ByteLevelVocabulary, merged: Mapping[str, Any], first: int) -> dict[str, Any]:
-    """New pieces that are whole characters come from their own text; the others are needed by one that is."""
+    """New pieces that are whole characters come from their own text; the others are needed by one that is.
+
+    Where the base puts a space in front of a text, a piece that has none stands inside one: none is put there.
+    """
     pieces = new.pieces[first:]
     whole = [piece for piece in pieces if new.is_whole(piece)]
     texts = [new.read(piece).replace("▁", " ") for piece in whole]
     numbers: Mapping[str, int] = merged["model"]["vocab"]
     for ignore_merges in {False, bool(merged["model"].get("ignore_merges"))}:
         model = dict(merged["model"]) | {"ignore_merges": ignore_merges}
-        encoded = _as_text(dict(merged) | {"model": model}).encode_batch_fast(texts, add_special_tokens=False)
+        tokenizer = _as_text(without_prefix(merged) | {"model": model})
+        encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         for piece, text, encoding in zip(whole, texts, encoded, strict=True):
             if encoding.ids != [numbers[piece]]:
                 raise BllossomError(
@@ -194,7 +200,8 @@ def check_unicode(
 ) -> dict[str, Any]:
     """Every Unicode scalar value, alone and behind a space: those of other scripts keep their ids.
 
-    Where no new piece is in a character's bytes, none of the new merges can apply: it is enough to encode the others.
+    A character is what the base's normaliser makes of it: NFKC makes a Greek letter of the micro sign. Where no new
+    piece is in a character's bytes, none of the new merges can apply: it is enough to encode the others.
     """
     pieces = {raw for piece in new.pieces[pair.first :] if (raw := to_bytes(piece))}
     beginnings = {raw[:2] for raw in pieces}
@@ -206,12 +213,18 @@ def check_unicode(
     for space in ("", " "):
         encoded = pair.encode([space + chr(number) for number in touched])
         changed |= {n for n, ids in zip(touched, encoded, strict=True) if (ids >= pair.first).any()}
-    for number in sorted(changed):
+    normalized = [n for n in sorted(changed) if n not in scripts and scripts.holds(old.normalize(chr(n)))]
+    for number in sorted(changed.difference(normalized)):
         if number not in scripts:
             names = ", ".join(scripts.names)
             raise BllossomError(f"U+{number:04X} is no letter of {names} and gets other ids; nothing is published")
     reserved = [f"U+{number:04X}" for number in scripts.reserved if number in changed]
-    return {"scalar_values": SCALARS, "changed": len(changed), "unassigned_and_changed": reserved}
+    return {
+        "scalar_values": SCALARS,
+        "changed": len(changed),
+        "unassigned_and_changed": reserved,
+        "normalized_into_the_scripts": [f"U+{number:04X}" for number in normalized],
+    }
 
 
 def _holds(pieces: set[bytes], beginnings: set[bytes], character: str) -> bool:
@@ -230,7 +243,7 @@ def check_texts(
     def check(batch: list[str]) -> list[np.ndarray]:
         found = pair.encode(batch, and_decode=True)
         for text, ids in zip(batch, found, strict=True):
-            if ids.size and ids.max() >= pair.first and not scripts.holds(text):
+            if ids.size and ids.max() >= pair.first and not scripts.holds(new.normalize(text)):
                 names = ", ".join(scripts.names)
                 raise BllossomError(f"{text[:EXCERPT]!r} has no letter of {names} and gets other ids")
         return found
@@ -266,6 +279,8 @@ def summary(certificate: Mapping[str, Any]) -> Iterable[str]:
     yield f"{certificate['ids_kept']['ids']:,} ids of the base keep piece and meaning, added tokens included."
     unassigned = len(unicode["unassigned_and_changed"])
     but = f" but {unassigned:,}, which stand unassigned among them" if unassigned else ""
+    normalized = len(unicode["normalized_into_the_scripts"])
+    but += f"; {normalized:,} of them only once the base's normaliser has made letters of them" if normalized else ""
     yield (
         f"Of Unicode's {unicode['scalar_values']:,} scalar values, alone and behind a space, {unicode['changed']:,} "
         f"get other ids, all of the scripts asked for{but}."

@@ -83,6 +83,20 @@ def test_parts_that_nothing_needs_are_replaced_by_what_follows() -> None:
     assert without_loose_ends(three, whole.__contains__) == [("a", "b"), ("a" + "b", "c"), ("x", "y")]
 
 
+def test_the_end_is_found_without_going_through_all_merges_again() -> None:
+    # Of many characters, each of two bytes that no other piece needs, all but the last place is taken.
+    words = {("x", "y"): 900.0} | {(f"<{i}", f"{i}>", f"{i}."): 1.0 + i for i in range(400)}
+    asked = Counter[str]()
+
+    def is_whole(piece: str) -> bool:
+        asked[piece] += 1
+        return piece == "xy" or piece.endswith(".")
+
+    found = learn(words, 2, lambda text: text.count(".") == 0 or text.startswith("<"), frozenset(), is_whole)
+    assert without_loose_ends(found, is_whole) == [("x", "y")]  # each of the others would take two places
+    assert asked.total() < 4000
+
+
 def test_what_is_not_allowed_or_known_is_never_joined() -> None:
     words = {("a", "b", "c"): 3.0}
     assert learn(words, 5, lambda text: text != "ab", frozenset(), lambda text: True) == [("b", "c"), ("a", "bc")]
