@@ -42,7 +42,9 @@ def line_chart(
             x=altair.X("x:Q", title=x_title),
             y=altair.Y("y:Q", title=y_title, scale=scale),
             color=_colour(list(thinned), "stroke"),
-            strokeDash=altair.StrokeDash("series:N", title=None, scale=_scale(list(thinned), DASHES), legend=_legend("stroke")),
+            strokeDash=altair.StrokeDash(
+                "series:N", title=None, scale=_scale(list(thinned), DASHES), legend=_legend("stroke")
+            ),
             tooltip=[
                 altair.Tooltip("series:N", title=""),
                 altair.Tooltip("x:Q", title=x_title, format=","),

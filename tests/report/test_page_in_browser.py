@@ -126,9 +126,7 @@ def test_answers_in_any_script_and_of_any_length_keep_their_columns(browser: Any
     open_page(browser, report([run]))
     wide = browser.find_element("css selector", "#answers .wide")
     assert not browser.execute_script("return arguments[0].scrollWidth > arguments[0].clientWidth", wide)
-    arabic, empty = (
-        browser.find_element("css selector", f"#answers tr:nth-child({row}) data") for row in (1, 3)
-    )
+    arabic, empty = (browser.find_element("css selector", f"#answers tr:nth-child({row}) data") for row in (1, 3))
     right = "const [cell, text] = [arguments[0].parentNode, arguments[0]].map(each => each.getBoundingClientRect());"
     assert browser.execute_script(f"{right} return text.left - cell.left > cell.right - text.right", arabic)
     assert empty.text == "(empty)"

@@ -10,12 +10,10 @@ SHOWN: tuple[Outcome, ...] = ("win", "tie", "inconsistent", "lose")
 ROW, BAR, WIDTH, PADDING = 46, 26, 560, 16  # pixels
 CHARACTER = 7.6  # pixels of an average one at 13 px, to make room for names
 SMALLEST_LABEL = 26  # pixels that a number needs within its part
-LIGHT = {
-    "text": "#1d2129", "page": "#fff", "win": "#2f6db0", "tie": "#757d87", "inconsistent": "#c9ced4", "lose": "#b4473a"
-}  # fmt: skip
-DARK = {
-    "text": "#e6e8eb", "page": "#16191d", "win": "#3f7fc4", "tie": "#6d757f", "inconsistent": "#454b53", "lose": "#bd5446"
-}  # fmt: skip
+LIGHT = {"text": "#1d2129", "page": "#fff"}
+LIGHT |= {"win": "#2f6db0", "tie": "#757d87", "inconsistent": "#c9ced4", "lose": "#b4473a"}
+DARK = {"text": "#e6e8eb", "page": "#16191d"}
+DARK |= {"win": "#3f7fc4", "tie": "#6d757f", "inconsistent": "#454b53", "lose": "#bd5446"}
 
 
 def _colours(palette: Mapping[str, str], within: str = "") -> str:
