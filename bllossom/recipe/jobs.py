@@ -35,7 +35,8 @@ def run_side_by_side(
 ) -> dict[str, Manifest]:
     """Run the steps, at most `jobs` at a time, and give their manifests; what each says goes to `logs`/STEP.log.
 
-    The GPUs that are visible here, and the cores, are dealt out to the jobs in equal parts.
+    The GPUs that are visible here, and the cores, are dealt out to the jobs in equal parts; with fewer GPUs than jobs,
+    several share one.
 
     Raises:
         BllossomError: a step failed; those under way are waited for, no other is begun.
@@ -70,7 +71,7 @@ def run_side_by_side(
             job.process.wait()
         raise
     if failed:
-        raise _failure(failed[0], logs)
+        raise _failure(failed, logs)
     found = {step.name: read_manifest(step.loaded.config.output) for step in steps}
     return {name: manifest for name, manifest in found.items() if manifest is not None}
 
@@ -93,7 +94,8 @@ def _share(slot: int, jobs: int, environment: Mapping[str, str]) -> dict[str, st
     if "OMP_NUM_THREADS" not in environment:
         share["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // jobs))
     if gpus := [gpu for gpu in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu] or _all_gpus():
-        share["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[slot::jobs])
+        # Never none: a step would train on the CPU without a word.
+        share["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[slot::jobs] or [gpus[slot % len(gpus)]])
     return share
 
 
@@ -101,9 +103,13 @@ def _all_gpus() -> list[str]:
     return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
 
 
-def _failure(job: _Job, logs: Path) -> BllossomError:
-    path = logs / f"{job.step.name}.log"
-    last = path.read_text(encoding="utf8", errors="replace").splitlines()[-LAST_LINES:]
-    if job.process.returncode == Stopped.exit_code:
-        return Stopped(f"{job.step.name} was stopped; to go on, run the same command")
-    return BllossomError("\n".join([f"{job.step.name} failed (all it said is in {path}):", *last]))
+def _failure(jobs: Sequence[_Job], logs: Path) -> BllossomError:
+    broken = [job for job in jobs if job.process.returncode != Stopped.exit_code]
+    if not broken:
+        return Stopped(f"{jobs[0].step.name} was stopped; to go on, run the same command")
+    told: list[str] = []
+    for job in broken:
+        path = logs / f"{job.step.name}.log"
+        last = path.read_text(encoding="utf8", errors="replace").splitlines()[-LAST_LINES:]
+        told += [f"{job.step.name} failed (all it said is in {path}):", *last]
+    return BllossomError("\n".join(told))

@@ -53,12 +53,12 @@ def named(step: str, choice: Choice) -> str:
 
 def chosen(choice: Choice, only: Mapping[str, Sequence[str]]) -> bool:
     """Whether a copy is among those asked for: `{"seed": ["0"]}`. What does not depend on a name always is."""
-    return all(name not in choice or str(choice[name]) in values for name, values in only.items())
+    return all(name not in choice or _typed(choice[name]) in values for name, values in only.items())
 
 
 def steps_read(values: Any) -> frozenset[str]:
     """The steps whose output is named in these values."""
-    return frozenset(name for text in _strings(values) for name in STEP.findall(text))
+    return frozenset(name for text in strings(values) for name in STEP.findall(text))
 
 
 def read_only(texts: Sequence[str], matrix: Values) -> dict[str, list[str]]:
@@ -72,15 +72,21 @@ def read_only(texts: Sequence[str], matrix: Values) -> dict[str, list[str]]:
         name, equals, values = text.partition("=")
         if not equals or name not in matrix:
             raise ConfigError(f"--only {text}: should be NAME=VALUE; the matrix has {', '.join(matrix) or 'no names'}")
-        known = [str(value) for value in matrix[name]]
-        if unknown := [value for value in values.split(",") if value not in known]:
+        known = [_typed(value) for value in matrix[name]]
+        asked = [values] if values in known else values.split(",")  # a value may hold a comma
+        if unknown := [value for value in asked if value not in known]:
             raise ConfigError(f"--only {text}: {name} has no {unknown[0]}; it has {', '.join(known)}")
-        only.setdefault(name, []).extend(values.split(","))
+        only.setdefault(name, []).extend(asked)
     return only
 
 
+def _typed(value: Any) -> str:
+    """A value as it is typed: YAML's true, not Python's."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _dependencies(step: Mapping[str, Any], matrix: Values, before: Mapping[str, list[str]]) -> list[str]:
-    texts = list(_strings(step["set"]))
+    texts = list(strings(step["set"]))
     own = {name for text in texts for name in MATRIX.findall(text)}
     if unknown := sorted(own - matrix.keys()):
         raise ConfigError(
@@ -110,15 +116,16 @@ def _put_in(value: Any, choice: Choice, depends: Mapping[str, Sequence[str]]) ->
         mine = {name: choice[name] for name in depends.get(match[1], ())}
         return f"${{steps.{named(match[1], mine)}.output}}" if mine else match[0]
 
-    return STEP.sub(step_output, MATRIX.sub(lambda match: str(choice[match[1]]), value))
+    return STEP.sub(step_output, MATRIX.sub(lambda match: _typed(choice[match[1]]), value))
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings(value: Any) -> Iterator[str]:
+    """Every text in a value of YAML, however deep."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _strings(item)
+            yield from strings(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _strings(item)
+            yield from strings(item)

@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from bllossom.config import Loaded, Model, StageConfig, expand_path, load_config
 from bllossom.console import say
 from bllossom.errors import ConfigError
 from bllossom.pipeline import STAGES, Stage
-from bllossom.recipe.matrix import Choice, chosen, expand, read_only, steps_read
+from bllossom.recipe.matrix import Choice, chosen, expand, read_only, steps_read, strings
 
 
 class RecipeStep(Model):
@@ -73,7 +73,7 @@ class PlannedStep:
     stage: Stage
     loaded: Loaded[StageConfig]
     choice: Choice  # the values of the matrix that it stands for
-    reads: frozenset[str]  # steps whose output it names
+    reads: frozenset[str]  # steps whose output it names, as ${steps…} or by its path
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
         try:
             mine = of_steps.get(step.name, [])
             loaded = load_config(kind, file, mine, values=values, steps=outputs, allow_missing=allow_missing)
-            steps.append(PlannedStep(step.name, step.stage, stage, loaded, choice, steps_read(step.set)))
+            reads = steps_read([step.set, mine]) | _steps_within(loaded.config, outputs)
+            steps.append(PlannedStep(step.name, step.stage, stage, loaded, choice, reads))
             outputs[step.name] = loaded.config.output
         except ConfigError as error:
             problems += [f"step {step.name}: {problem}" for problem in error.problems]
@@ -140,6 +141,13 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
     if problems:
         raise ConfigError(problems)
     return PlannedRecipe(recipe, steps)
+
+
+def _steps_within(config: StageConfig, outputs: Mapping[str, Path]) -> frozenset[str]:
+    """The steps in whose output a path of the config lies, wherever it was written: in the step's own YAML too."""
+    values = config.model_dump(mode="json", exclude={"output"})
+    paths = [Path(text) for text in strings(values)]
+    return frozenset(name for name, output in outputs.items() if any(path.is_relative_to(output) for path in paths))
 
 
 def _first_part(override: str) -> str:

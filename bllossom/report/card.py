@@ -1,9 +1,11 @@
 """The model card: README.md of a published model folder, from its manifests and from the scores of its run.
 
 It is no part of the payload (as manifest.json is not): scores come after the model is published, and a card is written
-anew when there are some.
+anew when there are some. It ends in a hash of itself: one that somebody changed, or wrote, is theirs, and stays.
 """
 
+import hashlib
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,22 +14,40 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from bllossom.artifacts import CARD, Manifest
+from bllossom.console import say
+from bllossom.hub import is_hub_id, name_and_revision
 from bllossom.report.lineage import Lineage, read_lineage
 from bllossom.report.run_folder import RunFolder
 
+SEAL = re.compile(r"<!-- written by bllossom; [^>]* -->\s*\Z")
 MODEL_STAGES = frozenset({"pretrain", "sft", "dpo", "expand", "distill-rows", "merge-adapter"})
 
 
 def write_cards(run: RunFolder) -> list[Path]:
-    """Write the card of every model of a run, with the scores that the run has of it; gives the cards' paths."""
+    """Write the card of every model of a run, with the scores that the run has of it; gives the cards' paths. A card
+    that a person wrote is left alone."""
     written = []
     for step in run.steps:
         lineage = read_lineage(step.folder) if step.stage in MODEL_STAGES else None
-        if lineage is not None:
+        if lineage is not None and is_somebodys(step.folder / CARD):
+            say(f"{step.folder / CARD} was not written by report, or changed since: it stays; remove it for a new one")
+        elif lineage is not None:
             card = make_card(lineage, [other.manifest for other in run.of("eval")])
             card.save(step.folder / CARD)
             written.append(step.folder / CARD)
     return written
+
+
+def is_somebodys(card: Path) -> bool:
+    """Whether there is a card that is not as it was written here."""
+    if not card.is_file():
+        return False
+    found = SEAL.search(text := card.read_text(encoding="utf8", errors="replace"))
+    return found is None or found[0].strip() != _seal(text[: found.start()])
+
+
+def _seal(text: str) -> str:
+    return f"<!-- written by bllossom; sha256 of what stands above: {hashlib.sha256(text.encode()).hexdigest()} -->"
 
 
 def make_card(lineage: Lineage, evaluations: Sequence[Manifest], licence: str | None = None) -> ModelCard:
@@ -35,10 +55,12 @@ def make_card(lineage: Lineage, evaluations: Sequence[Manifest], licence: str | 
     manifest = lineage.made_by[0]
     mine = [each for each in evaluations if each.inputs.get("model") == manifest.fingerprint]
     scores = [score for each in mine for score in _scores(each.figures)]
+    # The hub wants a name of its own there; a folder of this disk is none.
+    base = name_and_revision(lineage.origin)[0] if is_hub_id(lineage.origin) else None
     data = ModelCardData(
         language=list(lineage.languages) or None,
         license=licence,
-        base_model=lineage.origin or None,
+        base_model=base,
         datasets=None,  # names on the hub alone may stand there; what training read is in the card's table
         library_name="peft" if (lineage.folder / "adapter_config.json").is_file() else "transformers",
         pipeline_tag="text-generation",
@@ -50,10 +72,12 @@ def make_card(lineage: Lineage, evaluations: Sequence[Manifest], licence: str | 
 
     template = (files("bllossom.report") / "assets/card.md").read_text(encoding="utf8")
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+    environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
     text = environment.from_string(template).render(
         lineage=lineage, manifest=manifest, evaluations=mine, licence=licence
     )
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+    whole = f"---\n{data.to_yaml()}\n---\n\n{text.rstrip()}\n\n"
+    return ModelCard(f"{whole}{_seal(whole)}\n")
 
 
 def _scores(figures: dict[str, Any]) -> list[EvalResult]:

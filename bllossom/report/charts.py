@@ -41,8 +41,10 @@ def line_chart(
         .encode(
             x=altair.X("x:Q", title=x_title),
             y=altair.Y("y:Q", title=y_title, scale=scale),
-            color=_colour(list(thinned)),
-            strokeDash=altair.StrokeDash("series:N", title=None, scale=_scale(list(thinned), DASHES), legend=_legend()),
+            color=_colour(list(thinned), "stroke"),
+            strokeDash=altair.StrokeDash(
+                "series:N", title=None, scale=_scale(list(thinned), DASHES), legend=_legend("stroke")
+            ),
             tooltip=[
                 altair.Tooltip("series:N", title=""),
                 altair.Tooltip("x:Q", title=x_title, format=","),
@@ -76,7 +78,7 @@ def bar_chart(title: str, y_title: str, groups: Sequence[str], series: Mapping[s
             x=altair.X("group:N", title=None, sort=list(groups), axis=altair.Axis(labelAngle=0)),
             xOffset=altair.XOffset("series:N", sort=list(series)),
             y=altair.Y("y:Q", title=y_title),
-            color=_colour(list(series)),
+            color=_colour(list(series), "square"),
             tooltip=[
                 altair.Tooltip("group:N", title=""),
                 altair.Tooltip("series:N", title=""),
@@ -90,10 +92,10 @@ def bar_chart(title: str, y_title: str, groups: Sequence[str], series: Mapping[s
     return Chart(title, chart.to_dict(validate=False), Table(["", *series], body))
 
 
-def _colour(names: list[str]) -> Any:
+def _colour(names: list[str], symbol: str) -> Any:
     import altair
 
-    return altair.Color("series:N", title=None, scale=_scale(names, COLOURS), legend=_legend())
+    return altair.Color("series:N", title=None, scale=_scale(names, COLOURS), legend=_legend(symbol))
 
 
 def _scale(names: list[str], looks: Sequence[Any]) -> Any:
@@ -102,11 +104,12 @@ def _scale(names: list[str], looks: Sequence[Any]) -> Any:
     return altair.Scale(domain=names, range=[looks[place % len(looks)] for place in range(len(names))])
 
 
-def _legend() -> Any:
+def _legend(symbol: str) -> Any:
+    """`symbol` is what the marks look like: a bar has no stroke, a line nothing to fill."""
     import altair
 
     return altair.Legend(
-        orient="top", columns=LEGEND_COLUMNS, labelLimit=0, symbolLimit=0, symbolType="stroke", symbolSize=300
+        orient="top", columns=LEGEND_COLUMNS, labelLimit=0, symbolLimit=0, symbolType=symbol, symbolSize=300
     )
 
 

@@ -13,6 +13,10 @@ from bllossom.report.run_folder import Figure
 ANSWER_CHARACTERS = 1200  # of an answer; what is longer stands in the file
 
 
+def _cut(answer: str) -> str:
+    return answer if len(answer) <= ANSWER_CHARACTERS else answer[:ANSWER_CHARACTERS] + " …"
+
+
 def _bytes(value: float) -> str:
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= size:
@@ -30,7 +34,7 @@ def _seconds(value: float) -> str:
 
 SHOWN: Mapping[str, Callable[[Any], str]] = {
     "text": str,
-    "answer": lambda value: value if len(value) <= ANSWER_CHARACTERS else value[:ANSWER_CHARACTERS] + " …",
+    "answer": lambda value: _cut(value) or "(empty)",
     "integer": lambda value: f"{value:,.0f}",
     "decimals3": lambda value: f"{value:.3f}",
     "decimals4": lambda value: f"{value:.4f}",

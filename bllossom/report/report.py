@@ -11,7 +11,7 @@ from bllossom.files import write_whole
 from bllossom.report.blocks import Section
 from bllossom.report.card import write_cards
 from bllossom.report.page import render
-from bllossom.report.run_folder import RunFolder, read_run
+from bllossom.report.run_folder import RunFolder, read_runs
 from bllossom.report.sections.answers import answers
 from bllossom.report.sections.comparison import comparison
 from bllossom.report.sections.corpus import corpus
@@ -50,7 +50,7 @@ def report(folders: Sequence[Path], output: Path | None = None, *, live: bool = 
     if output is None and len(folders) > 1:
         raise BllossomError("name where the page of several runs goes: --output FILE.html")
     path = output or folders[0] / PAGE
-    runs = [read_run(folder, several=len(folders) > 1) for folder in folders]
+    runs = read_runs(folders)
     page = render(_title(runs), sections(runs), refresh_seconds=REFRESH_SECONDS if live else None)
     _write(path, page)
     for run in runs:
@@ -71,7 +71,7 @@ def report_live(folders: Sequence[Path], output: Path | None = None) -> None:
 def sections(runs: Sequence[RunFolder]) -> list[Section]:
     """The parts of the page that the runs have something for."""
     parts = [section for part in PARTS if (section := part(runs)) is not None]
-    return [overview(runs), *parts, provenance(runs, [])]
+    return [overview(runs), *parts, provenance(runs)]
 
 
 def _write(path: Path, page: str) -> None:
@@ -84,4 +84,4 @@ def _write(path: Path, page: str) -> None:
 
 
 def _title(runs: Sequence[RunFolder]) -> str:
-    return "Bllossom: " + ", ".join(run.folder.name for run in runs)
+    return "Bllossom: " + ", ".join(run.name for run in runs)

@@ -13,8 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bllossom.artifacts import MANIFEST, PARTIAL, DamagedManifestError, Manifest, read_manifest
+from bllossom.artifacts import LOGS, MANIFEST, PARTIAL, DamagedManifestError, Manifest, read_manifest
 from bllossom.errors import BllossomError
+
+MADE_BESIDE = (".", "references-")  # what dpo keeps of its reference has no manifest
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class RunStep:
     folder: Path
     manifest: Manifest
     label: str  # the name, with the run's in front of it where several runs are shown
-    run: str  # the run's folder, as the sources of figures begin
+    run: str  # the run's name, as the sources of figures begin
 
     @property
     def stage(self) -> str:
@@ -79,6 +81,7 @@ class RunFolder:
     """A run: its steps in the order in which they were made, and the names of those that are not finished."""
 
     folder: Path
+    name: str  # the folder's; with as many folders around it as tell it from the other runs of a page
     steps: tuple[RunStep, ...]
     unfinished: tuple[Path, ...]
     unknown: tuple[Path, ...] = ()  # folders with something in them, but no manifest
@@ -88,14 +91,32 @@ class RunFolder:
         return [step for step in self.steps if step.stage in stages]
 
 
-def read_run(folder: Path, *, several: bool = False) -> RunFolder:
-    """Read a run's folder. With `several` runs on a page, each step carries its run's name.
+def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
+    """Read the runs of a page. Of several, each step carries its run's name.
+
+    Raises:
+        BllossomError: there is no published step in one of them, or one is named twice.
+    """
+    if len(folders) == 1:
+        return [read_run(folders[0])]
+    parts = [folder.resolve().parts for folder in folders]
+    if twice := [folder for place, folder in enumerate(folders) if parts[place] in parts[:place]]:
+        raise BllossomError(f"{twice[0]} is named twice; name each run once")
+    count = 1
+    while len({each[-count:] for each in parts}) < len(parts):
+        count += 1
+    return [read_run(folder, "/".join(each[-count:])) for folder, each in zip(folders, parts, strict=True)]
+
+
+def read_run(folder: Path, name: str = "") -> RunFolder:
+    """Read a run's folder. A `name` is put in front of each step's label: it is one of several runs then.
 
     Raises:
         BllossomError: there is no published step in it.
     """
     if not folder.is_dir():
         raise BllossomError(f"no such folder: {folder}; name the output of a recipe")
+    own_name = folder.resolve().name
     steps: list[RunStep] = []
     unknown: list[Path] = []
     for path in sorted(folder.iterdir()):
@@ -106,15 +127,15 @@ def read_run(folder: Path, *, several: bool = False) -> RunFolder:
         except DamagedManifestError as error:
             raise BllossomError(str(error)) from error
         if manifest is not None:
-            label = f"{folder.name}/{path.name}" if several else path.name
-            steps.append(RunStep(path.name, path, manifest, label, folder.name))
-        elif not path.name.startswith((".", "references-")) and any(path.iterdir()):  # dpo's references have none
+            label = f"{name}/{path.name}" if name else path.name
+            steps.append(RunStep(path.name, path, manifest, label, name or own_name))
+        elif not (path.name == LOGS or path.name.startswith(MADE_BESIDE)) and any(path.iterdir()):
             unknown.append(path)
     unfinished = tuple(path for path in sorted(folder.glob(f"*{PARTIAL}*")) if path.is_dir())
     if not steps and not unfinished:
         raise BllossomError(f"{folder} holds no step that was published; name the output of a recipe")
     steps.sort(key=lambda step: (step.manifest.run.get("started", ""), step.name))
-    return RunFolder(folder, tuple(steps), unfinished, tuple(unknown))
+    return RunFolder(folder, name or own_name, tuple(steps), unfinished, tuple(unknown))
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:

@@ -238,6 +238,9 @@ class Client:
             )
         if code == 402 or "insufficient_quota" in response.text:
             raise EndpointError(f"{self.endpoint.url} is out of money ({why}); top up and run the same command")
+        if 300 <= code < 400:
+            where = response.headers.get("location", "elsewhere")
+            raise EndpointError(f"{self.endpoint.url} sends on to {where} (HTTP {code}); correct url")
         if code == 404:
             raise EndpointError(f"{self.endpoint.url} has no such address or model ({why}); correct url or model")
         if code not in (408, 409, 425, 429) and code < 500:

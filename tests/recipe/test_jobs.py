@@ -1,5 +1,6 @@
 """Independent steps run side by side, those that read them after them; one that fails stops what is not begun."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from typer.testing import CliRunner
 
 from bllossom.artifacts import read_manifest
 from bllossom.cli import make_app
+from bllossom.recipe.jobs import _share
+from bllossom.recipe.recipe import read_recipe
 
 WORDS = "the river ran along old stones and a quiet village where people kept their garden walls low " * 40
 
@@ -56,3 +59,42 @@ def test_a_step_that_fails_is_told_with_its_last_words(run: Callable[..., tuple[
     assert "set another vocab_size" in said
     assert read_manifest(tmp_path / "runs/base") is not None  # the one under way was waited for
     assert not (tmp_path / "runs/vocab").exists()
+
+
+def test_all_that_failed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(WORDS, encoding="utf8")
+    values = {"text": [f"{tmp_path}/text.txt"], "type": "bpe", "vocab_size": 100_000}
+    steps = [{"name": name, "stage": "train-vocab", "set": values} for name in ("one", "two")]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"output": str(tmp_path / "runs"), "steps": steps}))
+    ended = CliRunner().invoke(make_app(), ["run", str(recipe), "--jobs", "2"])
+    assert ended.exit_code == 1
+    assert all(f"{name} failed (all it said is in" in ended.output for name in ("one", "two"))
+
+
+def test_what_a_step_reads_is_known_wherever_its_path_was_written(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(WORDS, encoding="utf8")
+    runs = tmp_path / "runs"
+    (tmp_path / "interpolated.yaml").write_text("output: x\nbase: ${steps.base.output}\ndonor: ${steps.donor.output}\n")
+    (tmp_path / "typed.yaml").write_text(f"output: x\nbase: {runs}/base\ndonor: {runs}/base-2\n")
+    vocab = {"stage": "train-vocab", "set": {"text": [f"{tmp_path}/text.txt"], "type": "bpe", "vocab_size": 290}}
+    steps = [
+        *({"name": name, **vocab} for name in ("base", "base-2", "donor")),
+        {"name": "one", "stage": "merge-vocab", "config": "interpolated.yaml"},
+        {"name": "two", "stage": "merge-vocab", "config": "typed.yaml"},
+        {"name": "three", "stage": "merge-vocab", "config": "typed.yaml"},
+    ]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"output": str(runs), "steps": steps}))
+    planned = read_recipe(recipe, ["three.donor=${steps.one.output}"])
+    reads = {step.name: set(step.reads) for step in planned.steps}
+    assert reads["one"] == {"base", "donor"}
+    assert reads["two"] == {"base", "base-2"}
+    assert reads["three"] == {"base", "one"}
+
+
+@pytest.mark.parametrize(("gpus", "dealt"), [("0,1,2", ["0,2", "1"]), ("5", ["5", "5"])])
+def test_no_job_is_left_without_a_gpu(gpus: str, dealt: list[str], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    got = [_share(slot, 2, os.environ)["CUDA_VISIBLE_DEVICES"] for slot in range(2)]
+    assert got == dealt

@@ -60,3 +60,16 @@ def test_only_picks_copies_and_always_what_is_shared() -> None:
 
 def test_values_become_names_of_folders() -> None:
     assert named("base", {"rate": 1e-3, "init": "Subword Mean/2"}) == "base-rate-0-001-init-subword-mean-2"
+
+
+def test_only_takes_values_as_yaml_writes_them_and_with_commas() -> None:
+    matrix = {"packing": [True, False], "text": ["a,b.txt", "c.txt"]}
+    step = {
+        "name": "x",
+        "set": {"packing": "${matrix.packing}", "say": "is ${matrix.packing}", "text": "${matrix.text}"},
+    }
+    copies = expand(matrix, [step])
+    only = read_only(["packing=true", "text=a,b.txt"], matrix)
+    (kept,) = [copy["set"] for choice, copy in copies if chosen(choice, only)]
+    assert kept == {"packing": True, "say": "is true", "text": "a,b.txt"}
+    assert read_only(["text=c.txt,c.txt", "packing=true,false"], matrix)["packing"] == ["true", "false"]

@@ -1,5 +1,6 @@
 """Cards hold what the manifests hold, are no part of a model's payload, and licences in conflict stop a push."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,9 +9,9 @@ from huggingface_hub import ModelCard
 
 from bllossom.artifacts import read_manifest, verify
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.report.card import write_cards
+from bllossom.report.card import make_card, write_cards
 from bllossom.report.lineage import read_lineage
-from bllossom.report.push import push
+from bllossom.report.push import conflicts, push
 from bllossom.report.run_folder import read_run
 
 
@@ -80,3 +81,38 @@ def test_what_is_no_model_or_no_name_is_refused(run: Path) -> None:
         push(run / "tokens", "me/tokens")
     with pytest.raises(ConfigError, match="should be owner/name"):
         push(run / "tuned", "just-a-name")
+
+
+def test_a_card_that_a_person_wrote_or_changed_stays(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = run / "tuned/README.md"
+    write_cards(read_run(run))
+    first = card.read_text()
+    write_cards(read_run(run))  # its own is written anew
+    assert card.read_text() == first
+    assert capsys.readouterr().err == ""
+    changed = first.replace("## Limits", "It cannot count.\n\n## Limits")
+    card.write_text(changed)
+    assert card not in write_cards(read_run(run))
+    assert card.read_text() == changed
+    assert "it stays; remove it for a new one" in capsys.readouterr().err
+
+
+def test_a_base_on_this_disk_is_no_name_on_the_hub(from_llama: Path) -> None:
+    lineage = read_lineage(from_llama)
+    assert make_card(lineage, []).data.base_model is None
+    named = dataclasses.replace(lineage, origin="meta-llama/Llama-2-13b-hf@0123456789abcdef0123456789abcdef01234567")
+    assert make_card(named, []).data.base_model == "meta-llama/Llama-2-13b-hf"
+
+
+@pytest.mark.parametrize("licence", ['Llama 2: Community #1 --- "x"', "한국어 허가", "no", "1.0", "a\n---\nb: c"])
+def test_odd_licences_and_names_are_read_back(run: Path, tmp_path: Path, licence: str) -> None:
+    folder = run / "tuned: 모델 #1"
+    (run / "tuned").rename(folder)
+    make_card(read_lineage(folder), [], licence).save(tmp_path / "README.md")
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert data.license == licence
+
+
+@pytest.mark.parametrize("licence", ["Apache 2.0", "MIT", "cc-by-sa-4.0", "gpl-3.0"])
+def test_a_permissive_licence_is_known_however_it_is_written(from_llama: Path, licence: str) -> None:
+    assert any("forbids commercial use" in told for told in conflicts(read_lineage(from_llama), licence, "me/Llama-x"))

@@ -55,3 +55,9 @@ def test_a_config_that_is_not_read_any_more_is_named(run: Path) -> None:
     section = planned([read_run(run)])
     assert section is not None
     assert any("an earlier version: adapted, adapter" in block for block in section.blocks if isinstance(block, str))
+
+
+def test_trainings_without_a_plan_are_named(run: Path) -> None:
+    section = planned([read_run(run)])
+    assert section is not None
+    assert any("Not held against a plan: tuned; " in block for block in section.blocks if isinstance(block, str))

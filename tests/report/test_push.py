@@ -159,3 +159,19 @@ def test_offline_and_out_of_reach_are_said(ours: Hub, run: Path, monkeypatch: py
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(BllossomError, match="HF_HUB_OFFLINE is set"):
         push(run / "tuned", "me/demo", licence="mit")
+
+
+def test_a_card_of_ones_own_goes_as_it_is_and_its_licence_counts(ours: Hub, run: Path) -> None:
+    card = run / "tuned/README.md"
+    card.write_text("---\nlicense: cc-by-4.0\n---\n\nMine.\n")
+    with pytest.raises(BllossomError, match=r"is your own, and states cc-by-4\.0, not mit"):
+        push(run / "tuned", "me/demo", licence="mit")
+    push(run / "tuned", "me/demo")
+    assert ours.repositories["me/demo"].at()["README.md"] == card.read_bytes()
+
+
+def test_the_model_that_one_is_in_is_pushed(ours: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run / "tuned")
+    push(Path(), "me/demo", licence="mit")
+    assert ours.repositories["me/demo"].at()["README.md"].count(b"# tuned") == 1
+    assert b"bits_per_byte" in ours.repositories["me/demo"].at()["README.md"]  # of the run around it

@@ -11,7 +11,8 @@ import pytest
 from bllossom.errors import BllossomError
 from bllossom.report.page import show
 from bllossom.report.report import report
-from bllossom.report.run_folder import Figure, read_lines
+from bllossom.report.run_folder import Figure, read_lines, read_run
+from bllossom.report.sections.overview import sources_of
 
 pytest.importorskip("vl_convert", reason="vl-convert is not installed (pip install 'bllossom[report]')")
 
@@ -154,6 +155,60 @@ def test_two_runs_stand_on_one_page_under_their_names(run: Path, tmp_path: Path)
     page = report([run, other], tmp_path / "both.html").read_text(encoding="utf8")
     assert "run/adapted" in page
     assert "other/adapted ko" in page
+
+
+def test_two_runs_of_one_name_keep_their_curves_and_floors_apart(run: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one/demo", tmp_path / "other/demo"
+    for folder in (one, other):
+        shutil.copytree(run, folder)
+    page = report([one, other], tmp_path / "both.html").read_text(encoding="utf8")
+    assert {"one/demo/adapted ko", "other/demo/adapted ko"} <= set(re.findall(r"<th>([^<]* ko)</th>", page))
+    assert "floor: a unigram model, other/demo" in page
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert len(set(ids)) == len(ids)
+    with pytest.raises(BllossomError, match="named twice"):
+        report([one, tmp_path / "other/../one/demo"], tmp_path / "both.html")
+
+
+def test_the_folder_that_one_is_in_has_its_name(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run)
+    page = report([Path()]).read_text(encoding="utf8")
+    assert "<title>Bllossom: run</title>" in page
+    assert 'data-source="run/adapted/manifest.json#/' in page
+
+
+def test_weights_that_are_gone_cost_what_is_read_off_them_alone(run: Path) -> None:
+    (run / "adapted/model.safetensors").unlink()
+    (run / "adapted/config.json").unlink()
+    text = " ".join(Page(report([run]).read_text(encoding="utf8")).text)
+    assert "Not measured, adapted: " in text
+    assert re.search(r"the model is gone from the folder, .*: .*adapted", text)
+
+
+def test_logs_of_jobs_are_no_step(run: Path) -> None:
+    (run / "logs").mkdir()
+    (run / "logs/adapted.log").write_text("said")
+    assert "Without a manifest" not in report([run]).read_text(encoding="utf8")
+
+
+def test_every_groups_last_loss_is_shown_under_its_name(run: Path) -> None:
+    path = run / "adapted/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["figures"]["last_loss"] = {"en": 1.5, "ja": 2.5, "ko": 3.5}
+    path.write_text(json.dumps(manifest))
+    page = report([run]).read_text(encoding="utf8")
+    assert all(f"<th>last loss, {name}</th>" in page for name in ("en", "ja", "ko"))
+
+
+def test_a_step_is_led_to_what_it_read_also_a_file_of_it_and_in_a_run_that_was_moved(run: Path) -> None:
+    path = run / "scores/manifest.json"
+    manifest = json.loads(path.read_text())
+    was = json.loads((run / "tokens/manifest.json").read_text())["config"]["output"]
+    manifest["config"]["heldout"] = {"ko": [f"{was}/heldout/ko.jsonl"]}
+    path.write_text(json.dumps(manifest))
+    steps = read_run(run).steps
+    (scores,) = [step for step in steps if step.name == "scores"]
+    assert "tokens" in [step.name for step in sources_of(scores, steps)]
 
 
 def test_text_of_the_run_cannot_end_the_script_or_become_markup(run: Path) -> None:

@@ -126,6 +126,7 @@ def test_one_request_that_fails_in_every_attempt_leaves_the_others_alone(tmp_pat
         ((402, {}, b"pay"), "is out of money"),
         ((429, {}, b'{"error": {"code": "insufficient_quota"}}'), "is out of money"),
         ((404, {}, b"no such model"), "correct url or model"),
+        ((301, {"location": "https://there/v1"}, b""), "sends on to https://there/v1 .* correct url"),
     ],
 )
 def test_what_cannot_work_ends_the_run_at_once(tmp_path, answer, message):

@@ -152,7 +152,7 @@ def _published_beside(results: Sequence[Result], anyway: bool) -> tuple[list[Ent
     among = set(differing(results))
     problems = [line for line in dict.fromkeys(differing([*results, rows[0]])) if line not in among]
     if problems and not anyway:
-        return [], [f"Table 6's published rows are left out ({problems[0]}); --anyway shows them"]
+        return [], [f"Table 6's published rows are left out ({problems[0]}); `bllossom compare --anyway` shows them"]
     notes = ["published scores have no samples here: no paired differences; SBI there is KoSBi 2"]
     return [Entry(row.name, [row]) for row in rows], [*problems, *notes]
 

@@ -1,5 +1,6 @@
 """Bars of win, tie, inconsistent and lose of one model against each of its opponents, as SVG, for light and dark."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -9,20 +10,32 @@ SHOWN: tuple[Outcome, ...] = ("win", "tie", "inconsistent", "lose")
 ROW, BAR, WIDTH, PADDING = 46, 26, 560, 16  # pixels
 CHARACTER = 7.6  # pixels of an average one at 13 px, to make room for names
 SMALLEST_LABEL = 26  # pixels that a number needs within its part
-STYLE = """
-.bars text{font:13px system-ui,sans-serif;fill:#1d2129}
-.bars .title{font-size:15px;font-weight:600}.bars .in{fill:#fff;text-anchor:middle}.bars .inconsistent-in{fill:#1d2129}
-.bars .page{fill:#fff}.bars .win{fill:#2f6db0}.bars .tie{fill:#757d87}.bars .inconsistent{fill:#c9ced4}
-.bars .lose{fill:#b4473a}
-@media (prefers-color-scheme:dark){.bars text{fill:#e6e8eb}.bars .page{fill:#16191d}.bars .win{fill:#3f7fc4}
-.bars .tie{fill:#6d757f}.bars .inconsistent{fill:#454b53}.bars .inconsistent-in{fill:#e6e8eb}.bars .lose{fill:#bd5446}
-.bars .in{fill:#fff}}
-"""
+LIGHT = {"text": "#1d2129", "page": "#fff"}
+LIGHT |= {"win": "#2f6db0", "tie": "#757d87", "inconsistent": "#c9ced4", "lose": "#b4473a"}
+DARK = {"text": "#e6e8eb", "page": "#16191d"}
+DARK |= {"win": "#3f7fc4", "tie": "#6d757f", "inconsistent": "#454b53", "lose": "#bd5446"}
+
+
+def _colours(palette: Mapping[str, str], within: str = "") -> str:
+    parts = "".join(f"{within}.bars .{name}{{fill:{palette[name]}}}" for name in ("page", *SHOWN))
+    return (
+        f"{within}.bars text{{fill:{palette['text']}}}{within}.bars .in{{fill:#fff}}"
+        f"{within}.bars .inconsistent-in{{fill:{palette['text']}}}{parts}"
+    )
+
+
+STYLE = (
+    ".bars text{font:13px system-ui,sans-serif}.bars .title{font-size:15px;font-weight:600}"
+    f".bars .in{{text-anchor:middle}}{_colours(LIGHT)}@media (prefers-color-scheme:dark){{{_colours(DARK)}}}"
+    # Within a page whose button chooses a theme, that one; on paper the light one.
+    f"{_colours(LIGHT, ':root[data-theme=light] ')}{_colours(DARK, ':root[data-theme=dark] ')}"
+    f"@media print{{{_colours(LIGHT)}{_colours(LIGHT, ':root[data-theme] ')}}}"
+)
 
 
 def bars(title: str, rows: Sequence[tuple[str, Mapping[Outcome, int]]]) -> str:
     """One bar a row, named; errors are left out of the bars, and told beside the name."""
-    label = max(len(_name(name, counts)) for name, counts in rows) * CHARACTER + PADDING
+    label = max(_columns(_name(name, counts)) for name, counts in rows) * CHARACTER + PADDING
     width, height = label + WIDTH + 2 * PADDING, 84 + ROW * len(rows)
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" class="bars" role="img" '
@@ -70,6 +83,11 @@ def _legend(x: float) -> list[str]:
 def _name(name: str, counts: Mapping[Outcome, int]) -> str:
     errors = counts.get("error", 0)
     return f"{name} ({errors:,} errors)" if errors else name
+
+
+def _columns(text: str) -> int:
+    """How many average characters wide a text is: Hangul and the like take two."""
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
 
 
 def _told(title: str, rows: Sequence[tuple[str, Mapping[Outcome, int]]]) -> str:

@@ -25,8 +25,7 @@ def comparison(runs: Sequence[RunFolder]) -> Section | None:
         found = compare([f"{name}={','.join(paths)}" for name, paths in _seeds_together(steps).items()])
     except BllossomError as error:
         return Section("comparison", "Compared", [f"Not compared: {error}"])
-    folder = runs[0].folder
-    (folder / COMPARISON).write_text(as_json(found), encoding="utf8")
+    (runs[0].folder / COMPARISON).write_text(as_json(found), encoding="utf8")
     names = [measure.name for measure in found.measures]
     styles = {measure.name: "percent1" if measure.in_percent else "decimals3" for measure in found.measures}
     whole = json.loads(as_json(found))["results"]
@@ -36,7 +35,7 @@ def comparison(runs: Sequence[RunFolder]) -> Section | None:
         for key in keys:
             value = None if value is None else value.get(key)
         pointer = "/".join(key.replace("~", "~0").replace("/", "~1") for key in (entry, measure, *keys))
-        source = f"{folder.name}/{COMPARISON}#/results/{pointer}"
+        source = f"{runs[0].name}/{COMPARISON}#/results/{pointer}"
         return None if value is None else Figure(value, source, style or styles[measure])
 
     scores: list[list[Cell]] = [[entry, *(at(entry, name, "value") for name in names)] for entry in whole]

@@ -31,7 +31,12 @@ def health(runs: Sequence[RunFolder]) -> Section | None:
     """A part for each model that was trained from an expanded one; None where there is none."""
     blocks: list[Block] = []
     for run in runs:
-        found = {step.name: measure(step, before) for step, before in _trained_pairs(run)}
+        found: dict[str, dict[str, Any]] = {}
+        for step, before in _trained_pairs(run):
+            try:
+                found[step.name] = measure(step, before)
+            except BllossomError as error:  # weights take room, and so are the first to be removed
+                blocks.append(f"Not measured, {step.label}: {error}.")
         if found:
             (run.folder / HEALTH).write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf8")
         for name, figures in found.items():
@@ -96,7 +101,7 @@ def _tables(run: RunFolder, name: str, figures: dict[str, Any]) -> list[Block]:
         for key in keys:
             value = value[key]
         pointer = "/".join(str(key) for key in keys)
-        return Figure(value, f"{run.folder.name}/{HEALTH}#/{name}/{pointer}", style)
+        return Figure(value, f"{run.name}/{HEALTH}#/{name}/{pointer}", style)
 
     rows: list[list[Cell]] = [
         [f"{side} rows", at(side, "rows", style="integer"), at(side, "norm"), at(side, "update")]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from bllossom.report.blocks import Block, Cell, Drawing, Section, Table
 from bllossom.report.page import show
@@ -33,24 +34,33 @@ def overview(runs: Sequence[RunFolder]) -> Section:
             blocks += [Drawing(draw(run.steps)), _table(run)]
         if run.unfinished:
             names = ", ".join(path.name for path in run.unfinished)
-            blocks.append(f"Not finished, so not on this page: {names} in {run.folder.name}.")
+            blocks.append(f"Not finished, so not on this page: {names} in {run.name}.")
         if run.unknown:
             names = ", ".join(path.name for path in run.unknown)
-            blocks.append(f"Without a manifest, so not on this page: {names} in {run.folder.name}.")
+            blocks.append(f"Without a manifest, so not on this page: {names} in {run.name}.")
     return Section("overview", "What was made from what", blocks)
 
 
 def sources_of(step: RunStep, steps: Sequence[RunStep]) -> list[RunStep]:
     """The steps whose output this one read: by the fingerprints of its inputs, or, where it read some files of a folder
-    only, by the folder that its config names."""
+    only, by the paths in its config, which lie in what was that step's output when it was made."""
     read = set(step.manifest.inputs.values())
-    named = {tuple(Path(value).parts[-2:]) for value in step.manifest.config.values() if isinstance(value, str)}
-    named.discard(tuple(step.folder.parts[-2:]))
+    named = [Path(text) for key, value in step.manifest.config.items() if key != "output" for text in _texts(value)]
     return [
         other
         for other in steps
-        if other is not step and (other.manifest.fingerprint in read or tuple(other.folder.parts[-2:]) in named)
+        if other is not step
+        and (
+            other.manifest.fingerprint in read
+            or any(path.is_relative_to(other.manifest.config.get("output") or other.folder) for path in named)
+        )
     ]
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [text for item in value for text in _texts(item)] if isinstance(value, list) else [str(value)]
 
 
 def draw(steps: Sequence[RunStep]) -> str:

@@ -32,24 +32,29 @@ ROWS = (
 
 
 def planned(runs: Sequence[RunFolder]) -> Section | None:
-    """A table for every pretraining; None where there is none."""
+    """A table for every pretraining, and which other trainings have none; None where nothing was trained."""
     blocks: list[Block] = []
     for run in runs:
         found = {step.name: figures for step in run.of("pretrain") if (figures := compare_with_plan(step)) is not None}
         if found:
             (run.folder / PLANNED).write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf8")
             blocks.append(_table(run, found))
+        if beside := [step.label for step in run.of("sft", "dpo")]:
+            blocks.append(
+                f"Not held against a plan: {', '.join(beside)}; what sft and dpo take follows from the lengths of "
+                "their examples, which this page does not read."
+            )
         if missing := [step.label for step in run.of("pretrain") if step.name not in found]:
             blocks.append(
-                f"Not planned, for what they trained is an adapter, or their configs are of an earlier version: "
-                f"{', '.join(missing)}."
+                f"Not planned, for what they trained is an adapter, the model is gone from the folder, or their "
+                f"configs are of an earlier version: {', '.join(missing)}."
             )
     return Section("planned", "Planned and measured", blocks) if blocks else None
 
 
 def compare_with_plan(step: RunStep) -> dict[str, Any] | None:
-    """Planned and measured seconds and bytes of a pretraining; None where its config cannot be read any more, or
-    it trained an adapter, beside which the base's shape does not stand.
+    """Planned and measured seconds and bytes of a pretraining; None where its config or its model cannot be read any
+    more, or it trained an adapter, beside which the base's shape does not stand.
 
     A measured peak on the CPU is that of the whole process, the interpreter and its libraries with it.
     """
@@ -57,7 +62,7 @@ def compare_with_plan(step: RunStep) -> dict[str, Any] | None:
         config = PretrainConfig.model_validate(step.manifest.config)
     except ValidationError:
         return None
-    if config.lora is not None:
+    if config.lora is not None or not (step.folder / "config.json").is_file():
         return None
     config = config.resolved("cpu", liger_installed=False)
     shape = AutoConfig.from_pretrained(step.folder)
@@ -116,7 +121,7 @@ def _matmul_rate(step: RunStep, flops: float) -> float | None:
 def _table(run: RunFolder, found: dict[str, dict[str, Any]]) -> Table:
     def at(step: str, side: str, key: str, style: str) -> Figure | None:
         value = found[step][side][key]
-        return None if value is None else Figure(value, f"{run.folder.name}/{PLANNED}#/{step}/{side}/{key}", style)
+        return None if value is None else Figure(value, f"{run.name}/{PLANNED}#/{step}/{side}/{key}", style)
 
     labels = {step.name: step.label for step in run.steps}
     rows: list[list[Cell]] = [

@@ -1,7 +1,6 @@
 """Every config and version, and what was not measured."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 
@@ -20,7 +19,7 @@ PARTS = {
 }
 
 
-def provenance(runs: Sequence[RunFolder], missing: Sequence[str]) -> Section:
+def provenance(runs: Sequence[RunFolder]) -> Section:
     """Versions by step, the resolved configs, and the parts of this page that are absent, named."""
     steps = [step for run in runs for step in run.steps]
     packages = list(dict.fromkeys(name for step in steps for name in step.manifest.versions))
@@ -35,8 +34,8 @@ def provenance(runs: Sequence[RunFolder], missing: Sequence[str]) -> Section:
     blocks: list[Block] = [Table(["step", "commit", *packages], rows)]
     stages = {step.stage for step in steps}
     absent = [what for stage, what in PARTS.items() if stage not in stages]
-    if absent or missing:
-        blocks.append("Not measured, or not run, and so not on this page: " + "; ".join([*absent, *missing]) + ".")
+    if absent:
+        blocks.append(f"Not measured, or not run, and so not on this page: {'; '.join(absent)}.")
     blocks += [
         Listing(
             f"{step.label}: config of {step.stage}",
@@ -45,7 +44,3 @@ def provenance(runs: Sequence[RunFolder], missing: Sequence[str]) -> Section:
         for step in steps
     ]
     return Section("provenance", "Configs, versions, and what is not here", blocks)
-
-
-def _yaml(config: dict[str, Any]) -> str:
-    return yaml.safe_dump(config, allow_unicode=True, sort_keys=False)

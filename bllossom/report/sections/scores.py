@@ -22,9 +22,12 @@ def scores(runs: Sequence[RunFolder]) -> Section | None:
         }
         blocks.append(bar_chart("Bits per byte of held-out text (lower is better)", "bits per byte", labels, bits))
         rows: list[list[Cell]] = [
-            [f"bits per byte, {language}", _unigram(runs, language), *bits[language]] for language in languages
+            [f"bits per byte, {language}", *(_unigram(run, language) for run in runs), *bits[language]]
+            for language in languages
         ]
-        blocks.append(Table(["", "floor: a unigram model", *labels], rows))
+        floor = "floor: a unigram model"
+        floors = [floor] if len(runs) == 1 else [f"{floor}, {run.name}" for run in runs]
+        blocks.append(Table(["", *floors, *labels], rows))
     tasks = _tasks(steps)
     if tasks:
         blocks.append(
@@ -37,12 +40,8 @@ def scores(runs: Sequence[RunFolder]) -> Section | None:
     return Section("scores", "Scores", blocks)
 
 
-def _unigram(runs: Sequence[RunFolder], language: str) -> Cell:
-    found = [
-        step.figure(["figures", "unigram_bits_per_byte", language], "decimals3")
-        for run in runs
-        for step in run.of("prepare")
-    ]
+def _unigram(run: RunFolder, language: str) -> Cell:
+    found = [step.figure(["figures", "unigram_bits_per_byte", language], "decimals3") for step in run.of("prepare")]
     return next((figure for figure in reversed(found) if figure), None)
 
 

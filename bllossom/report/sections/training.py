@@ -75,14 +75,9 @@ def _points(step: RunStep, rows: Sequence[dict], axis: str, key: str, style: str
 
 
 def _ends(steps: Sequence[RunStep]) -> Table:
+    groups = list(dict.fromkeys(group for step in steps for group in step.manifest.figures.get("last_loss", {})))
     rows: list[list[Cell]] = []
     for step in steps:
-        figures = step.manifest.figures
-        losses = [
-            figure
-            for group in figures.get("last_loss", {})
-            if (figure := step.figure(["figures", "last_loss", group], "decimals4"))
-        ]
         rows.append(
             [
                 step.label,
@@ -90,8 +85,7 @@ def _ends(steps: Sequence[RunStep]) -> Table:
                 step.figure(["figures", "steps"], "integer"),
                 step.figure(["figures", "supervised_tokens"], "integer"),
                 step.figure(["run", "wall_seconds"], "seconds"),
-                *losses[:2],
-                *[None] * (2 - len(losses[:2])),
+                *(step.figure(["figures", "last_loss", group], "decimals4") for group in groups),
             ]
         )
     header = [
@@ -100,7 +94,6 @@ def _ends(steps: Sequence[RunStep]) -> Table:
         "optimizer steps",
         "supervised tokens",
         "time",
-        "last loss",
-        "last loss, second group",
+        *(f"last loss, {group}" for group in groups),
     ]
     return Table(header, rows)

@@ -41,6 +41,12 @@ def test_what_is_shown_is_told_too_and_errors_stand_beside_the_name():
     assert "against y (2 errors)" in svg
 
 
+def test_a_korean_name_has_the_room_that_it_takes():
+    svg = bars("x", [("against " + "가" * 40, {"win": 1})])
+    (drawn,) = [rect for rect in ElementTree.fromstring(svg).iter(f"{SVG}rect") if rect.find(f"{SVG}title") is not None]
+    assert float(drawn.get("x")) > 13 * 40  # a syllable is as wide as it is high, and letters are 13 px
+
+
 def test_a_models_outcomes_are_its_own_whichever_side_it_stood_on():
     pairs = {
         ("x", "y"): [Judged("1", {"ab": "a", "ba": "a"}, 1, 1), Judged("2", {"ab": "a", "ba": "b"}, 1, 1)],
