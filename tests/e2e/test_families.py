@@ -143,9 +143,9 @@ def test_gemma_2_is_refused_by_name_before_anything_is_loaded(
 ) -> None:
     given = prepared("sentencepiece")
     # No weights: whoever tried to load them would say so.
-    Gemma2Config(**SHAPE, vocab_size=given.rows).save_pretrained(tmp_path)
+    Gemma2Config(**SHAPE, vocab_size=given.rows).save_pretrained(tmp_path / "gemma")
     training = {"block_size": 32, "global_batch": 32, "micro_batch": 1, "steps": 1, "gpus": 0, "learning_rate": RATE}
-    run = {"model": str(tmp_path), "tokens": given.tokens, "output": tmp_path / "out"}
+    run = {"model": str(tmp_path / "gemma"), "tokens": given.tokens, "output": tmp_path / "out"}
     with pytest.raises(ConfigError, match=r"is Gemma2ForCausalLM, whose attention .* choose a model of another family"):
         pretrain(PretrainConfig.model_validate(run | training | {"mixture": {"weights": {"ko": 1}}}))
     assert not (tmp_path / "out").exists()

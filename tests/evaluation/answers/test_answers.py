@@ -143,8 +143,9 @@ def test_after_kill_9_no_answer_is_made_twice(config, tmp_path, prompts):
     ],
 )
 def test_models_that_cannot_answer_are_refused(config, tmp_path, plain_model, changes, message):
+    (tmp_path / "no model").mkdir()
     changes = {
-        key: [name.format(bare=plain_model, tmp=tmp_path) for name in value] if key == "models" else value
+        key: [name.format(bare=plain_model, tmp=tmp_path / "no model") for name in value] if key == "models" else value
         for key, value in changes.items()
     }
     with pytest.raises(BllossomError, match=message):
