@@ -97,7 +97,12 @@ def report(collected: Mapping[str, Any], answered: Mapping[str, Mapping[str, str
         "*same minutes* and *same bytes* go on with the base's own pieces: as many minutes of training, as many bytes "
         "of text. Tuned, the Korean instructions are a stand-in for LIMA in Korean: sentences about an invented world.",
         "",
-        *_table(["arm", "steps", "tokens", "minutes of training"], _arms(collected)),
+        *_table(
+            ["arm", "steps", "tokens", "minutes", *(f"{lang}, bits per byte" for lang in LANGUAGES)], _arms(collected)
+        ),
+        "",
+        "An arm's minutes are of its steps alone; its bits per byte are of the part of the held-out text that training "
+        "scores, after the last step.",
         "",
         f"![held-out bits per byte over minutes of training]({name}.svg)",
         "",
@@ -145,7 +150,8 @@ def _arms(collected: Mapping[str, Any]) -> list[list[str]]:
     for arm, curve in collected["curves"].items():
         figures = collected["training"][arm]
         minutes = max((x for points in curve.values() for x, _ in points), default=0.0)
-        rows.append([ARMS[arm], f"{figures['steps']:,}", f"{figures['tokens']:,}", f"{minutes:.1f}"])
+        last = [f"{curve[language][-1][1]:.3f}" if curve[language] else "–" for language in LANGUAGES]
+        rows.append([ARMS[arm], f"{figures['steps']:,}", f"{figures['tokens']:,}", f"{minutes:.1f}", *last])
     return rows
 
 

@@ -71,6 +71,7 @@ def test_the_recipe_runs_and_its_page_shows_what_came_out(
     for arm in arms:
         steps = collected["training"][arm]["tokens"] // 128
         assert len(collected["curves"][arm]["ko"]) == steps // 2 + steps % 2
+        assert f"| {collected['curves'][arm]['ko'][-1][1]:.3f} |" in page
     # As much text in the base's own pieces takes more tokens.
     assert collected["training"]["same-bytes"]["tokens"] > 1.5 * collected["training"]["adapted"]["tokens"]
     assert page.count("- tuned: ") == 5
