@@ -72,7 +72,7 @@ class Talk:
         stops = stop_ids(self.model.model, self.model.tokenizer) | set(self.model.form.end_ids)
         decoding = Decoding(self.settings.max_tokens, self.settings.temperature, self.settings.top_p, stops)
         prompts = [Prompt(ids, self.settings.seed)]
-        with contextlib.suppress(*[KeyboardInterrupt] * cut):  # what came of it is the answer
+        with contextlib.suppress(KeyboardInterrupt) if cut else contextlib.nullcontext():  # what came is the answer
             list(generate(self.model.model, self.model.tokenizer, prompts, decoding, batch_size=1, on_token=hear))
         answer = self._text(said)
         if not is_blank(answer):  # a question without an answer has no place in the format

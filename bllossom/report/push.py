@@ -14,11 +14,27 @@ from bllossom.report.upload import check_name, upload
 
 LEFT_OUT = frozenset({LOGS, "checkpoints"})
 NOT_COMMERCIAL = re.compile(r"\bNC\b|non-?commercial|research.only", re.IGNORECASE)
-PERMISSIVE = frozenset(
-    {
-        *("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense", "cc0-1.0", "cc-by-3.0"),
-        *("cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "gpl", "gpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "mpl-2.0"),
-    }
+COMMERCIAL = frozenset(
+    [
+        "apache-2.0",
+        "mit",
+        "bsd",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "isc",
+        "unlicense",
+        "cc0-1.0",
+        "cc-by-3.0",
+        "cc-by-4.0",
+        "cc-by-sa-3.0",
+        "cc-by-sa-4.0",
+        "gpl",
+        "gpl-2.0",
+        "gpl-3.0",
+        "lgpl-3.0",
+        "agpl-3.0",
+        "mpl-2.0",
+    ]
 )
 """Licences, as the hub names them, that allow commercial use."""
 
@@ -38,10 +54,10 @@ def conflicts(lineage: Lineage, licence: str | None, repository: str) -> list[st
     stated = re.sub(r"[ _]+", "-", (licence or "").strip().lower())  # "Apache 2.0" is one too
     bound = [("the base", lineage.origin_licence), *((source.name, source.licence) for source in lineage.sources)]
     for name, terms in bound:
-        if NOT_COMMERCIAL.search(terms) and stated in PERMISSIVE:
+        if NOT_COMMERCIAL.search(terms) and stated in COMMERCIAL:
             problems.append(f"{name} is under {terms}, which forbids commercial use; {licence} would allow it")
     if "llama" in f"{lineage.origin} {lineage.origin_licence}".lower():
-        if stated in PERMISSIVE:
+        if stated in COMMERCIAL:
             problems.append(
                 f"the base is under Llama's licence, which goes along with it; {licence} would drop its terms"
             )

@@ -15,8 +15,7 @@ def read_added_tokens(folder: Path, vocab: Mapping[str, int], tokenizer: str = T
     """Content → id and flags, from tokenizer.json, tokenizer_config.json and added_tokens.json, which must agree.
 
     `vocab` holds the ids of the pieces themselves, `tokenizer` is the name of tokenizer.json where it has another.
-    Whoever reads only one of the files numbers anew what is missing
-    there, and gives a trained row another meaning.
+    Whoever reads only one of the files numbers anew what is missing there, and gives a trained row another meaning.
 
     Raises:
         BllossomError: two of them give one token two ids, or one id two tokens.

@@ -15,6 +15,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, name_and_revision
 from bllossom.tokenizer.added_tokens import CONFIG, FLAGS, TOKENIZER, read_added_tokens, read_json
@@ -184,7 +185,9 @@ def _roles_of_class(folder: Path, known: Iterable[str]) -> dict[str, str]:
 
     try:
         roles: Mapping[str, Any] = AutoTokenizer.from_pretrained(folder).special_tokens_map
-    except Exception:  # a class that is not known, or fails in a way of its own, says nothing
+    except Exception as error:  # a class that is not known, or fails in a way of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        say(f"{folder}: no file names eos_token, and its own class does not load ({reason}): it is taken to have none")
         return {}
     known = set(known)
     return {role: token for role, token in roles.items() if isinstance(token, str) and token in known}
