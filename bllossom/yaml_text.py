@@ -139,7 +139,7 @@ class Interpolation:
                 value = found or default
                 if not any("\ud800" <= character <= "\udfff" for character in value):
                     return value
-                why = f"the environment variable {name[4:]} is not UTF-8; go to that folder, and type what is in it"
+                why = f"the environment variable {name[4:]} is not UTF-8; go to the folder, and type what is in it"
             else:
                 why = f"the environment variable {name[4:]} is not set"
         elif self.keep_steps:
