@@ -11,20 +11,22 @@ What is missing of either recipe is run first. A seed stands for the initialiser
 the data, and is the same for all.
 
 Results go to docs/results/init[-smollm2].md, .json and .svg. What is in --work/runs.json already is not measured again,
-so that a stopped run goes on; `--only N` ends after so many new measurements.
+so that a stopped run goes on; `--only N` ends after so many new measurements, `--jobs N` makes so many side by side.
 """
 
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
+from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from machine import commit, machine
@@ -52,9 +54,7 @@ MICRO_PAIRS = (
 )
 RULES = ("subword-mean", "subword-weighted", "subword-first", "mean", "normal", "random")
 DISTILLED = ("subword-mean", "subword-weighted")
-DISTILL_STEPS = 50
-BEST = 3  # rules that are measured untied, too
-SEEDS = (0, 1, 2)
+DISTILL_STEPS = 12
 LANGUAGES = ("ko", "en")
 ENGLISH_SLACK = 1.02
 BATCH_TOKENS = 1024
@@ -107,10 +107,10 @@ def bases(options: argparse.Namespace) -> dict[str, Base]:
             20,
             rules,
             "subword-mean",
-            "SmolLM2-135M-Instruct (tied) with the pieces of configs/smollm2; steps of 512 tokens. "
-            f"*distilled*: {DISTILL_STEPS} steps of distill-rows first, which cost about as much as as many steps of "
-            "training. *untied*: the rule fills both matrices",
-            {"global_batch": 512, "micro_batch": 1, "evaluate_every": False, "bytes_total": None},
+            "SmolLM2-135M-Instruct (tied) with the pieces of configs/smollm2; steps of 512 tokens, the body in bf16. "
+            f"*distilled*: {DISTILL_STEPS} steps of distill-rows first, which take as long as the training: twice the "
+            "time in all. *untied*: the rule fills both matrices",
+            {"global_batch": 512, "micro_batch": 1, "evaluate_every": False, "bytes_total": None, "precision": "bf16"},
         ),
     }
 
@@ -122,8 +122,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="scratch folder, to go on from; runs/bench-init-BASE if left out")
     parser.add_argument("--steps", type=int, help="optimizer steps")
     parser.add_argument("--heldout-kb", type=int, help="held-out text of each language that is scored")
+    parser.add_argument("--seeds", type=int, default=3, help="the first so many seeds")
     parser.add_argument("--methods", type=int, help="only the first so many methods")
+    parser.add_argument(
+        "--untied", type=int, default=3, help="so many of smollm2's best rules are measured untied, too"
+    )
     parser.add_argument("--only", type=int, help="end after so many new measurements")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="measurements side by side, each with its part of the cores"
+    )
     parser.add_argument("--results", type=Path, help="path without suffix")
     options = parser.parse_args()
     options.run = options.run or ROOT / f"runs/{options.base}"
@@ -140,7 +147,10 @@ def main() -> None:
     runs = bench.measure_all(base.methods)
     if options.base == "smollm2" and bench.left > 0:
         best = sorted((rule for rule in RULES if rule in runs), key=lambda rule: mean_bits(runs, rule, "after", "ko"))
-        untied = {f"{rule}, untied": {"input_init": rule, "output_init": rule, "untie": True} for rule in best[:BEST]}
+        untied = {
+            f"{rule}, untied": {"input_init": rule, "output_init": rule, "untie": True}
+            for rule in best[: options.untied]
+        }
         runs = bench.measure_all(untied)
     if bench.left <= 0:
         raise SystemExit(f"{options.only} measured; the same command goes on")
@@ -180,16 +190,28 @@ class Bench:
 
     def measure_all(self, methods: dict[str, Method]) -> Runs:
         """Measure every method with every seed, seed by seed."""
-        for seed in SEEDS:
-            for name, method in methods.items():
-                found = self.state["runs"].setdefault(name, {})
-                if str(seed) not in found and self.left > 0:
-                    started = time.monotonic()
-                    found[str(seed)] = self.measure(method, seed)
-                    self.left -= 1
-                    self.kept.write_text(json.dumps(self.state))
-                    print(f"{name}, seed {seed}, {time.monotonic() - started:.0f} s: {found[str(seed)]}", flush=True)
-        return self.state["runs"]
+        runs = self.state["runs"]
+        todo = [
+            (name, seed)
+            for seed in range(self.options.seeds)
+            for name in methods
+            if str(seed) not in runs.get(name, {})
+        ][: self.left]
+        self.left -= len(todo)
+        # Read by torch as a job starts: more threads than cores would wait for each other.
+        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // self.options.jobs))
+        pool = ProcessPoolExecutor(self.options.jobs, get_context("spawn"))
+        try:
+            asked = {pool.submit(self.measure, methods[name], seed): (name, seed) for name, seed in todo}
+            for future in as_completed(asked):
+                name, seed = asked[future]
+                bits, seconds = future.result()
+                runs.setdefault(name, {})[str(seed)] = bits
+                self.kept.write_text(json.dumps(self.state))
+                print(f"{name}, seed {seed}, {seconds:.0f} s: {bits}", flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return runs
 
     def base_bits(self) -> Bits:
         """Bits per byte of the base itself."""
@@ -198,26 +220,29 @@ class Bench:
             self.kept.write_text(json.dumps(self.state))
         return self.state["base"]
 
-    def measure(self, method: Method, seed: int) -> dict[str, Bits]:
-        """Expand, distil, score, pretrain, score; the models are removed."""
-        run, work = self.options.run, self.options.work
+    def measure(self, method: Method, seed: int) -> tuple[dict[str, Bits], float]:
+        """Expand, distil, score, pretrain, score: the bits, and the seconds they took. The models are removed."""
+        started = time.monotonic()
+        with TemporaryDirectory(dir=self.options.work) as folder:
+            bits = self._measure(method, seed, Path(folder))
+        return bits, time.monotonic() - started
+
+    def _measure(self, method: Method, seed: int, work: Path) -> dict[str, Bits]:
+        run = self.options.run
         start = expanded = work / "expanded"
         folders = {"model": str(self.base.model), "tokenizer": run / "vocab", "output": expanded, "seed": seed}
-        expand(ExpandConfig.model_validate(folders | {k: v for k, v in method.items() if k != "distill"}), force=True)
+        expand(ExpandConfig.model_validate(folders | {k: v for k, v in method.items() if k != "distill"}))
         if method.get("distill"):
             start = work / "distilled"
             values = {"model": expanded, "base": self.base.model, "tokens": run / "tokens", "output": start}
-            distill_rows(DistillRowsConfig.model_validate(values | {"steps": DISTILL_STEPS, "seed": seed}), force=True)
+            distill_rows(DistillRowsConfig.model_validate(values | {"steps": DISTILL_STEPS, "seed": seed}))
         changes = {"output": work / "adapted", "model": start, "tokens": run / "tokens", "seed": seed}
         changes |= {"tokens_total": None, "steps": self.base.steps, "checkpoint_every": 10_000} | self.base.training
         values = {key: str(value) if isinstance(value, Path) else value for key, value in changes.items()}
         config = load_config(PretrainConfig, ROOT / f"configs/{self.base.recipe}/pretrain.yaml", values=values)
         found = {"step 0": score(start, self.heldout)}
-        pretrain(config.config, force=True)
-        found["after"] = score(work / "adapted", self.heldout)
-        for folder in {expanded, start, work / "adapted"}:
-            shutil.rmtree(folder)
-        return found
+        pretrain(config.config)
+        return found | {"after": score(work / "adapted", self.heldout)}
 
 
 def score(folder: Path, heldout: dict[str, list[str]]) -> Bits:
@@ -266,7 +291,7 @@ that one.
 def report(result: dict[str, Any], name: str) -> str:
     """The result as Markdown."""
     runs: Runs = result["runs"]
-    lines = [INTRODUCTION.format(**result, seeds=len(SEEDS))]
+    lines = [INTRODUCTION.format(**result, seeds=max(map(len, runs.values())))]
     for pair in sorted(runs, key=lambda pair: mean_bits(runs, pair, "after", "ko")):
         cells = [_cell(runs, pair, when, language) for language in LANGUAGES for when in ("step 0", "after")]
         mark = "**" if pair == result["chosen"] else ""

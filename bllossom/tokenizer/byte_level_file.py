@@ -165,8 +165,20 @@ def read_byte_level(path: Path) -> ByteLevelFile:
         added[content] = FLAGS | {"id": vocab[content], "content": content, "special": True, "normalized": False}
     if not told.get("eos_token"):
         config = config | _roles_of_class(beside, vocab.keys() | added.keys())
+    _check_numbering(added, vocab, path)
     rows = int(read_json(beside / "config.json").get("vocab_size") or 0)
     return ByteLevelFile(path, settings, config, added, rows)
+
+
+def _check_numbering(added: Mapping[str, Mapping[str, Any]], vocab: Mapping[str, int], path: Path) -> None:
+    """tokenizers numbers added tokens that are no pieces from the count of pieces on, whatever the file says."""
+    outside = sorted((token["id"], content) for content, token in added.items() if content not in vocab)
+    for read, (number, content) in enumerate(outside, len(vocab)):
+        if number != read:
+            raise BllossomError(
+                f"{path.parent}: {content!r} is id {number} by its file, and every reader makes {read} of it, as the "
+                f"ids below have holes: put it into model.vocab of {path.name}, with the id that the model learned"
+            )
 
 
 def _special_tokens(config: Mapping[str, Any]) -> set[str]:

@@ -155,6 +155,7 @@ def test_what_a_saved_tokenizer_pads_and_cuts_does_no_harm(texts: dict[str, Path
 def test_a_piece_of_the_base_that_merges_never_make_is_no_part(texts: dict[str, Path], tmp_path: Path) -> None:
     base = train_byte_level(tmp_path / "base", texts["en"], ignore_merges=True)
     settings = read(base, "tokenizer.json")
+    settings["model"]["vocab"] |= {token["content"]: token["id"] for token in settings["added_tokens"]}
     settings["model"]["vocab"][to_piece("국민".encode())] = 610
     (base / "tokenizer.json").write_text(json.dumps(settings), encoding="utf8")
     (tmp_path / "donor.json").write_text(
@@ -164,6 +165,31 @@ def test_a_piece_of_the_base_that_merges_never_make_is_no_part(texts: dict[str, 
     loaded = load_tokenizer(tmp_path / "out")
     assert [len(encode_text(loaded, text)) for text in ("국민", "국민들", "국민의")] == [1, 1, 1]
     assert encode_text(loaded, "국민") == [610]
+
+
+@pytest.mark.parametrize(("first", "removed"), [(610, 0), (600, 1)])
+def test_added_tokens_above_a_hole_are_refused_until_they_are_pieces(
+    texts: dict[str, Path], tmp_path: Path, first: int, removed: int
+) -> None:
+    """The library counts pieces for the first id of an added token, so that the file says one and readers another."""
+    base = train_byte_level(tmp_path / "base", texts["en"])
+    settings = read(base, "tokenizer.json")
+    vocab, merges = settings["model"]["vocab"], settings["model"]["merges"]
+    for merge in merges[len(merges) - removed :]:
+        del vocab["".join(merge)]
+    settings["model"]["merges"] = merges[: len(merges) - removed]
+    for i, token in enumerate(settings["added_tokens"]):
+        token["id"] = first + i
+    (base / "tokenizer.json").write_text(json.dumps(settings), encoding="utf8")
+    assert load_tokenizer(base).convert_tokens_to_ids("<|begin|>") == 600 - removed
+    config = configure(base, DonorText(text=[str(texts["ko"])], pieces=10), tmp_path / "out")
+    with pytest.raises(BllossomError, match=f"id {first} by its file, and every reader makes {600 - removed} of it"):
+        merge_vocab(config)
+    vocab |= {token["content"]: token["id"] for token in settings["added_tokens"]}
+    (base / "tokenizer.json").write_text(json.dumps(settings), encoding="utf8")
+    merge_vocab(config)
+    merged = load_tokenizer(tmp_path / "out")
+    assert merged.convert_tokens_to_ids(["<|begin|>", "<|end|>"]) == [first, first + 1]
 
 
 def test_special_tokens_without_an_id_are_refused_and_those_of_the_class_are_kept(
