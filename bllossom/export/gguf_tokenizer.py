@@ -5,15 +5,16 @@ know cannot be written (llama.cpp#8649 is what happens when the name is guessed 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from gguf import GGUFWriter, TokenType
+from tokenizers import Tokenizer
 
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.tokenizer.byte_level_file import read_byte_level
+from bllossom.tokenizer.byte_level_file import read_byte_level, to_bytes
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokenizer.sentencepiece_file import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, read_model
 
@@ -76,6 +77,23 @@ def check_normalizer(normalizer: Mapping[str, Any] | None) -> None:
     say("export: llama.cpp does not bring text into NFC, as this tokenizer does: other text gets other ids there")
 
 
+def check_whole_words(settings: Mapping[str, Any], special: Collection[str], name: str) -> None:
+    """Say which words get other ids: llama.cpp takes a word that is a piece for that piece under "llama-bpe" alone.
+
+    tokenizer.json says by `ignore_merges` whether it does; a difference shows in pieces that merges do not make.
+    """
+    here, there = bool(settings["model"].get("ignore_merges")), name == "llama-bpe"
+    if here == there:
+        return
+    by_merges = dict(settings) | {"model": dict(settings["model"]) | {"ignore_merges": False}}
+    model = Tokenizer.from_str(json.dumps(by_merges)).model
+    pieces = (piece for piece in settings["model"]["vocab"] if piece not in special and to_bytes(piece) is not None)
+    if unmade := [piece for piece in pieces if [token.value for token in model.tokenize(piece)] != [piece]]:
+        words = ", ".join(repr((to_bytes(piece) or b"").decode(errors="replace")) for piece in unmade[:3])
+        way = "by merges alone" if here else "as the pieces they are"
+        say(f"export: {len(unmade):,} words ({words} …) get other ids, as llama.cpp spells them {way}")
+
+
 def add_tokenizer(writer: GGUFWriter, folder: Path, rows: int) -> None:
     """Write the tokenizer of a model folder; rows without a piece are named, and never produced."""
     if (folder / "tokenizer.model").is_file():
@@ -113,8 +131,10 @@ def _add_byte_level(writer: GGUFWriter, path: Path, rows: int) -> None:
     kinds = {
         token["id"]: TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED for token in file.added.values()
     }
+    name = name_pre_tokenizer(file.settings["pre_tokenizer"])
+    check_whole_words(file.settings, file.added.keys(), name)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(name_pre_tokenizer(file.settings["pre_tokenizer"]))
+    writer.add_tokenizer_pre(name)
     writer.add_token_list([by_id.get(number, _spare(number)) for number in range(rows)])
     writer.add_token_types([kinds.get(n, TokenType.NORMAL if n in by_id else TokenType.UNUSED) for n in range(rows)])
     writer.add_token_merges([" ".join(merge) for merge in file.merges])

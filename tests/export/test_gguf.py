@@ -131,6 +131,24 @@ def test_pre_tokenizers_have_llama_cpps_names(pre_tokenizer: dict[str, Any], nam
     assert name_pre_tokenizer(pre_tokenizer) == name
 
 
+@pytest.mark.parametrize(("pattern", "ignore_merges"), [(LLAMA3_PATTERN, False), (QWEN_PATTERN, True)])
+def test_words_that_llama_cpp_spells_otherwise_are_told(
+    texts: dict[str, Path], tmp_path: Path, pattern: str, ignore_merges: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """llama.cpp knows by its name of the pre-tokenizer, and not from the file, whether a whole word needs merges."""
+    tokenizer = train_byte_level(tmp_path / "base", texts["en"], pattern=pattern, ignore_merges=ignore_merges)
+    settings = json.loads((tokenizer / "tokenizer.json").read_text())
+    settings["model"]["vocab"] |= {token["content"]: token["id"] for token in settings["added_tokens"]}
+    settings["model"]["vocab"]["zqzq"] = 602  # no merge makes it
+    (tokenizer / "tokenizer.json").write_text(json.dumps(settings))
+    model = make_llama(tmp_path / "model", tokenizer, 603, tied=True)
+    export(ExportConfig(model=model, dtype="f32", output=tmp_path / "gguf"))
+    assert "export: 1 words ('zqzq' …) get other ids" in capsys.readouterr().err
+    gguf = open_gguf(tmp_path / "gguf")
+    assert (encode_text(load_tokenizer(model), "zqzq") == [602]) == ignore_merges
+    assert (list(gguf.get_vocab().tokenize("zqzq", False, False)) == [602]) == (not ignore_merges)
+
+
 def test_a_normaliser_is_told_or_refused(capsys: pytest.CaptureFixture[str]) -> None:
     check_normalizer(None)
     assert capsys.readouterr().err == ""
