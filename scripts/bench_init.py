@@ -259,8 +259,9 @@ def mean_bits(runs: Runs, pair: str, when: str, language: str) -> float:
 def choose(runs: Runs, tie: str) -> str:
     """The method with the lowest mean Korean bits after training, of those whose English is within 2 % of the best.
 
-    A tie keeps `tie`, subword-mean everywhere: another must be better with every seed.
+    A tie keeps `tie`: another must be better with every seed. What had fewer seeds than others is not asked.
     """
+    runs = {pair: seeds for pair, seeds in runs.items() if len(seeds) == max(map(len, runs.values()))}
     english = {pair: mean_bits(runs, pair, "after", "en") for pair in runs}
     allowed = [pair for pair in runs if english[pair] <= ENGLISH_SLACK * min(english.values())]
     best = min(allowed, key=lambda pair: mean_bits(runs, pair, "after", "ko"))
@@ -276,7 +277,8 @@ INTRODUCTION = """# Which initialiser: bits per byte before and after short, equ
 `python scripts/bench_init.py --steps {steps}`; {machine}; commit {commit}.
 
 {told}. {steps} steps, Korean to English 7:3 in bytes; about {heldout_kb} KB of held-out text in each language; mean
-over {seeds} seeds (smallest–largest). The base itself: Korean {base[ko]:.3f}, English {base[en]:.3f}.
+over {seeds} seeds (smallest–largest), where a row names no other number. The base itself: Korean {base[ko]:.3f},
+English {base[en]:.3f}.
 
 | method | Korean, step 0 | Korean, after | English, step 0 | English, after |
 |---|--:|--:|--:|--:|"""
@@ -291,11 +293,13 @@ that one.
 def report(result: dict[str, Any], name: str) -> str:
     """The result as Markdown."""
     runs: Runs = result["runs"]
-    lines = [INTRODUCTION.format(**result, seeds=max(map(len, runs.values())))]
+    most = max(map(len, runs.values()))
+    lines = [INTRODUCTION.format(**result, seeds=most)]
     for pair in sorted(runs, key=lambda pair: mean_bits(runs, pair, "after", "ko")):
         cells = [_cell(runs, pair, when, language) for language in LANGUAGES for when in ("step 0", "after")]
         mark = "**" if pair == result["chosen"] else ""
-        lines.append(f"| {mark}{pair}{mark} | " + " | ".join(cells) + " |")
+        fewer = f", {len(runs[pair])} seed(s)" if len(runs[pair]) < most else ""
+        lines.append(f"| {mark}{pair}{mark}{fewer} | " + " | ".join(cells) + " |")
     lines.append(CONCLUSION.format(**result, name=name))
     return "\n".join(lines) + "\n"
 
