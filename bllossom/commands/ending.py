@@ -1,6 +1,7 @@
 """How a command ends: its result on stdout, an expected error as its message, a stop as what to go on from."""
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -13,7 +14,22 @@ import typer
 
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
+from bllossom.paths import shown
 from bllossom.ranks.lifetime import stop_signals
+
+OF_THE_MACHINE = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ESTALE,
+}
+"""What a file system answers of a path, wherever it is asked: no bug of ours. A file that is gone may be one."""
 
 
 def print_result(text: str) -> None:
@@ -48,6 +64,12 @@ def expected_errors(debug: bool) -> Iterator[None]:
         for line in str(error).splitlines():
             say(f"error: {line}" if not isinstance(error, Stopped) else line)
         raise typer.Exit(error.exit_code) from None
+    except OSError as error:
+        if debug or error.errno not in OF_THE_MACHINE:
+            raise
+        where = f"{shown(error.filename)}: " if error.filename else ""
+        say(f"error: {where}{error.strerror}; choose another place, or mend this one")
+        raise typer.Exit(BllossomError.exit_code) from None
     except KeyboardInterrupt:
         say("stopped; to go on, run the same command")
         raise typer.Exit(Stopped.exit_code) from None
