@@ -18,6 +18,7 @@ from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.messages import UnusableError, conversation
 from bllossom.model.checkpoint import ADAPTER_CONFIG
 from bllossom.model.outputs.generate import Decoding, Generated, Prompt, generate, stop_ids
+from bllossom.model.window import longest_input
 from bllossom.tokenizer.files import TOKENIZER_FILES
 from bllossom.tokenizer.load import load_tokenizer
 
@@ -67,7 +68,7 @@ class AnswerModel:
     @property
     def window(self) -> int:
         """The longest input, in tokens; a prompt has to be shorter."""
-        return int(self.model.config.max_position_embeddings)
+        return longest_input(self.model.config)
 
     def encode(self, messages: Sequence[dict[str, str]]) -> list[int]:
         """The ids of a conversation that ends in a question, up to where the answer begins.

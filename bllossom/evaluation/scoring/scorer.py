@@ -13,6 +13,7 @@ from bllossom.evaluation.scoring.dealing import work_shared
 from bllossom.evaluation.scoring.prefix_trees import Tree, grow
 from bllossom.model.outputs.generate import Decoding, Prompt, generate, stop_ids
 from bllossom.model.outputs.logits import logit_rule
+from bllossom.model.window import longest_input
 from bllossom.ranks.ranks import Ranks, alone
 
 # Logits held at once. 256 × 39,478 pieces in fp32 are 40 MB; chunks that outgrow the cache take half as long again.
@@ -46,7 +47,7 @@ class Scorer:
     @property
     def window(self) -> int:
         """The longest input of the model, in tokens."""
-        return int(self.model.config.max_position_embeddings)
+        return longest_input(self.model.config)
 
     @property
     def dtype(self) -> str:

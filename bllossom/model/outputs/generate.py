@@ -7,6 +7,7 @@ token that is all but tied with another, or a draw that falls on the border of t
 must not be, take `batch_size` 1.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -17,8 +18,11 @@ from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTra
 
 from bllossom.errors import BllossomError
 from bllossom.model.outputs.draw import draw
+from bllossom.model.window import longest_input
 
 Finish = Literal["stop", "length"]
+FORGOTTEN = 0.1
+"""Of the norm of the logits: rounding in bf16 is a few hundredths, and nothing read about one."""
 STOP_TAIL_TOKENS = 4  # decoded besides as many tokens as a stop string has bytes: it begins within these
 
 
@@ -87,9 +91,10 @@ def generate(
     `on_token(index, id)` is called for each token of each answer as it comes, stop ids left out.
 
     Raises:
-        BllossomError: a prompt has no token, or leaves no room in the window.
+        BllossomError: a prompt has no token, or leaves no room in the window; or the model forgets what it read.
     """
-    window = int(model.config.max_position_embeddings)
+    _check_memory(model)
+    window = longest_input(model.config)
     for number, prompt in enumerate(prompts):
         if not 0 < len(prompt.ids) < window:
             raise BllossomError(
@@ -110,6 +115,28 @@ def generate(
         batch = _Batch(model, tokenizer, decoding, rows, on_token)
         while batch.rows:
             yield from batch.step()
+
+
+@torch.inference_mode()
+def _check_memory(model: PreTrainedModel) -> None:
+    """A model whose cache does not grow keeps a state (Mamba), and may keep it elsewhere: a token would follow nothing.
+
+    Such a one is given a text in two parts, beside a shorter one, and has to make the same of it as of the whole.
+    """
+    ids = torch.tensor([[0, 1, 2], [0, 1, 2]], device=model.device)
+    mask = torch.tensor([[1, 1, 1], [0, 1, 1]], device=model.device)
+    cache = DynamicCache(config=model.config)
+    model(input_ids=ids[:, :2], attention_mask=mask[:, :2], past_key_values=cache, use_cache=True)
+    with contextlib.suppress(ValueError):  # no layer of it grows
+        if cache.get_seq_length() == 2:
+            return
+    found = model(input_ids=ids[:, 2:], attention_mask=mask, past_key_values=cache, use_cache=True).logits[:, -1]
+    whole = torch.stack([model(input_ids=ids[:1]).logits[0, -1], model(input_ids=ids[:1, 1:]).logits[0, -1]])
+    if torch.dist(found.float(), whole.float()) > FORGOTTEN * whole.float().norm():
+        raise BllossomError(
+            f"{model.config.model_type}: what this kind of model has read is not kept between its tokens here, so that "
+            "its answers would not follow from their prompts; scores of tasks that choose among endings do not need it"
+        )
 
 
 @dataclass

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.messages import Conversation
 from bllossom.model.outputs.generate import Decoding, Prompt, generate, stop_ids
+from bllossom.model.window import longest_input
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.settings import TrainingConfig
 
@@ -65,7 +66,7 @@ def _answers(
     seed: int,
 ) -> dict[int, str]:
     """Answers by the number of their prompt; none where it fills the model's window."""
-    fitting = [number for number, ids in enumerate(prompts) if len(ids) < model.config.max_position_embeddings]
+    fitting = [number for number, ids in enumerate(prompts) if len(ids) < longest_input(model.config)]
     decoding = Decoding(ANSWER_TOKENS, temperature, TOP_P, stop_ids(model, tokenizer))
     asked = [Prompt(prompts[number], seed) for number in fitting]
     found = generate(model, tokenizer, asked, decoding, batch_size=ROWS)

@@ -123,7 +123,6 @@ def test_where_a_mask_does_not_say_who_sees_whom_nothing_is_shared() -> None:
     distances = BloomConfig(vocab_size=60, hidden_size=32, n_layer=1, n_head=2, initializer_range=0.3)
     sequences = [([1, 2, 3, 4, 5, 6, 7, last], 2) for last in (8, 9)] + [([1, 2, 3, 4, 9, 9], 4)]
     for model in (MistralForCausalLM(sliding).eval(), BloomForCausalLM(distances).eval()):
-        model.config.max_position_embeddings = 32
         scorer = Scorer.of(model, 64)
         assert not scorer.shares
         for scored, (ids, first) in zip(scorer.score(sequences), sequences, strict=True):

@@ -5,13 +5,26 @@ from dataclasses import replace
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    BloomForCausalLM,
+    FalconH1Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from bllossom.errors import BllossomError
 from bllossom.model.outputs.draw import draw
 from bllossom.model.outputs.generate import Decoding, Generated, Prompt, generate, stop_ids
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+MAMBA_OF_FALCON = {"num_key_value_heads": 2, "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8}
+MAMBA_OF_FALCON |= {"mamba_n_groups": 1, "mamba_d_state": 4}
 PIECES = 257  # the bytes, and an EOS
 GREEDY = Decoding(max_tokens=12)
 SAMPLED = Decoding(max_tokens=12, temperature=0.8, top_p=0.9)
@@ -76,6 +89,32 @@ def test_a_sliding_window_sees_as_much_behind_padding(tokenizer, prompts):
     model.generation_config.eos_token_id = None
     expected = by_transformers(model, prompts, 12)
     assert [found.ids for found in answers(model, tokenizer, prompts, GREEDY, 12)] == expected
+
+
+def test_a_model_without_a_window_answers(tokenizer, prompts):
+    """BLOOM's positions have no end."""
+    torch.manual_seed(0)
+    shape = BloomConfig(vocab_size=PIECES, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3)
+    model = BloomForCausalLM(shape).eval()
+    model.generation_config.eos_token_id = None
+    expected = by_transformers(model, prompts, 12)
+    assert [found.ids for found in answers(model, tokenizer, prompts, GREEDY, 12)] == expected
+
+
+@pytest.mark.parametrize("kind", [FalconH1Config, MambaConfig])
+def test_a_state_is_kept_between_tokens_or_the_model_is_refused(tokenizer, prompts, kind):
+    """Falcon-H1 keeps its state in the cache that it is given; Mamba passes that one by, and would answer anything."""
+    torch.manual_seed(0)
+    own = {"state_size": 4} if kind is MambaConfig else SHAPE | MAMBA_OF_FALCON
+    shape = kind(vocab_size=PIECES, initializer_range=0.3, **(own | {"hidden_size": 32, "num_hidden_layers": 2}))
+    model = AutoModelForCausalLM.from_config(shape).eval()
+    model.generation_config.eos_token_id = None
+    if kind is MambaConfig:
+        with pytest.raises(BllossomError, match="mamba: what this kind of model has read is not kept"):
+            answers(model, tokenizer, prompts, GREEDY, 12)
+    else:
+        expected = by_transformers(model, prompts, 12)
+        assert [found.ids for found in answers(model, tokenizer, prompts, GREEDY, 12)] == expected
 
 
 def test_an_adapter_answers_as_peft_does(model, tokenizer, prompts):
