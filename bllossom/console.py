@@ -80,3 +80,11 @@ def progress(what: str, total: int | None) -> Iterator[Callable[..., None]]:
 def stdout() -> Console:
     """Where results go that have colours: on a terminal with them, in a pipe as plain text."""
     return Console(soft_wrap=True, highlight=False, markup=False)
+
+
+def size_text(size_bytes: float) -> str:
+    """A number of bytes for people: `1.2 GB`, and below a kilobyte the number itself."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= size:
+            return f"{size_bytes / size:,.1f} {unit}"
+    return f"{size_bytes:,.0f} B"

@@ -14,6 +14,7 @@ import typer
 from bllossom.artifacts import MANIFEST, PARTIAL, lock_of, partial_folders, read_origin
 from bllossom.commands.ending import expected_errors, print_result
 from bllossom.commands.options import Debug, Yes, typed_path
+from bllossom.console import size_text
 from bllossom.errors import BllossomError
 from bllossom.files import locked
 
@@ -28,7 +29,7 @@ class Leftover:
     bytes: int
 
     def __str__(self) -> str:
-        return f"{self.path}  {_size(self.bytes)}  {self.what}"
+        return f"{self.path}  {size_text(self.bytes)}  {self.what}"
 
     def remove(self) -> None:
         """Remove the folder.
@@ -82,10 +83,6 @@ def _describe(folder: Path, complete: list[Path], now: float) -> str:
 
 def _bytes(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.1f} MB"
 
 
 def clean(

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
 from bllossom.config import AddedIn, InputPath, Source, StageConfig
+from bllossom.console import size_text
 from bllossom.errors import ConfigError
 from bllossom.hub import is_hub_id
 from bllossom.model.checkpoint import fetch, open_checkpoint, untie
@@ -117,7 +118,7 @@ def dry_run(config: ExpandConfig) -> list[str]:
     lines = [
         f"{pieces.base:,} pieces + {pieces.new:,} new + {pieces.padding:,} padding = {pieces.rows:,} rows",
         f"first values: {inits}",
-        f"writes {plan.bytes_to_write(unchanged if config.link else frozenset()) / 1e9:.3f} GB",
+        f"writes {size_text(plan.bytes_to_write(unchanged if config.link else frozenset()))}",
     ]
     if unchanged:
         how = "hard links, where the file system allows it" if config.link else "copies"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bllossom.console import progress, say
+from bllossom.console import progress, say, size_text
 from bllossom.errors import BllossomError
 from bllossom.model.carried import carried_files, carry
 from bllossom.model.checkpoint import INDEX, Checkpoint, check_written
@@ -191,7 +191,7 @@ def _link(source: Path, target: Path) -> bool:
 def _check_room(needed: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
-        message = f"{folder.parent} has {free / 1e9:.2f} GB free, the expanded model needs {needed / 1e9:.2f} GB"
+        message = f"{folder.parent} has {size_text(free)} free, the expanded model needs {size_text(needed)}"
         raise BllossomError(f"{message}; free some room, or choose an output on the base model's own file system")
 
 

@@ -6,6 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from bllossom.console import size_text
 from bllossom.errors import ConfigError
 from bllossom.report.blocks import Cell, Chart, Drawing, Listing, Section, Table
 from bllossom.report.run_folder import Figure
@@ -15,13 +16,6 @@ ANSWER_CHARACTERS = 1200  # of an answer; what is longer stands in the file
 
 def _cut(answer: str) -> str:
     return answer if len(answer) <= ANSWER_CHARACTERS else answer[:ANSWER_CHARACTERS] + " …"
-
-
-def _bytes(value: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= size:
-            return f"{value / size:,.1f} {unit}"
-    return f"{value:,.0f} B"
 
 
 def _seconds(value: float) -> str:
@@ -42,7 +36,7 @@ SHOWN: Mapping[str, Callable[[Any], str]] = {
     "percent1": lambda value: f"{value:.1%}",
     "percent1_at_floor": lambda value: f"{value:.1%} at its floor",
     "percent2": lambda value: f"{value:.2%}",
-    "bytes": _bytes,
+    "bytes": size_text,
     "seconds": _seconds,
     "fingerprint": lambda value: str(value)[:12],
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bllossom.console import say
+from bllossom.console import say, size_text
 from bllossom.corpus.planning.estimate import INDEX_BYTES, Estimate
 from bllossom.corpus.readings import Reading, first_documents
 from bllossom.errors import BllossomError
@@ -43,7 +43,7 @@ def tell_large_documents(estimates: Sequence[Estimate]) -> None:
     """Say which large files of plain text are one document each: mostly, nobody meant that."""
     for path in (path for estimate in estimates for path in estimate.large_documents):
         say(
-            f"{shown(path)}: {size(path.stat().st_size)} of plain text without a blank line are one document; "
+            f"{shown(path)}: {size_text(path.stat().st_size)} of plain text without a blank line are one document; "
             "set split: line where each line is one"
         )
 
@@ -54,7 +54,7 @@ def check_disk(needed: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if more > free:
         raise BllossomError(
-            f"the tokens need about {size(more)} more, and {folder.parent} has {size(free)} free; "
+            f"the tokens need about {size_text(more)} more, and {folder.parent} has {size_text(free)} free; "
             "make some room, or choose an output on another disk"
         )
 
@@ -89,7 +89,3 @@ def _tokens_per_byte(encoders: Encoders, reading: Reading) -> float:
             break
     encoder: Encoder = encoders.fast or encoders.reference
     return len(encoder.encode(texts).ids) / max(1, sum(map(len, texts)))
-
-
-def size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.1f} MB"

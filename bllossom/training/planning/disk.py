@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from bllossom.console import size_text
 from bllossom.errors import BllossomError
 from bllossom.training.engines.deepspeed_engine import read_settings, stage_of
 from bllossom.training.planning.footprint import Strategy
@@ -66,13 +67,9 @@ def check_disk(folder: Path, need: DiskNeed) -> None:
     free = shutil.disk_usage(folder).free
     if free + written_bytes >= need.total:
         return
-    phases = f", {_gb(need.left_by_phases)} that phases leave" if need.left_by_phases else ""
+    phases = f", {size_text(need.left_by_phases)} that phases leave" if need.left_by_phases else ""
     raise BllossomError(
-        f"{folder}: {_gb(free)} are free, {_gb(need.total - written_bytes)} are needed ({need.checkpoints} checkpoints "
-        f"of {_gb(need.checkpoint)}{phases}, {_gb(need.published)} to publish); free some room, lower keep, or "
-        "move the output"
+        f"{folder}: {size_text(free)} are free, {size_text(need.total - written_bytes)} are needed "
+        f"({need.checkpoints} checkpoints of {size_text(need.checkpoint)}{phases}, {size_text(need.published)} to "
+        "publish); free some room, lower keep, or move the output"
     )
-
-
-def _gb(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB"
