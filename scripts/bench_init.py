@@ -111,8 +111,8 @@ def bases(options: argparse.Namespace) -> dict[str, Base]:
             rules,
             "subword-mean",
             "SmolLM2-135M-Instruct (tied) with the pieces of configs/smollm2; steps of 512 tokens, the body in bf16. "
-            f"*distilled*: {DISTILL_STEPS} steps of distill-rows first, which take as long as the training: twice the "
-            "time in all. *untied*: a rule for each matrix",
+            f"*distilled*: {DISTILL_STEPS} steps of distill-rows first, which take half again as long as the training. "
+            "*untied*: a rule for each matrix",
             {"global_batch": 512, "micro_batch": 1, "evaluate_every": False, "bytes_total": None, "precision": "bf16"},
         ),
     }
@@ -157,7 +157,7 @@ def main() -> None:
         raise SystemExit(f"{options.only} measured; the same command goes on")
     base_bits = bench.base_bits()
     result = {"machine": machine(), "commit": commit(), **bench.settings, "base": base_bits, "runs": runs}
-    result |= {"chosen": choices(runs, base.tie), "tie": base.tie, "told": base.told}
+    result |= {"chosen": choices(runs, base.tie), "tie": base.tie, "told": base.told, "recipe": base.recipe}
     options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     options.results.with_suffix(".svg").write_text(plot(runs, base_bits))
@@ -284,9 +284,11 @@ def choose(runs: Runs, tie: str) -> str:
 
 INTRODUCTION = """# Which initialiser: bits per byte before and after short, equal pretraining
 
-`python scripts/bench_init.py --steps {steps}`; {machine}; commit {commit}.
+`python scripts/bench_init.py --base {recipe} --steps {steps}`; {machine}; commit {commit}.
 
-{told}. {steps} steps, Korean to English 7:3 in bytes; about {heldout_kb} KB of held-out text in each language; mean
+{told}.
+
+{steps} steps, Korean to English 7:3 in bytes; about {heldout_kb} KB of held-out text in each language; mean
 over {seeds} seeds (smallest–largest), where a row names no other number. The base itself: Korean {base[ko]:.3f},
 English {base[en]:.3f}.
 
