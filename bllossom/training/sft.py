@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from bllossom.artifacts import Manifest
 from bllossom.config import InputPath, Source
 from bllossom.console import say
+from bllossom.errors import Stopped
 from bllossom.hub import pin
 from bllossom.instructions.dataset import Examples, TooLongAction, hold_out, make_examples, tell
 from bllossom.instructions.formats.choose import FormatName, chat_format
@@ -234,7 +235,12 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     )
     if ranks.first:
         write_companions(config.model, model, chat, folder)
-        write_samples(folder, config, model, chat, questions[: config.samples])
+        try:
+            write_samples(folder, config, model, chat, questions[: config.samples])
+        except Stopped:
+            raise
+        except Exception as error:  # whatever answering fails by: the training is done, and is not to be lost by it
+            say(f"samples.md is left out, as the model does not answer here: {error}")
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # last: a kill before would cost the training
     best = {"best_step": state.best_step} if heldout else {}
     return recorded_rows(config.model) | figures | figures_of(state, "heldout_loss") | best

@@ -53,6 +53,18 @@ def make(model: Path, tmp_path: Path) -> Make:
     return config
 
 
+def test_samples_that_fail_do_not_cost_the_training(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise AttributeError("no such cache")
+
+    monkeypatch.setattr(sft_module, "write_samples", fail)
+    assert sft(make("out", samples=2)).figures["steps"] == 5
+    assert "samples.md is left out, as the model does not answer here: no such cache" in capsys.readouterr().err
+    assert verify(tmp_path / "out") == []
+
+
 def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in log_lines(folder)]
 

@@ -211,6 +211,8 @@ def _can_share(model: PreTrainedModel) -> bool:
     kinds = getattr(model.config, "layer_types", None)
     if any(kind != "full_attention" for kind in kinds) if kinds else getattr(model.config, "sliding_window", None):
         return False
+    if "local" in (getattr(model.config, "attention_layers", None) or ()):  # GPT-Neo's windows count places of a row
+        return False
     tree = Tree()
     paths = [tree.add(ids) for ids in ((0, 1, 2, 3, 4), (0, 1, 3, 4))]
     scorer = Scorer(model, 16, shares=True, ranks=alone("cpu"))

@@ -15,7 +15,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 from bllossom.errors import BllossomError
 from bllossom.evaluation.scoring.backend import Advance, Scored, numbers
 from bllossom.hub import pretrained
-from bllossom.model.outputs.generate import Decoding, Prompt, before_stop, configured_stops
+from bllossom.model.outputs.generate import Decoding, Prompt, before_stop, configured_stops, special_stops
 
 AT_ONCE = 1024  # prompts in one call: vLLM holds an object for each log-probability until the call ends
 
@@ -92,6 +92,7 @@ class VllmScorer:
         """As Scorer.answer; sampled answers are other draws than transformers'."""
         vllm = import_vllm()
         ends = decoding.stop_ids | self.ends | ({tokenizer.eos_token_id} - {None})
+        ends |= special_stops(tokenizer, decoding.stop_strings)
         settings = {
             "max_tokens": decoding.max_tokens,
             "temperature": decoding.temperature,

@@ -8,8 +8,8 @@ must not be, take `batch_size` 1.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Literal
 
@@ -94,6 +94,7 @@ def generate(
         BllossomError: a prompt has no token, or leaves no room in the window; or the model forgets what it read.
     """
     _check_memory(model)
+    decoding = replace(decoding, stop_ids=decoding.stop_ids | special_stops(tokenizer, decoding.stop_strings))
     window = longest_input(model.config)
     for number, prompt in enumerate(prompts):
         if not 0 < len(prompt.ids) < window:
@@ -115,6 +116,12 @@ def generate(
         batch = _Batch(model, tokenizer, decoding, rows, on_token)
         while batch.rows:
             yield from batch.step()
+
+
+def special_stops(tokenizer: PreTrainedTokenizerBase, stop_strings: Collection[str]) -> frozenset[int]:
+    """The ids of stop strings that are special tokens: an answer's text is without those, so none is found there."""
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(number for number, token in added if token.special and token.content in stop_strings)
 
 
 @torch.inference_mode()
@@ -237,7 +244,9 @@ class _Batch:
         """Go on with the rows at these places, each with the token that was chosen for it."""
         if len(kept) < len(self.rows) and kept:
             places = torch.tensor(kept, device=self.mask.device)
-            self.cache.batch_select_indices(places)
+            self.cache.reorder_cache(
+                places
+            )  # batch_select_indices passes by the states of layers that are no attention
             self.mask, self.positions = self.mask[places], self.positions[places]
         self.rows = [self.rows[place] for place in kept]
         if kept:

@@ -12,6 +12,8 @@ from transformers import (
     BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
@@ -120,10 +122,19 @@ def test_where_a_mask_does_not_say_who_sees_whom_nothing_is_shared() -> None:
         initializer_range=0.3,
         **SMALL,
     )
+    places = GPTNeoConfig(
+        vocab_size=60,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        attention_types=[[["global", "local"], 1]],
+        window_size=3,
+        initializer_range=0.3,
+    )
     distances = BloomConfig(vocab_size=60, hidden_size=32, n_layer=1, n_head=2, initializer_range=0.3)
     sequences = [([1, 2, 3, 4, 5, 6, 7, last], 2) for last in (8, 9)] + [([1, 2, 3, 4, 9, 9], 4)]
-    for model in (MistralForCausalLM(sliding).eval(), BloomForCausalLM(distances).eval()):
-        scorer = Scorer.of(model, 64)
+    for model in (MistralForCausalLM(sliding), BloomForCausalLM(distances), GPTNeoForCausalLM(places)):
+        scorer = Scorer.of(model.eval(), 64)
         assert not scorer.shares
         for scored, (ids, first) in zip(scorer.score(sequences), sequences, strict=True):
             assert scored.nats == pytest.approx(plainly(model, ids, first)[0], abs=1e-4)

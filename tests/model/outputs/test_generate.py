@@ -1,5 +1,6 @@
 """Answers in batches are those of transformers one by one, whatever stands beside them, and end where they should."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import (
     BloomConfig,
     BloomForCausalLM,
     FalconH1Config,
+    Lfm2Config,
     LlamaConfig,
     LlamaForCausalLM,
     MambaConfig,
@@ -117,6 +119,20 @@ def test_a_state_is_kept_between_tokens_or_the_model_is_refused(tokenizer, promp
         assert [found.ids for found in answers(model, tokenizer, prompts, GREEDY, 12)] == expected
 
 
+@pytest.mark.parametrize("kind", [FalconH1Config, Lfm2Config])
+def test_where_an_answer_ends_the_states_of_the_others_go_on(tokenizer, prompts, kind):
+    torch.manual_seed(0)
+    own = SHAPE | ({} if kind is Lfm2Config else MAMBA_OF_FALCON) | {"num_key_value_heads": 2}
+    model = AutoModelForCausalLM.from_config(kind(vocab_size=PIECES, initializer_range=0.3, **own)).eval()
+    model.generation_config.eos_token_id = None
+    whole = by_transformers(model, prompts, 12)
+    stop = frozenset(ids[number % 11 + 1] for number, ids in enumerate(whole[:6]))  # they end one after the other
+    found = answers(model, tokenizer, prompts, replace(GREEDY, stop_ids=stop), 12)
+    ends = [next((at for at, token in enumerate(ids) if token in stop), 12) for ids in whole]
+    assert len(set(ends)) > 3
+    assert [answer.ids for answer in found] == [ids[:end] for ids, end in zip(whole, ends, strict=True)]
+
+
 def test_an_adapter_answers_as_peft_does(model, tokenizer, prompts):
     peft = pytest.importorskip("peft", reason="peft is not installed (pip install 'bllossom[lora]')")
     torch.manual_seed(0)
@@ -161,6 +177,22 @@ def test_an_answer_ends_before_the_first_of_its_stop_strings(model, tokenizer, p
         places = [place for stop in (later, earlier) if (place := text.find(stop)) >= 0]
         assert after.text == (text[: min(places)] if places else text)
         assert after.finish == ("stop" if places else "length")
+
+
+def test_an_answer_ends_at_a_special_token_that_is_among_its_stop_strings(model, prompts):
+    """lm-eval's gsm8k stops at `<|im_end|>`, which a base model whose EOS is another may well write."""
+    backend = Tokenizer(models.BPE({chr(0x100 + number): number for number in range(PIECES)}, []))
+    backend.add_special_tokens([chr(0x100 + 9)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    model.generation_config.eos_token_id = None
+    whole = answers(model, tokenizer, prompts, GREEDY, 12)
+    common = Counter(token for answer in whole for token in answer.ids).most_common(1)[0][0]
+    backend.add_special_tokens([chr(0x100 + common)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    decoding = replace(GREEDY, stop_strings=(chr(0x100 + common),))
+    for before, after in zip(whole, answers(model, tokenizer, prompts, decoding, 12), strict=True):
+        end = before.ids.index(common) if common in before.ids else 12
+        assert (after.ids, after.finish) == (before.ids[:end], "stop" if end < 12 else "length")
 
 
 def test_an_answer_ends_where_the_window_is_full(model, tokenizer):
