@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -244,9 +244,8 @@ class _Batch:
         """Go on with the rows at these places, each with the token that was chosen for it."""
         if len(kept) < len(self.rows) and kept:
             places = torch.tensor(kept, device=self.mask.device)
-            self.cache.reorder_cache(
-                places
-            )  # batch_select_indices passes by the states of layers that are no attention
+            # batch_select_indices knows no layers but attention; transformers takes any integers for a LongTensor here
+            self.cache.reorder_cache(cast(torch.LongTensor, places))
             self.mask, self.positions = self.mask[places], self.positions[places]
         self.rows = [self.rows[place] for place in kept]
         if kept:
