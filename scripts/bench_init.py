@@ -6,8 +6,8 @@
 micro: a Llama of 4.8 M non-embedding parameters, pretrained on English, with Llama 2's vocabulary, gets the 7,478
 Korean pieces by every pair of input_init and output_init, and is pretrained with the same blocks of its recipe.
 smollm2: SmolLM2-135M, which has seen trillions of tokens, gets the pieces of configs/smollm2. It is tied, so that a
-rule fills one matrix; then pairs are measured with `untie: true`: subword-mean and the rules that came out best, each on
-both sides, and expand's default for two matrices.
+rule fills one matrix; then pairs are measured with `untie: true`: subword-mean and the rules that came out best, each
+on both sides, and expand's default for two matrices.
 What is missing of either recipe is run first. A seed stands for the initialiser's random numbers and for the order of
 the data, and is the same for all.
 
