@@ -170,6 +170,9 @@ def test_what_llama_cpp_cannot_read_is_refused(model: Path, tmp_path: Path) -> N
 
     refused("only models of Llama's shape are exported", model_type="qwen3", architectures=["Qwen3ForCausalLM"])
     refused("scales its rotary embedding", rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0})
+    older = {"rope_parameters": None, "rope_theta": 1e4}
+    refused(r"embedding \(linear\)", **older, rope_scaling={"type": "linear", "factor": 4.0})  # Vicuna 16k
+    refused(r"embedding \(yarn\)", **older, rope_scaling={"rope_type": "yarn", "type": "linear", "factor": 4.0})
 
 
 def many_texts(shared: Callable[[str], Path]) -> list[str]:
