@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from bllossom.errors import BllossomError
@@ -103,6 +104,56 @@ def test_half_precision_halves_the_file(model: Path, tmp_path: Path, dtype: str)
     weights = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(model).parameters() if p.ndim == 2)
     assert whole.figures["bytes"] - half.figures["bytes"] == pytest.approx(2 * weights, rel=0.01)
     assert open_gguf(tmp_path / "half").n_params == open_gguf(tmp_path / "whole").n_params
+
+
+CHAT = "<|im_start|>user\nthe river<|im_end|>\n<tool>ran"
+
+
+def add_chat_tokens(model: Path, file: str) -> None:
+    """ChatML's tokens and one that is not special, behind the pieces of tokenizer.model, which does not hold them."""
+    if file == "tokenizer.json":
+        tokenizer = Tokenizer.from_file(str(model / file))
+        tokenizer.add_special_tokens([AddedToken(mark, normalized=False) for mark in ("<|im_start|>", "<|im_end|>")])
+        tokenizer.add_tokens([AddedToken("<tool>", normalized=False)])
+        tokenizer.save(str(model / file))
+    else:
+        (model / "tokenizer.json").unlink()
+        (model / file).write_text(json.dumps({"<|im_start|>": 700, "<|im_end|>": 701, "<tool>": 702}))
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": "<|im_end|>"}))
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "added_tokens.json"])
+def test_tokens_that_stand_beside_tokenizer_model_keep_their_ids(small_base: Path, tmp_path: Path, file: str) -> None:
+    model = make_llama(tmp_path / "model", small_base, 704, tied=False)
+    add_chat_tokens(model, file)
+    export(ExportConfig(model=model, dtype="f32", output=tmp_path / "gguf"))
+    gguf, tokenizer = open_gguf(tmp_path / "gguf"), load_tokenizer(model)
+    vocabulary = gguf.get_vocab()
+    ids = tokenizer(CHAT)["input_ids"]
+    assert {700, 701, 702} <= set(ids)
+    assert list(vocabulary.tokenize(CHAT, True, True)) == ids
+    plain = "<|im_start|>user\nthe river<tool>ran"
+    assert list(vocabulary.tokenize(plain, False, False)) == encode_text(tokenizer, plain)
+    assert vocabulary.token_eos() == tokenizer.eos_token_id == 701
+
+
+def test_tokens_without_a_row_are_told(small_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_llama(tmp_path / "model", small_base, 702, tied=False)
+    add_chat_tokens(model, "tokenizer.json")
+    export(ExportConfig(model=model, dtype="f32", output=tmp_path / "gguf"))
+    assert "export: 1 tokens (<tool> …) have no row in the model" in capsys.readouterr().err
+    gguf = open_gguf(tmp_path / "gguf")
+    assert gguf.get_vocab().n_vocab == 702
+
+
+def test_a_tokenizer_json_of_another_tokenizer_is_refused(small_base: Path, tmp_path: Path) -> None:
+    model = make_llama(tmp_path / "model", small_base, 704, tied=False)
+    settings = json.loads((model / "tokenizer.json").read_text())
+    settings["model"]["vocab"]["zqzq"] = 700
+    (model / "tokenizer.json").write_text(json.dumps(settings))
+    with pytest.raises(BllossomError, match="give 'zqzq' the id none, the tokenizer as it loads 700: put the"):
+        export(ExportConfig(model=model, output=tmp_path / "no"))
 
 
 def split_then_bytes(pattern: str) -> dict[str, Any]:
