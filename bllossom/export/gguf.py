@@ -130,6 +130,8 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, np.ndarray]]:
             for tensor in shard.tensors:
                 if tensor.name == checkpoint.output_name and checkpoint.tied:
                     continue
+                if tensor.name.endswith(".rotary_emb.inv_freq"):  # older files keep what follows from rope_theta
+                    continue
                 yield tensor.name, file.get_tensor(tensor.name).to(torch.float32).numpy()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -154,6 +155,20 @@ def test_a_tokenizer_json_of_another_tokenizer_is_refused(small_base: Path, tmp_
     (model / "tokenizer.json").write_text(json.dumps(settings))
     with pytest.raises(BllossomError, match="give 'zqzq' the id none, the tokenizer as it loads 700: put the"):
         export(ExportConfig(model=model, output=tmp_path / "no"))
+
+
+def test_the_rotary_frequencies_of_older_files_are_left_out(small_base: Path, tmp_path: Path) -> None:
+    """Llama 2's first checkpoints hold them in every layer; llama.cpp loads no file with tensors that it has no use
+    for."""
+    model = make_llama(tmp_path / "model", small_base, 704, tied=False)
+    weights = load_file(model / "model.safetensors")
+    frequencies = 1 / 10_000 ** (torch.arange(0, 16, 2) / 16)
+    buffers = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": frequencies.clone() for i in range(2)}
+    save_file(weights | buffers, model / "model.safetensors", metadata={"format": "pt"})
+    manifest = export(ExportConfig(model=model, dtype="f32", output=tmp_path / "gguf"))
+    assert manifest.figures["tensors"] == len(weights)
+    gguf = open_gguf(tmp_path / "gguf")
+    assert gguf.n_params == sum(values.numel() for values in weights.values())
 
 
 def split_then_bytes(pattern: str) -> dict[str, Any]:
