@@ -91,17 +91,18 @@ def _check(checkpoint: Checkpoint) -> None:
     kind = ", ".join(config.get("architectures") or ["an unnamed architecture"])
     if config.get("model_type") not in ("llama", "mistral") or config.get("sliding_window"):
         raise BllossomError(f"{checkpoint.folder} is {kind}: only models of Llama's shape are exported; name one")
-    if _rope(config).get("rope_type", "default") != "default":
+    if (scaling := _rope(config)["rope_type"]) != "default":
         raise BllossomError(
-            f"{checkpoint.folder} scales its rotary embedding ({_rope(config)['rope_type']}), which is not exported; "
+            f"{checkpoint.folder} scales its rotary embedding ({scaling}), which is not exported; "
             "convert it with llama.cpp's own convert_hf_to_gguf.py"
         )
 
 
 def _rope(config: Any) -> dict[str, Any]:
-    """transformers 5 keeps the rotary settings in one block, older files beside the others."""
+    """transformers 5 keeps the rotary settings in one block, older files beside the others, the oldest with `type`."""
     older = {"rope_theta": config.get("rope_theta", 10_000.0), **(config.get("rope_scaling") or {})}
-    return config.get("rope_parameters") or older
+    rope = config.get("rope_parameters") or older
+    return rope | {"rope_type": rope.get("rope_type", rope.get("type", "default"))}
 
 
 def _add_shape(writer: GGUFWriter, config: Any) -> None:
@@ -128,6 +129,8 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, np.ndarray]]:
         with safe_open(shard.path, framework="pt") as file:
             for tensor in shard.tensors:
                 if tensor.name == checkpoint.output_name and checkpoint.tied:
+                    continue
+                if tensor.name.endswith(".rotary_emb.inv_freq"):  # older files keep what follows from rope_theta
                     continue
                 yield tensor.name, file.get_tensor(tensor.name).to(torch.float32).numpy()
 

@@ -11,9 +11,11 @@ from typing import Any
 
 from gguf import GGUFWriter, TokenType
 from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.tokenizer.added_tokens import read_added_tokens
 from bllossom.tokenizer.byte_level_file import read_byte_level, to_bytes
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokenizer.sentencepiece_file import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, read_model
@@ -95,12 +97,16 @@ def check_whole_words(settings: Mapping[str, Any], special: Collection[str], nam
 
 
 def add_tokenizer(writer: GGUFWriter, folder: Path, rows: int) -> None:
-    """Write the tokenizer of a model folder; rows without a piece are named, and never produced."""
+    """Write the tokenizer of a model folder; rows without a piece are named, and never produced.
+
+    Raises:
+        BllossomError: llama.cpp would give other ids, or the folder's files are not of one tokenizer.
+    """
+    tokenizer = load_tokenizer(folder)
     if (folder / "tokenizer.model").is_file():
-        _add_sentencepiece(writer, folder / "tokenizer.model", rows)
+        _add_sentencepiece(writer, folder / "tokenizer.model", tokenizer, rows)
     else:
         _add_byte_level(writer, folder / "tokenizer.json", rows)
-    tokenizer = load_tokenizer(folder)
     for kind in ("bos", "eos", "unk", "pad"):
         if (number := getattr(tokenizer, f"{kind}_token_id")) is not None:
             getattr(writer, f"add_{kind}_token_id")(number)
@@ -111,16 +117,41 @@ def add_tokenizer(writer: GGUFWriter, folder: Path, rows: int) -> None:
         writer.add_chat_template(tokenizer.chat_template)
 
 
-def _add_sentencepiece(writer: GGUFWriter, path: Path, rows: int) -> None:
+def _add_sentencepiece(writer: GGUFWriter, path: Path, tokenizer: PreTrainedTokenizerFast, rows: int) -> None:
     model = read_model(path)
-    pieces = model.pieces
-    spare = rows - len(pieces)
+    by_id = _name_ids(path, {piece.piece: i for i, piece in enumerate(model.pieces)}, tokenizer)
+    if beyond := [by_id[number] for number in sorted(by_id) if number >= rows]:
+        say(f"export: {len(beyond):,} tokens ({', '.join(beyond[:3])} …) have no row in the model, and are left out")
+    types = {i: TYPES[piece.type] for i, piece in enumerate(model.pieces)}
+    for number, token in tokenizer.added_tokens_decoder.items():
+        if types.get(number) != TokenType.UNKNOWN:
+            types[number] = TokenType.CONTROL if token.special else TokenType.USER_DEFINED
+    scores = dict(enumerate(piece.score for piece in model.pieces))
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
-    writer.add_token_list([*(piece.piece for piece in pieces), *map(_spare, range(len(pieces), rows))])
-    writer.add_token_scores([*(piece.score for piece in pieces), *[-1e4] * spare])
-    writer.add_token_types([*(TYPES[piece.type] for piece in pieces), *[TokenType.UNUSED] * spare])
+    writer.add_token_list([by_id.get(number, _spare(number)) for number in range(rows)])
+    writer.add_token_scores([scores.get(number, -1e4) for number in range(rows)])
+    writer.add_token_types([types.get(number, TokenType.UNUSED) for number in range(rows)])
     writer.add_add_space_prefix(model.normalizer_spec.add_dummy_prefix)
+
+
+def _name_ids(path: Path, pieces: Mapping[str, int], tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
+    """The tokens by id, added ones too: a tune of Llama 2 names ChatML's in the files beside tokenizer.model alone.
+
+    Raises:
+        BllossomError: these files and the tokenizer that transformers makes of them give other ids.
+    """
+    added = {content: token["id"] for content, token in read_added_tokens(path.parent, pieces).items()}
+    # transformers adds what only a role names (pad_token), at the next free id.
+    told = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()} | dict(pieces) | added
+    loaded = tokenizer.get_vocab()
+    if differing := sorted(piece for piece, _ in told.items() ^ loaded.items()):
+        piece = differing[0]
+        raise BllossomError(
+            f"{path} and the added tokens give {piece!r} the id {told.get(piece, 'none')}, the tokenizer as it loads "
+            f"{loaded.get(piece, 'none')}: put the tokenizer.model that belongs to the folder's tokenizer.json there"
+        )
+    return {number: piece for piece, number in told.items()}
 
 
 def _add_byte_level(writer: GGUFWriter, path: Path, rows: int) -> None:

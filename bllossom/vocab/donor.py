@@ -67,7 +67,8 @@ def read_donor(path: Path) -> Donor:
     """The pieces of a SentencePiece model of any type, or of a tokenizer.json of any type.
 
     Raises:
-        BllossomError: the file is something else, or holds no piece.
+        BllossomError: the file is something else, holds no piece, or marks where words end: that `się</w>` ends one
+            says not whether it begins one too, which is all that a base's pieces tell.
     """
     likely = _from_tokenizer_json(path) if path.suffix == ".json" else _from_model(read_model(path))
     if not likely:
@@ -101,19 +102,33 @@ def _from_tokenizer_json(path: Path) -> dict[str, float]:
         scored = [(piece, math.exp(score)) for i, (piece, score) in enumerate(vocab) if i != unknown]
         return {piece: likely for piece, likely in scored if piece not in special and not _is_byte(piece)}
     ordered = [piece for piece in sorted(vocab, key=vocab.__getitem__) if piece not in special]
+    if suffix := model.get("end_of_word_suffix"):
+        raise BllossomError(
+            f"donor: {path} marks where words end (end_of_word_suffix {suffix!r}), as XLM and CLIP do, so that none of "
+            "its pieces tells whether it begins one; name another vocabulary"
+        )
     if is_byte_level(path):
         read = [raw.decode(errors="replace").replace(" ", SPACE) for p in ordered if (raw := to_bytes(p)) is not None]
-    elif "continuing_subword_prefix" in model and model.get("type") == "WordPiece":
-        read = [_from_wordpiece(piece, model["continuing_subword_prefix"]) for piece in ordered]
+    elif (prefix := _continuing_prefix(model)) is not None:
+        read = [_from_wordpiece(piece, prefix) for piece in ordered]
     else:
         read = ordered
     texts = dict.fromkeys(text for text in read if not (BROKEN in text or NUL in text or _is_byte(text)))
     return {text: 1 / (i + 1) for i, text in enumerate(texts)}
 
 
+def _continuing_prefix(model: Mapping[str, Any]) -> str | None:
+    """What marks a WordPiece model's pieces that go on inside a word; None where the model is of another type.
+
+    Files from before tokenizers 0.9 name no type; only WordPiece limits how long a word may be.
+    """
+    untyped = model.get("type") is None and "max_input_chars_per_word" in model
+    return model.get("continuing_subword_prefix", "##") if untyped or model.get("type") == "WordPiece" else None
+
+
 def _from_wordpiece(piece: str, prefix: str) -> str:
-    """WordPiece marks what goes on inside a word, SentencePiece what begins one."""
-    return piece.removeprefix(prefix) if piece.startswith(prefix) else SPACE + piece
+    """WordPiece marks what goes on inside a word, SentencePiece what begins one. Nothing goes on in a mark alone."""
+    return piece.removeprefix(prefix) if piece.startswith(prefix) and piece != prefix else SPACE + piece
 
 
 def _is_byte(piece: str) -> bool:

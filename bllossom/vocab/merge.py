@@ -154,6 +154,9 @@ def _check_base(config: MergeVocabConfig, base: Base) -> None:
         )
     elif config.use_padding_rows:
         raise ConfigError("use_padding_rows: only byte-level bases may leave rows of their model free; take it out")
+    size, own = config.expected_size, base.first_new_id
+    if config.repair != "none" and size is not None and size <= own:
+        raise ConfigError(f"expected_size: {size:,} is not above the base's {own:,} ids, which all stay; raise it")
     if text is not None and text.pieces != "auto":
         _check_size(config, base, text.pieces)
 
@@ -251,7 +254,7 @@ def _repair(
     if config.repair == "add":
         return repair_by_adding(problem)
     places = (config.expected_size or base.first_new_id + len(new)) - base.first_new_id
-    return repair_by_swapping(problem, [piece for piece in problem.donor if allowed(piece)], places)
+    return repair_by_swapping(problem, [piece for piece in problem.donor if allowed(piece)], places, base.first_new_id)
 
 
 def _lone_characters(base: Base, new: Sequence[str]) -> list[str]:

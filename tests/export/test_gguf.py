@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from bllossom.errors import BllossomError
@@ -105,6 +107,70 @@ def test_half_precision_halves_the_file(model: Path, tmp_path: Path, dtype: str)
     assert open_gguf(tmp_path / "half").n_params == open_gguf(tmp_path / "whole").n_params
 
 
+CHAT = "<|im_start|>user\nthe river<|im_end|>\n<tool>ran"
+
+
+def add_chat_tokens(model: Path, file: str) -> None:
+    """ChatML's tokens and one that is not special, behind the pieces of tokenizer.model, which does not hold them."""
+    if file == "tokenizer.json":
+        tokenizer = Tokenizer.from_file(str(model / file))
+        tokenizer.add_special_tokens([AddedToken(mark, normalized=False) for mark in ("<|im_start|>", "<|im_end|>")])
+        tokenizer.add_tokens([AddedToken("<tool>", normalized=False)])
+        tokenizer.save(str(model / file))
+    else:
+        (model / "tokenizer.json").unlink()
+        (model / file).write_text(json.dumps({"<|im_start|>": 700, "<|im_end|>": 701, "<tool>": 702}))
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": "<|im_end|>"}))
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "added_tokens.json"])
+def test_tokens_that_stand_beside_tokenizer_model_keep_their_ids(small_base: Path, tmp_path: Path, file: str) -> None:
+    model = make_llama(tmp_path / "model", small_base, 704, tied=False)
+    add_chat_tokens(model, file)
+    export(ExportConfig(model=model, dtype="f32", output=tmp_path / "gguf"))
+    gguf, tokenizer = open_gguf(tmp_path / "gguf"), load_tokenizer(model)
+    vocabulary = gguf.get_vocab()
+    ids = tokenizer(CHAT)["input_ids"]
+    assert {700, 701, 702} <= set(ids)
+    assert list(vocabulary.tokenize(CHAT, True, True)) == ids
+    plain = "<|im_start|>user\nthe river<tool>ran"
+    assert list(vocabulary.tokenize(plain, False, False)) == encode_text(tokenizer, plain)
+    assert vocabulary.token_eos() == tokenizer.eos_token_id == 701
+
+
+def test_tokens_without_a_row_are_told(small_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_llama(tmp_path / "model", small_base, 702, tied=False)
+    add_chat_tokens(model, "tokenizer.json")
+    export(ExportConfig(model=model, dtype="f32", output=tmp_path / "gguf"))
+    assert "export: 1 tokens (<tool> …) have no row in the model" in capsys.readouterr().err
+    gguf = open_gguf(tmp_path / "gguf")
+    assert gguf.get_vocab().n_vocab == 702
+
+
+def test_a_tokenizer_json_of_another_tokenizer_is_refused(small_base: Path, tmp_path: Path) -> None:
+    model = make_llama(tmp_path / "model", small_base, 704, tied=False)
+    settings = json.loads((model / "tokenizer.json").read_text())
+    settings["model"]["vocab"]["zqzq"] = 700
+    (model / "tokenizer.json").write_text(json.dumps(settings))
+    with pytest.raises(BllossomError, match="give 'zqzq' the id none, the tokenizer as it loads 700: put the"):
+        export(ExportConfig(model=model, output=tmp_path / "no"))
+
+
+def test_the_rotary_frequencies_of_older_files_are_left_out(small_base: Path, tmp_path: Path) -> None:
+    """Llama 2's first checkpoints hold them in every layer; llama.cpp loads no file with tensors that it has no use
+    for."""
+    model = make_llama(tmp_path / "model", small_base, 704, tied=False)
+    weights = load_file(model / "model.safetensors")
+    frequencies = 1 / 10_000 ** (torch.arange(0, 16, 2) / 16)
+    buffers = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": frequencies.clone() for i in range(2)}
+    save_file(weights | buffers, model / "model.safetensors", metadata={"format": "pt"})
+    manifest = export(ExportConfig(model=model, dtype="f32", output=tmp_path / "gguf"))
+    assert manifest.figures["tensors"] == len(weights)
+    gguf = open_gguf(tmp_path / "gguf")
+    assert gguf.n_params == sum(values.numel() for values in weights.values())
+
+
 def split_then_bytes(pattern: str) -> dict[str, Any]:
     return {
         "pretokenizers": [
@@ -170,6 +236,9 @@ def test_what_llama_cpp_cannot_read_is_refused(model: Path, tmp_path: Path) -> N
 
     refused("only models of Llama's shape are exported", model_type="qwen3", architectures=["Qwen3ForCausalLM"])
     refused("scales its rotary embedding", rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0})
+    older = {"rope_parameters": None, "rope_theta": 1e4}
+    refused(r"embedding \(linear\)", **older, rope_scaling={"type": "linear", "factor": 4.0})  # Vicuna 16k
+    refused(r"embedding \(yarn\)", **older, rope_scaling={"rope_type": "yarn", "type": "linear", "factor": 4.0})
 
 
 def many_texts(shared: Callable[[str], Path]) -> list[str]:

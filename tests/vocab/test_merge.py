@@ -128,6 +128,31 @@ def test_swap_without_donor_pieces_enough_says_so(
         )
 
 
+def test_swap_without_places_for_the_characters_says_how_many_it_needs(
+    small_base: Path, small_donor: Path, samples: dict[str, list[str]], tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"repair": "swap", "samples": samples}
+    with pytest.raises(
+        BllossomError, match=r"take [\d,]+ places, not 10; raise expected_size to \d+ or more"
+    ) as refused:
+        merge_vocab(configure(small_base, small_donor, tmp_path / "no", expected_size=710, **settings))
+    least = int(str(refused.value).split("expected_size to ")[1].split()[0])
+    with pytest.raises(BllossomError, match=f"raise expected_size to {least} or more"):
+        merge_vocab(configure(small_base, small_donor, tmp_path / "no", expected_size=least - 1, **settings))
+    manifest = merge_vocab(configure(small_base, small_donor, tmp_path / "out", expected_size=least, **settings))
+    assert manifest.figures["pieces"] == least
+
+
+@pytest.mark.parametrize("repair", ["add", "swap"])
+def test_a_size_that_leaves_no_place_for_new_pieces_is_refused_at_once(
+    small_base: Path, small_donor: Path, samples: dict[str, list[str]], tmp_path: Path, repair: str
+) -> None:
+    config = configure(small_base, small_donor, tmp_path / "no", repair=repair, samples=samples, expected_size=700)
+    for run in (merge_vocab, dry_run):
+        with pytest.raises(ConfigError, match=r"expected_size: 700 is not above the base's 700 ids, .*; raise it"):
+            run(config)
+
+
 def test_bad_inputs_each_say_what_to_do(
     small_base: Path, small_donor: Path, samples: dict[str, list[str]], tmp_path: Path
 ) -> None:

@@ -93,15 +93,18 @@ def repair_by_adding(problem: Problem) -> Repaired:
     return _result(problem, problem.donor, added, priorities)
 
 
-def repair_by_swapping(problem: Problem, keep: Collection[str], places: int) -> Repaired:
+def repair_by_swapping(problem: Problem, keep: Collection[str], places: int, base_size: int = 0) -> Repaired:
     """Fill exactly `places` with those pieces of `keep` that serve the text best, and what mends them.
 
+    `base_size`, the ids before the places, is for what is said of sizes.
+
     Raises:
-        BllossomError: there are not pieces enough, or some exclude each other whatever the order.
+        BllossomError: there are not pieces enough, the single characters alone are too many, or some pieces exclude
+            each other whatever the order.
     """
     barred: set[str] = set()
     for _ in range(ATTEMPTS):
-        chosen = _choose(problem, [piece for piece in keep if piece not in barred], places)
+        chosen = _choose(problem, [piece for piece in keep if piece not in barred], places, base_size)
         kept = [piece for piece in problem.donor if piece in chosen]
         priorities = Priorities(problem.multi(chosen), problem.segments)
         priorities.improve()
@@ -112,7 +115,7 @@ def repair_by_swapping(problem: Problem, keep: Collection[str], places: int) -> 
     raise BllossomError(f"repair: no order of joins makes {unmade[0]!r}; choose a donor_filter that leaves it out")
 
 
-def _choose(problem: Problem, keep: Sequence[str], places: int) -> set[str]:
+def _choose(problem: Problem, keep: Sequence[str], places: int, base_size: int) -> set[str]:
     """The pieces of `keep` that save most tokens for the places they take, and the intermediates they need."""
     single = [piece for piece in keep if len(problem.atoms_of(piece)) == 1]
     multi = problem.multi(keep)
@@ -126,6 +129,12 @@ def _choose(problem: Problem, keep: Sequence[str], places: int) -> set[str]:
         added = cover(taken, {text: saved[text] for text in problem.candidates.union(best_first[count:])})
         return added | (problem.letters.needed_by([*single, *taken]) - set(single))
 
+    least = len(single) + len(mend(0))
+    if least > places:
+        raise BllossomError(
+            f"repair: swap gives up no single character, and those of the donor's pieces take {least:,} places, not "
+            f"{places:,}; raise expected_size to {base_size + least} or more, or use repair: add"
+        )
     low, high = 0, len(best_first)
     while low < high:
         middle = (low + high + 1) // 2

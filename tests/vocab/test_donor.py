@@ -1,0 +1,51 @@
+"""Donors: the pieces of a tokenizer.json, whatever its type and age."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bllossom.errors import BllossomError
+from bllossom.vocab.donor import read_donor
+
+
+def write_donor(folder: Path, **model: Any) -> Path:
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps({"added_tokens": [], "model": {"unk_token": "[UNK]"} | model}), encoding="utf8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"type": "WordPiece", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100},
+        {"type": "WordPiece"},
+        {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100},  # before tokenizers 0.9
+        {"max_input_chars_per_word": 100},
+    ],
+)
+def test_wordpiece_marks_what_goes_on_whether_or_not_it_names_its_type(tmp_path: Path, model: dict[str, Any]) -> None:
+    vocab = {"[UNK]": 0, "나라": 1, "##에서": 2, "##는": 3, "##": 4}
+    assert read_donor(write_donor(tmp_path, **model, vocab=vocab)).pieces == ["▁나라", "에서", "는", "▁##"]
+
+
+def test_wordpiece_with_a_mark_of_its_own(tmp_path: Path) -> None:
+    path = write_donor(
+        tmp_path, continuing_subword_prefix="@@", max_input_chars_per_word=100, vocab={"나라": 0, "@@에서": 1, "##": 2}
+    )
+    assert read_donor(path).pieces == ["▁나라", "에서", "▁##"]
+
+
+@pytest.mark.parametrize("kind", [{"type": "BPE"}, {}])
+def test_bpe_without_marks_is_taken_as_it_stands(tmp_path: Path, kind: dict[str, str]) -> None:
+    marks = {"end_of_word_suffix": None, "continuing_subword_prefix": None, "merges": []}
+    path = write_donor(tmp_path, **kind, **marks, vocab={"▁나라": 0, "에서": 1})
+    assert read_donor(path).pieces == ["▁나라", "에서"]
+
+
+def test_pieces_that_mark_where_words_end_are_refused(tmp_path: Path) -> None:
+    vocab = {"[UNK]": 0, "się</w>": 1, "pro": 2, "wadzić</w>": 3}
+    path = write_donor(tmp_path, type="BPE", end_of_word_suffix="</w>", merges=[], vocab=vocab)
+    with pytest.raises(BllossomError, match=r"marks where words end .*'</w>'.*; name another vocabulary"):
+        read_donor(path)
