@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,60 @@ def test_letters_that_the_normaliser_makes_belong_to_the_scripts(texts: dict[str
     unicode = read(tmp_path / "out", "certificate.json")["unicode"]
     assert "U+00B5" in unicode["normalized_into_the_scripts"]
     assert "of them only once the base" in (tmp_path / "out/report.html").read_text(encoding="utf8")
+
+
+def write_list(path: Path, pieces: list[str]) -> str:
+    """A donor that is a list of pieces, the likeliest first."""
+    model = {"type": "BPE", "vocab": {piece: i for i, piece in enumerate(pieces)}, "merges": []}
+    path.write_text(json.dumps({"added_tokens": [], "model": model}), encoding="utf8")
+    return str(path)
+
+
+@pytest.fixture
+def nfc_base(texts: dict[str, Path], tmp_path: Path) -> Path:
+    return train_byte_level(tmp_path / "base", texts["en"], pattern=QWEN_PATTERN, nfc=True)
+
+
+@pytest.mark.parametrize("pieces", [[" 나라", "에서", " 한", "나"], [" 나라", "나", "라", " 나", " \uf914나"]])
+def test_a_list_that_the_normaliser_changes_is_added_as_the_base_writes_it(
+    nfc_base: Path, tmp_path: Path, pieces: list[str]
+) -> None:
+    """All in NFD, and one that begins with a compatibility ideograph."""
+    given = [unicodedata.normalize("NFD", piece) for piece in pieces] if "에서" in pieces else pieces
+    donor, scripts = write_list(tmp_path / "list.json", given), ["Hangul", "Han"]
+    merge_vocab(configure(nfc_base, donor, tmp_path / "out", repair="add", donor_filter=scripts))
+    loaded = load_tokenizer(tmp_path / "out")
+    assert [len(encode_text(loaded, piece)) for piece in pieces] == [1] * len(pieces)
+
+
+def test_beside_text_a_list_weighs_the_same_in_either_form(
+    nfc_base: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    pieces = [" 하늘빛바다", " 나라사랑"]
+    decomposed = [unicodedata.normalize("NFD", piece) for piece in pieces]
+    text = tmp_path / "ko.txt"
+    text.write_text("정부는 대통령이 밝혔다\n", encoding="utf8")
+    models = []
+    for name, given in (("nfc", pieces), ("nfd", decomposed)):
+        donor = [DonorText(text=[str(text)], pieces=40), write_list(tmp_path / f"{name}.json", given)]
+        merge_vocab(configure(nfc_base, donor, tmp_path / name))
+        models.append(read(tmp_path / name, "tokenizer.json")["model"])
+    assert models[0] == models[1]
+    assert any(to_piece(" 하".encode()) in piece for piece in models[0]["vocab"])
+
+
+def test_a_list_without_the_scripts_gives_nothing_and_is_told(
+    byte_level_base: Path, texts: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = DonorText(text=[str(texts["ko"])], pieces=20)
+    korean = write_list(tmp_path / "ko.json", [" 나라", "나", "라"])
+    english = write_list(tmp_path / "en.json", [" hse", " gdn"])
+    models = []
+    for name, donors in (("one", [text, korean]), ("two", [text, korean, english])):
+        merge_vocab(configure(byte_level_base, donors, tmp_path / name))
+        models.append(read(tmp_path / name, "tokenizer.json")["model"])
+    assert models[0] == models[1]
+    assert f"{english} gives nothing" in " ".join("".join(capsys.readouterr()).split())
 
 
 def test_pieces_that_no_word_holds_are_left_out_and_listed(byte_level_base: Path, tmp_path: Path) -> None:
