@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
 
 from bllossom.errors import BllossomError, ConfigError
@@ -309,6 +310,23 @@ def test_pieces_that_no_word_holds_are_left_out_and_listed(byte_level_base: Path
     loaded = load_tokenizer(output)
     assert len(encode_text(loaded, " 안녕하세요")) == 1
     assert len(encode_text(loaded, "하세요")) == 1  # ## goes on inside a word
+
+
+def test_the_base_is_counted_with_the_added_tokens_in_text(texts: dict[str, Path], tmp_path: Path) -> None:
+    """GPT-NeoX's runs of spaces: without them the report would show a saving that is not there."""
+    base = train_byte_level(tmp_path / "base", texts["en"])
+    own = Tokenizer.from_file(str(base / "tokenizer.json"))
+    own.add_tokens([AddedToken(" " * n, normalized=True) for n in range(24, 1, -1)])
+    own.save(str(base / "tokenizer.json"))
+    lines = [" " * 8 + "the river ran" + " " * 12 + "along" + " " * 16 + "old"] * 20
+    (tmp_path / "en.jsonl").write_text("\n".join(json.dumps({"text": line}) for line in lines), encoding="utf8")
+    donor = write_list(tmp_path / "ko.json", [" 나라", "나", "라"])
+    samples = {"en": [str(tmp_path / "en.jsonl")]}
+    merge_vocab(configure(base, donor, tmp_path / "out", repair="add", samples=samples))
+    figures = read(tmp_path / "out", "report.json")["languages"]["en"]
+    tokens = sum(len(own.encode(line, add_special_tokens=False).ids) for line in lines)
+    assert figures["base"]["tokens"] == figures["merged"]["tokens"] == tokens
+    assert figures["shortest"]["tokens"] <= tokens
 
 
 def test_what_cannot_be_done_says_what_to_change(
