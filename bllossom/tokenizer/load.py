@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, name_and_revision
 from bllossom.tokenizer.added_tokens import CONFIG, read_added_tokens, read_json
-from bllossom.tokenizer.convert import TEMPLATE, check_scores, to_fast, tokenizer_config, with_added_tokens
+from bllossom.tokenizer.convert import TEMPLATE, adds_bos, check_scores, to_fast, tokenizer_config, with_added_tokens
 from bllossom.tokenizer.sentencepiece_file import check_convertible, find_model_file, read_model
 
 
@@ -40,10 +40,11 @@ def _convert(model_file: Path) -> PreTrainedTokenizerFast:
     check_scores(model, model_file)
     model = with_added_tokens(model, folder)
     added = read_added_tokens(folder, {piece.piece: i for i, piece in enumerate(model.pieces)})
-    roles = tokenizer_config(model, read_json(folder / CONFIG))
+    told = read_json(folder / CONFIG)
+    roles = tokenizer_config(model, told)
     if (folder / TEMPLATE).is_file():
         roles["chat_template"] = (folder / TEMPLATE).read_text(encoding="utf8")
-    return PreTrainedTokenizerFast(tokenizer_object=to_fast(model, added), **roles)
+    return PreTrainedTokenizerFast(tokenizer_object=to_fast(model, added, bos_first=adds_bos(model, told)), **roles)
 
 
 def _from_hub(name: str) -> PreTrainedTokenizerFast:
