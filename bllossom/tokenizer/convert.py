@@ -27,7 +27,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 
 from bllossom.errors import BllossomError
@@ -120,10 +120,31 @@ def check_scores(model: ModelProto, path: Path) -> None:
         )
 
 
-def to_fast(model: ModelProto, added: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Tokenizer:
+def adds_bos(model: ModelProto, base: Mapping[str, Any] = MappingProxyType({})) -> bool:
+    """Whether texts begin with BOS: where there is one, unless the base's tokenizer_config.json says no (Yi's does)."""
+    bos = model.trainer_spec.bos_piece
+    return base.get("add_bos_token") is not False and any(p.piece == bos and p.type == CONTROL for p in model.pieces)
+
+
+def prefixes_first_only(settings: Mapping[str, Any]) -> bool:
+    """Whether a tokenizer.json puts `▁` in front of a text, but not behind special tokens (Mistral's newer ones)."""
+    step = settings.get("pre_tokenizer") or {}
+    first = step.get("type") == "Metaspace" and step.get("prepend_scheme") == "first"
+    return first and settings.get("normalizer") is None
+
+
+def to_fast(
+    model: ModelProto,
+    added: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    *,
+    bos_first: bool = True,
+    first_only: bool = False,
+) -> Tokenizer:
     """The tokenizer that stands in tokenizer.json. The model must have passed `check_base`.
 
-    `added` are the flags of the added tokens that the model holds as control pieces.
+    `added` are the flags of the added tokens that the model holds as control pieces; `bos_first` says whether BOS is
+    put in front of texts, where there is one; `first_only` that a prefix is not put behind special tokens too, nor
+    before a text that begins with a space.
     """
     scores = normal_scores(model)
     joins = {piece: join for piece, join in last_joins(scores).items() if join is not None}
@@ -135,7 +156,10 @@ def to_fast(model: ModelProto, added: Mapping[str, Mapping[str, Any]] = MappingP
     marked = normalizers.Replace(" ", SPACE)
     joined = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if model.normalizer_spec.add_dummy_prefix:
-        fast.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), marked])
+        if first_only:
+            fast.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="first", split=False)
+        else:
+            fast.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), marked])
         fast.decoder = decoders.Sequence([*joined, decoders.Strip(" ", 1, 0)])
     else:
         fast.normalizer, fast.decoder = marked, decoders.Sequence(joined)
@@ -144,8 +168,8 @@ def to_fast(model: ModelProto, added: Mapping[str, Mapping[str, Any]] = MappingP
     flags = {piece: {key: added[piece][key] for key in FLAGS} if piece in added else plain for piece in special}
     flags |= {p.piece: {"normalized": True, "special": False} for p in model.pieces if p.type == USER_DEFINED}
     fast.add_tokens([AddedToken(piece, **flags[piece]) for piece in flags])
-    bos = model.trainer_spec.bos_piece
-    if bos in special:
+    if bos_first and adds_bos(model):
+        bos = model.trainer_spec.bos_piece
         fast.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, ids[bos])]
         )
@@ -163,7 +187,7 @@ def tokenizer_config(model: ModelProto, base: Mapping[str, Any] = MappingProxyTy
     pad = model.trainer_spec.pad_piece
     told = {key: _content(base[key]) for key in ROLES if base.get(key) is not None}
     return {
-        "add_bos_token": names["bos_token"] in special,
+        "add_bos_token": adds_bos(model, base),
         "add_eos_token": False,
         **{name: piece for name, piece in names.items() if piece in special},
         "clean_up_tokenization_spaces": False,
@@ -181,7 +205,9 @@ def write_tokenizer(model: ModelProto, folder: Path, base: Path | None = None) -
     added = {} if base is None else read_added_tokens(base, ids)
     told = {} if base is None else read_json(base / CONFIG)
     (folder / "tokenizer.model").write_bytes(model.SerializeToString(deterministic=True))
-    (folder / TOKENIZER).write_text(to_fast(model, added).to_str(pretty=True) + "\n", encoding="utf8")
+    first_only = base is not None and prefixes_first_only(read_json(base / TOKENIZER))
+    fast = to_fast(model, added, bos_first=adds_bos(model, told), first_only=first_only)
+    (folder / TOKENIZER).write_text(fast.to_str(pretty=True) + "\n", encoding="utf8")
     config = json.dumps(tokenizer_config(model, told), ensure_ascii=False, indent=1, sort_keys=True)
     (folder / CONFIG).write_text(config + "\n", encoding="utf8")
     if base is not None and (base / TEMPLATE).is_file():

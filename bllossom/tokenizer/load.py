@@ -6,8 +6,16 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, name_and_revision
-from bllossom.tokenizer.added_tokens import CONFIG, read_added_tokens, read_json
-from bllossom.tokenizer.convert import TEMPLATE, check_scores, to_fast, tokenizer_config, with_added_tokens
+from bllossom.tokenizer.added_tokens import CONFIG, TOKENIZER, read_added_tokens, read_json
+from bllossom.tokenizer.convert import (
+    TEMPLATE,
+    adds_bos,
+    check_scores,
+    prefixes_first_only,
+    to_fast,
+    tokenizer_config,
+    with_added_tokens,
+)
 from bllossom.tokenizer.sentencepiece_file import check_convertible, find_model_file, read_model
 
 
@@ -40,10 +48,13 @@ def _convert(model_file: Path) -> PreTrainedTokenizerFast:
     check_scores(model, model_file)
     model = with_added_tokens(model, folder)
     added = read_added_tokens(folder, {piece.piece: i for i, piece in enumerate(model.pieces)})
-    roles = tokenizer_config(model, read_json(folder / CONFIG))
+    told = read_json(folder / CONFIG)
+    roles = tokenizer_config(model, told)
     if (folder / TEMPLATE).is_file():
         roles["chat_template"] = (folder / TEMPLATE).read_text(encoding="utf8")
-    return PreTrainedTokenizerFast(tokenizer_object=to_fast(model, added), **roles)
+    first_only = prefixes_first_only(read_json(folder / TOKENIZER))
+    fast = to_fast(model, added, bos_first=adds_bos(model, told), first_only=first_only)
+    return PreTrainedTokenizerFast(tokenizer_object=fast, **roles)
 
 
 def _from_hub(name: str) -> PreTrainedTokenizerFast:

@@ -7,6 +7,7 @@ rank in tokenizer.json (google/sentencepiece#964, transformers#24233).
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -71,6 +72,18 @@ class MergeVocabConfig(StageConfig):
     ] = Field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Selection:
+    """What the donors give, as the base writes it."""
+
+    pieces: list[str]
+    """The pieces to add, in the donors' order."""
+    left_out: dict[str, list[str]]
+    """Pieces that cannot be added, by the reason."""
+    likely: list[dict[str, float]]
+    """Of each donor, how likely each of the pieces to add is."""
+
+
 def merge_vocab(config: MergeVocabConfig, *, force: bool = False) -> Manifest:
     """Merge, repair or learn, write, prove, report, publish.
 
@@ -107,7 +120,7 @@ def dry_run(config: MergeVocabConfig) -> list[str]:
     if (text := _text(config)) is not None:
         return [f"{base.first_new_id:,} ids of the base + {describe(text)}"]
     donors = [read_donor(find_donor(donor)) for donor in _donors(config) if isinstance(donor, str)]
-    new, _ = _select(config, base, donors)
+    new = _select(config, base, donors).pieces
     size = base.first_new_id + len(new)
     of = sum(len(donor.likely) for donor in donors)
     lines = [f"{base.first_new_id:,} base pieces + {len(new):,} of the donor's {of:,} = {size:,}"]
@@ -170,7 +183,11 @@ def _build(
     folder: Path,
 ) -> dict[str, Any]:
     vocabulary, curve = base.vocabulary, None
-    new, left_out = _select(config, base, donors) if donors else ([], {})
+    selected = _select(config, base, donors) if donors else Selection([], {}, [])
+    new = selected.pieces
+    for donor, likely in zip(donors, selected.likely, strict=True):
+        if not likely:
+            say(f"merge-vocab: {donor.path} gives nothing: its pieces are in the base, or not to be taken")
     if config.repair == "none" and not text:  # nothing is read or written for what cannot be
         _check_none(base, new)
         _check_size(config, base, len(new))
@@ -178,11 +195,10 @@ def _build(
     words = {language: count_words(vocabulary, texts) for language, texts in documents.items()}
     scripts = None if config.donor_filter == "all" else config.donor_filter
     if (learned := _text(config)) is not None:
-        wanted = [{piece: donor.likely.get(vocabulary.read(piece), 0.0) for piece in new} for donor in donors]
-        repaired, curve = learn_from_text(base, text, learned.pieces, scripts, wanted)
+        repaired, curve = learn_from_text(base, text, learned.pieces, scripts, selected.likely)
     else:
-        repaired = _repair(config, base, donors, new, sum(words.values(), Counter()))
-    for reason, pieces in left_out.items():
+        repaired = _repair(config, base, selected, sum(words.values(), Counter()))
+    for reason, pieces in selected.left_out.items():
         repaired.left_out[reason] = pieces
     for reason, pieces in repaired.left_out.items():
         say(f"merge-vocab: {len(pieces):,} donor pieces left out: {reason} ({', '.join(pieces[:5])} …)")
@@ -206,8 +222,7 @@ def _build(
     }
 
 
-def _select(config: MergeVocabConfig, base: Base, donors: Sequence[Donor]) -> tuple[list[str], dict[str, list[str]]]:
-    """The donors' pieces to add, in their order and as the base writes them; and those left out, by the reason."""
+def _select(config: MergeVocabConfig, base: Base, donors: Sequence[Donor]) -> Selection:
     vocabulary, names = base.vocabulary, ", ".join(str(donor.path) for donor in donors)
     have, listed = set(vocabulary.pieces), list(dict.fromkeys(piece for donor in donors for piece in donor.pieces))
     if any(donor.path == base.path for donor in donors) or set(listed) >= set(map(vocabulary.read, have)):
@@ -225,7 +240,17 @@ def _select(config: MergeVocabConfig, base: Base, donors: Sequence[Donor]) -> tu
     kept = list(dict.fromkeys(text for piece in new if (text := written[piece]) is not None))
     if not kept:
         raise ConfigError(f"donor: every new piece of {names} {CROSSES}; choose a donor made for this base, or text")
-    return kept, {CROSSES: crossing} if crossing else {}
+    likely = [_likely(donor, written, set(kept)) for donor in donors]
+    return Selection(kept, {CROSSES: crossing} if crossing else {}, likely)
+
+
+def _likely(donor: Donor, written: Mapping[str, str | None], kept: set[str]) -> dict[str, float]:
+    """How likely a donor's pieces are, as written: of two that the base's normaliser makes one, the likelier counts."""
+    likely: dict[str, float] = {}
+    for piece, chance in donor.likely.items():
+        if (text := written[piece]) is not None and text in kept:
+            likely[text] = max(chance, likely.get(text, 0.0))
+    return likely
 
 
 def _check_size(config: MergeVocabConfig, base: Base, new: int) -> None:
@@ -237,9 +262,8 @@ def _check_size(config: MergeVocabConfig, base: Base, new: int) -> None:
         )
 
 
-def _repair(
-    config: MergeVocabConfig, base: Base, donors: Sequence[Donor], new: list[str], words: Counter[str]
-) -> Repaired:
+def _repair(config: MergeVocabConfig, base: Base, selected: Selection, words: Counter[str]) -> Repaired:
+    new = selected.pieces
     lone = _lone_characters(base, new)
     if config.repair == "none":
         return Repaired(new, {piece: i for i, piece in enumerate(new)}, [], [])
@@ -249,7 +273,7 @@ def _repair(
     allowed = base.allowed(scripts)
     knows: Vocabulary = base.with_letters([*lone, *(piece for piece in new if len(piece) == 1)])
     say(f"merge-vocab: repairing ({config.repair}), counting on {len(words):,} different words")
-    atoms = count_atoms(knows, words or _donor_words(base.vocabulary, donors, new))
+    atoms = count_atoms(knows, words or _donor_words(base.vocabulary, selected))
     problem = Problem([*new, *lone], base.vocabulary.spell, atoms, allowed, base.vocabulary.is_whole)
     if config.repair == "add":
         return repair_by_adding(problem)
@@ -276,8 +300,8 @@ def _check_none(base: Base, new: Sequence[str]) -> None:
         )
 
 
-def _donor_words(vocabulary: Vocabulary, donors: Sequence[Donor], new: Sequence[str]) -> Counter[str]:
+def _donor_words(vocabulary: Vocabulary, selected: Selection) -> Counter[str]:
     """Without samples: the donors' pieces as words, as often as they are likely."""
-    likely = {piece: chance for donor in reversed(donors) for piece, chance in donor.likely.items()}
-    texts = {piece: vocabulary.read(piece) for piece in new}
-    return Counter({piece: 1 + round(likely[text] * 1e6) for piece, text in texts.items() if text.startswith("▁")})
+    likely = {piece: chance for donor in reversed(selected.likely) for piece, chance in donor.items()}
+    words = [piece for piece in selected.pieces if vocabulary.read(piece).startswith("▁")]
+    return Counter({piece: 1 + round(likely[piece] * 1e6) for piece in words})

@@ -98,6 +98,60 @@ def test_trained_added_tokens_keep_ids_flags_and_roles(
     assert pieces.new > 0
 
 
+@pytest.mark.parametrize("with_json", [False, True])
+def test_a_base_that_puts_no_bos_in_front_stays_so(
+    small_base: Path, small_donor: Path, tmp_path: Path, with_json: bool
+) -> None:
+    """As Yi's: its tokenizer_config.json says so, its SentencePiece model has a BOS all the same."""
+    base = tmp_path / "base"
+    base.mkdir()
+    shutil.copyfile(small_base / "tokenizer.model", base / "tokenizer.model")
+    roles = json.loads((small_base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps(roles | {"add_bos_token": False}))
+    if with_json:
+        own = json.loads((small_base / "tokenizer.json").read_text(encoding="utf8"))
+        (base / "tokenizer.json").write_text(json.dumps(own | {"post_processor": None}), encoding="utf8")
+    merge_vocab(MergeVocabConfig(base=str(base), donor=str(small_donor), output=tmp_path / "merged"))
+    assert json.loads((tmp_path / "merged/tokenizer_config.json").read_text())["add_bos_token"] is False
+    river = load_tokenizer(small_base)("the river")["input_ids"]
+    assert river[0] == 1
+    for folder in (base, tmp_path / "merged"):
+        assert load_tokenizer(folder)("the river")["input_ids"] == river[1:]
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged")("the river")["input_ids"] == river[1:]
+
+
+def test_a_prefix_that_the_base_puts_before_the_first_text_only_stays_there(
+    small_base: Path, small_donor: Path, texts: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the tokenizer.json of Mistral's newer models does."""
+    base, output = tmp_path / "base", tmp_path / "merged"
+    base.mkdir()
+    for name in ("tokenizer.model", "tokenizer_config.json"):
+        shutil.copyfile(small_base / name, base / name)
+    own = json.loads((small_base / "tokenizer.json").read_text(encoding="utf8")) | {"normalizer": None}
+    own["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    (base / "tokenizer.json").write_text(json.dumps(own), encoding="utf8")
+    samples = {"ko": [str(texts["ko"])]}
+    merge_vocab(MergeVocabConfig(base=str(base), donor=str(small_donor), samples=samples, output=output))
+    before, merged = load_tokenizer(base), load_tokenizer(output)
+    for text in ("</s> the river</s>ran", "</s>the", " the river", "  the", " ", "", "the</s>", "the river"):
+        assert merged(text)["input_ids"] == before(text)["input_ids"], text
+    assert "own tokenizer.json" not in capsys.readouterr().err
+
+
+def test_what_begins_otherwise_than_by_the_bases_own_file_is_told(
+    small_base: Path, small_donor: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    shutil.copyfile(small_base / "tokenizer.model", base / "tokenizer.model")
+    own = json.loads((small_base / "tokenizer.json").read_text(encoding="utf8"))
+    (base / "tokenizer.json").write_text(json.dumps(own | {"post_processor": None}), encoding="utf8")
+    for folder, said in ((base, True), (small_base, False)):
+        merge_vocab(MergeVocabConfig(base=str(folder), donor=str(small_donor), output=tmp_path / f"out{said}"))
+        assert ("by the base's own tokenizer.json" in " ".join(capsys.readouterr().err.split())) is said
+
+
 def test_files_that_disagree_are_refused(small_base: Path, tmp_path: Path) -> None:
     base = chat_base(small_base, tmp_path / "base", with_json=False)
     (base / "added_tokens.json").write_text(json.dumps({"<|im_start|>": 701, "<|im_end|>": 700}))

@@ -2,10 +2,12 @@
 
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
 
 from bllossom.errors import BllossomError, ConfigError
@@ -242,6 +244,60 @@ def test_letters_that_the_normaliser_makes_belong_to_the_scripts(texts: dict[str
     assert "of them only once the base" in (tmp_path / "out/report.html").read_text(encoding="utf8")
 
 
+def write_list(path: Path, pieces: list[str]) -> str:
+    """A donor that is a list of pieces, the likeliest first."""
+    model = {"type": "BPE", "vocab": {piece: i for i, piece in enumerate(pieces)}, "merges": []}
+    path.write_text(json.dumps({"added_tokens": [], "model": model}), encoding="utf8")
+    return str(path)
+
+
+@pytest.fixture
+def nfc_base(texts: dict[str, Path], tmp_path: Path) -> Path:
+    return train_byte_level(tmp_path / "base", texts["en"], pattern=QWEN_PATTERN, nfc=True)
+
+
+@pytest.mark.parametrize("pieces", [[" 나라", "에서", " 한", "나"], [" 나라", "나", "라", " 나", " \uf914나"]])
+def test_a_list_that_the_normaliser_changes_is_added_as_the_base_writes_it(
+    nfc_base: Path, tmp_path: Path, pieces: list[str]
+) -> None:
+    """All in NFD, and one that begins with a compatibility ideograph."""
+    given = [unicodedata.normalize("NFD", piece) for piece in pieces] if "에서" in pieces else pieces
+    donor, scripts = write_list(tmp_path / "list.json", given), ["Hangul", "Han"]
+    merge_vocab(configure(nfc_base, donor, tmp_path / "out", repair="add", donor_filter=scripts))
+    loaded = load_tokenizer(tmp_path / "out")
+    assert [len(encode_text(loaded, piece)) for piece in pieces] == [1] * len(pieces)
+
+
+def test_beside_text_a_list_weighs_the_same_in_either_form(
+    nfc_base: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    pieces = [" 하늘빛바다", " 나라사랑"]
+    decomposed = [unicodedata.normalize("NFD", piece) for piece in pieces]
+    text = tmp_path / "ko.txt"
+    text.write_text("정부는 대통령이 밝혔다\n", encoding="utf8")
+    models = []
+    for name, given in (("nfc", pieces), ("nfd", decomposed)):
+        donor = [DonorText(text=[str(text)], pieces=40), write_list(tmp_path / f"{name}.json", given)]
+        merge_vocab(configure(nfc_base, donor, tmp_path / name))
+        models.append(read(tmp_path / name, "tokenizer.json")["model"])
+    assert models[0] == models[1]
+    assert any(to_piece(" 하".encode()) in piece for piece in models[0]["vocab"])
+
+
+def test_a_list_without_the_scripts_gives_nothing_and_is_told(
+    byte_level_base: Path, texts: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = DonorText(text=[str(texts["ko"])], pieces=20)
+    korean = write_list(tmp_path / "ko.json", [" 나라", "나", "라"])
+    english = write_list(tmp_path / "en.json", [" hse", " gdn"])
+    models = []
+    for name, donors in (("one", [text, korean]), ("two", [text, korean, english])):
+        merge_vocab(configure(byte_level_base, donors, tmp_path / name))
+        models.append(read(tmp_path / name, "tokenizer.json")["model"])
+    assert models[0] == models[1]
+    assert f"{english} gives nothing" in " ".join("".join(capsys.readouterr()).split())
+
+
 def test_pieces_that_no_word_holds_are_left_out_and_listed(byte_level_base: Path, tmp_path: Path) -> None:
     vocab = {"안녕": 0, "##하세요": 1, "안녕하세요": 2, "요. 그": 3, "3월": 4, "[UNK]": 5}
     model = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "vocab": vocab}
@@ -254,6 +310,23 @@ def test_pieces_that_no_word_holds_are_left_out_and_listed(byte_level_base: Path
     loaded = load_tokenizer(output)
     assert len(encode_text(loaded, " 안녕하세요")) == 1
     assert len(encode_text(loaded, "하세요")) == 1  # ## goes on inside a word
+
+
+def test_the_base_is_counted_with_the_added_tokens_in_text(texts: dict[str, Path], tmp_path: Path) -> None:
+    """GPT-NeoX's runs of spaces: without them the report would show a saving that is not there."""
+    base = train_byte_level(tmp_path / "base", texts["en"])
+    own = Tokenizer.from_file(str(base / "tokenizer.json"))
+    own.add_tokens([AddedToken(" " * n, normalized=True) for n in range(24, 1, -1)])
+    own.save(str(base / "tokenizer.json"))
+    lines = [" " * 8 + "the river ran" + " " * 12 + "along" + " " * 16 + "old"] * 20
+    (tmp_path / "en.jsonl").write_text("\n".join(json.dumps({"text": line}) for line in lines), encoding="utf8")
+    donor = write_list(tmp_path / "ko.json", [" 나라", "나", "라"])
+    samples = {"en": [str(tmp_path / "en.jsonl")]}
+    merge_vocab(configure(base, donor, tmp_path / "out", repair="add", samples=samples))
+    figures = read(tmp_path / "out", "report.json")["languages"]["en"]
+    tokens = sum(len(own.encode(line, add_special_tokens=False).ids) for line in lines)
+    assert figures["base"]["tokens"] == figures["merged"]["tokens"] == tokens
+    assert figures["shortest"]["tokens"] <= tokens
 
 
 def test_what_cannot_be_done_says_what_to_change(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.tokenizer.added_tokens import TOKENIZER
 from bllossom.tokenizer.byte_level_file import find_tokenizer_json, is_byte_level, read_byte_level
 from bllossom.tokenizer.convert import with_added_tokens, write_tokenizer
 from bllossom.tokenizer.scripts import code_points, holds_script
@@ -17,7 +18,7 @@ from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, appen
 from bllossom.vocab.families.vocabulary import Vocabulary
 from bllossom.vocab.proof.certificate import certify
 from bllossom.vocab.proof.counts import Proof
-from bllossom.vocab.proof.sentencepiece import prove
+from bllossom.vocab.proof.sentencepiece import compare_with_base, prove
 from bllossom.vocab.repair.repair import Repaired
 
 Scripts = Sequence[str] | None
@@ -97,7 +98,10 @@ class SentencePieceBase:
 
     def extend(self, new: Repaired, scripts: Scripts, folder: Path, documents: Mapping[str, Sequence[str]]) -> Extended:
         merged = append(self.model, new.pieces, new.ranks)
-        write_tokenizer(merged, folder, self.path.parent)
+        own = self.path.parent
+        write_tokenizer(merged, folder, own)
+        if (own / TOKENIZER).is_file() and (differs := compare_with_base(own, folder, self.first_new_id)) is not None:
+            say(f"merge-vocab: {differs}")
         return Extended(SentencePieceVocabulary(merged), prove(folder, documents, self.first_new_id), None)
 
 

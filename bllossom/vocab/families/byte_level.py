@@ -1,6 +1,7 @@
 """Byte-level BPE as a vocabulary: words from the base's own pre-tokenizer, pieces as byte strings."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -29,20 +30,33 @@ class ByteLevelVocabulary:
         single = set(alphabet().values())
         self.byte_ids = frozenset(number for piece, number in vocab.items() if piece in single)
         self.crosses_words = False  # the pre-tokenizer parts them
+        # Those that are not special are found in outside text too, and each is a token there.
+        tokens = [token for token in settings.get("added_tokens") or [] if not token.get("special")]
+        self._found = {token["content"]: token["id"] for token in tokens}
         plain = dict(settings) | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
         self._words = Tokenizer.from_str(json.dumps(plain))
         self._inside = Tokenizer.from_str(json.dumps(without_prefix(plain)))
         bare = plain | {"normalizer": None, "pre_tokenizer": None}
         self._bare = Tokenizer.from_str(json.dumps(bare))
         self._merges = Tokenizer.from_str(json.dumps(_joining(bare))).model
+        self._added = re.compile("|".join(map(re.escape, self._found)) or r"(?!)")
+        self._parts = Tokenizer.from_str(json.dumps(_symbols(plain, tokens)))
+        self._symbols = {number: symbol for symbol, number in self._parts.get_vocab().items()}
 
     def normalize(self, text: str) -> str:
         """The text as the base's normaliser leaves it (Qwen: its NFC)."""
         return self._words.normalizer.normalize_str(text) if self._words.normalizer is not None else text
 
     def split(self, text: str) -> list[str]:
-        pre_tokenizer = self._words.pre_tokenizer
-        return [word for word, _ in pre_tokenizer.pre_tokenize_str(self.normalize(text))]
+        """Added tokens that text holds (GPT-NeoX's runs of spaces) are words of their own, written as they are."""
+        normalized = self.normalize(text)
+        if not (self._found and any(map(self._added.search, (text, normalized)))):
+            return [word for word, _ in self._words.pre_tokenizer.pre_tokenize_str(normalized)]
+        words: dict[int | None, str] = {}
+        parts = self._parts.encode(text, add_special_tokens=False)
+        for word, number in zip(parts.word_ids, parts.ids, strict=True):
+            words[word] = words.get(word, "") + self._symbols[number]
+        return list(words.values())
 
     def cut(self, words: Sequence[str]) -> list[Atoms]:
         return [tuple(map(self.pieces.__getitem__, ids)) for ids in self.encode(words)]
@@ -55,12 +69,15 @@ class ByteLevelVocabulary:
         for start in range(0, len(words), BATCH):
             batch = self._bare.encode_batch_fast(list(words[start : start + BATCH]), add_special_tokens=False)
             found += [encoding.ids for encoding in batch]
+        if self._found:
+            return [[self._found[word]] if word in self._found else ids for word, ids in zip(words, found, strict=True)]
         return found
 
     @cached_property
     def _shortest(self) -> Tokenizer:
         """The same pieces as a Unigram model in which each costs the same: its Viterbi search finds the shortest."""
-        pieces = [(piece, -1.0) for i, piece in enumerate(self.pieces) if i not in self.specials]
+        left_out = self.specials.difference(self._found.values())
+        pieces = [(piece, -1.0) for i, piece in enumerate(self.pieces) if i not in left_out]
         return Tokenizer(models.Unigram(pieces, unk_id=0))
 
     def shortest(self, words: Counter[str]) -> int:
@@ -151,6 +168,13 @@ def without_prefix(settings: Mapping[str, Any]) -> dict[str, Any]:
         return dict(step) | inner | ({"add_prefix_space": False} if "add_prefix_space" in step else {})
 
     return dict(settings) | {"pre_tokenizer": plain(settings.get("pre_tokenizer"))}
+
+
+def _symbols(settings: Mapping[str, Any], added: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same tokenizer before anything is joined, with these added tokens, numbered anew."""
+    vocab = {symbol: number for number, symbol in enumerate(alphabet().values())}
+    tokens = [dict(token) | {"id": len(vocab) + i} for i, token in enumerate(added)]
+    return dict(settings) | {"model": {"type": "BPE", "vocab": vocab, "merges": []}, "added_tokens": tokens}
 
 
 def _joining(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,10 @@ def weigh(
     donors: Sequence[Mapping[Atoms, float]] = (),
     weighing: Weighing = SERVES_UNSEEN_TEXT,
 ) -> dict[Atoms, float]:
-    """The weight of each word, given as its atoms: from its counts by source, and from donors' probabilities."""
+    """The weight of each word, given as its atoms: from its counts by source, and from donors' probabilities.
+
+    A donor that gives nothing takes no share of the donors' weight.
+    """
     damping = weighing.damping
     weights: dict[Atoms, float] = defaultdict(float)
     for counts in sources:
@@ -47,9 +50,10 @@ def weigh(
         for atoms, count in kept.items():
             weights[atoms] += count**damping / total**weighing.balance
     all_text = sum(weights.values())
-    for donor in donors:
+    giving = [donor for donor in donors if any(donor.values())]
+    for donor in giving:
         share = (
-            weighing.donor_ratio * (all_text or 1.0) / len(donors) / sum(chance**damping for chance in donor.values())
+            weighing.donor_ratio * (all_text or 1.0) / len(giving) / sum(chance**damping for chance in donor.values())
         )
         for atoms, chance in donor.items():
             weights[atoms] += share * chance**damping

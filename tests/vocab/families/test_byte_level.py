@@ -1,15 +1,19 @@
 """Byte-level pieces: which bytes can occur in a script alone, and how words are cut."""
 
 import json
+import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer
 
 from bllossom.tokenizer.byte_level_file import alphabet, to_bytes, to_piece
 from bllossom.tokenizer.scripts import code_points
 from bllossom.vocab.families.byte_level import ByteLevelVocabulary, only_in
+from tests.fixtures.vocabularies import train_byte_level
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +65,27 @@ def test_words_are_cut_as_the_base_cuts_them(vocabulary: ByteLevelVocabulary) ->
     assert vocabulary.write("강물. 은") is None
     assert vocabulary.read(to_piece(" 강물".encode()[:-1])) == "▁강▯"
     assert [vocabulary.is_whole(to_piece(raw)) for raw in ("강".encode(), "강".encode()[:2])] == [True, False]
+
+
+@pytest.mark.parametrize("nfc", [False, True])
+def test_added_tokens_that_text_holds_are_words_and_cost_one(nfc: bool, texts: dict[str, Path], tmp_path: Path) -> None:
+    base = train_byte_level(tmp_path, texts["en"], nfc=nfc)
+    own = Tokenizer.from_file(str(base / "tokenizer.json"))
+    own.add_tokens([AddedToken(" " * n, normalized=True) for n in range(24, 1, -1)])
+    own.add_tokens([AddedToken("<think>", normalized=False), AddedToken("<mask>", lstrip=True), AddedToken("한")])
+    vocabulary = ByteLevelVocabulary(json.loads(own.to_str()))
+    own.encode_special_tokens = True
+    nfd = unicodedata.normalize("NFD", "한é")
+    for text in (
+        " " * 8 + "the river" + " " * 30 + "old",
+        "<think>the<|end|> <think>",
+        "old  <mask>the",
+        "the 한é",
+        f"the{nfd}<think>{nfd}  ",
+        "",
+    ):
+        ids = own.encode(text, add_special_tokens=False).ids
+        words = vocabulary.split(text)
+        assert [number for encoded in vocabulary.encode(words) for number in encoded] == ids
+        assert vocabulary.shortest(Counter(words)) <= len(ids)
+    assert vocabulary.split("the    river") == ["the", "    ", "river"]

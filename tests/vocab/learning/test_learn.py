@@ -73,6 +73,11 @@ def test_a_donors_list_weighs_a_tenth_of_the_text() -> None:
     assert donor == pytest.approx(0.1 * sum(weights[atoms] for atoms in text))
 
 
+def test_a_donor_that_gives_nothing_takes_no_share() -> None:
+    text, donor = {("a", "b"): 50}, {("x", "y"): 0.5}
+    assert weigh([text], [donor, {}, {("z", "y"): 0.0}]) == weigh([text], [donor])
+
+
 def test_parts_that_nothing_needs_are_replaced_by_what_follows() -> None:
     # "ab" is no whole piece, and "abc", which needs it, would be the third.
     words = {("a", "b", "c"): 3.0, ("x", "y"): 5.0, ("p", "q"): 4.0, ("m", "n"): 1.0}
