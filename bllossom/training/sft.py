@@ -26,6 +26,7 @@ from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import offloads_gradients
 from bllossom.training.engines.lora import check_base
 from bllossom.training.engines.objective import CausalObjective
+from bllossom.training.engines.rows import PACKABLE
 from bllossom.training.models import check_kernels, resolve_here, window_of
 from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
 from bllossom.training.runs.launch import publish_trained, rank_count
@@ -35,7 +36,7 @@ from bllossom.training.runs.train_segment import train_segment
 from bllossom.training.runs.validation import mean_loss
 from bllossom.training.settings import LearningRate, TrainingConfig
 from bllossom.training.tuning.chat_files import write_companions
-from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
+from bllossom.training.tuning.example_rows import OUTPUTS, ExampleRows, PackedSteps, packed_row
 from bllossom.training.tuning.instruction_data import are_here, list_left_out
 from bllossom.training.tuning.samples import write_samples
 from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, tell_run
