@@ -39,7 +39,14 @@ from bllossom.training.tuning.chat_files import write_companions
 from bllossom.training.tuning.example_rows import OUTPUTS, ExampleRows, PackedSteps, packed_row
 from bllossom.training.tuning.instruction_data import are_here, list_left_out
 from bllossom.training.tuning.samples import write_samples
-from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, tell_run
+from bllossom.training.tuning.stage import (
+    adapted_model,
+    check_length,
+    identities,
+    inputs_of,
+    tell_run,
+    template_figures,
+)
 
 LIMA_TOKENS = 2048
 
@@ -215,7 +222,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     if ranks.first:
         if unpacked:
             say(f"{unpacked}: packing is off, one example a row")
-        tell_run(_arithmetic(config, ranks.world), config, figures)
+        tell_run(_arithmetic(config, ranks.world), config, figures, chat)
         tell(examples, chat)
         if heldout and (heldout.too_long or heldout.skipped):
             told = f"{len(heldout.too_long):,} too long, {len(heldout.skipped):,} that the format has no place for"
@@ -238,7 +245,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         write_samples(folder, config, model, chat, questions[: config.samples])
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # last: a kill before would cost the training
     best = {"best_step": state.best_step} if heldout else {}
-    return recorded_rows(config.model) | figures | figures_of(state, "heldout_loss") | best
+    return recorded_rows(config.model) | figures | template_figures(chat) | figures_of(state, "heldout_loss") | best
 
 
 def without_leaks(config: SftConfig, model_type: str) -> tuple[SftConfig, str]:

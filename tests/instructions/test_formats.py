@@ -342,7 +342,7 @@ def test_a_conversation_of_which_a_template_leaves_something_out_cannot_be_used(
     base: str, byte_level: PreTrainedTokenizerFast, write: Callable[[str], Path]
 ) -> None:
     with_system = conversation([("system", "Answer in Korean only."), ("user", "Where?"), ("assistant", "Seoul.")])
-    ignoring = base.replace("{% for message in messages %}", "{% for message in messages if message.role != 'system' %}")
+    ignoring = base.replace("in messages %}", "in messages if message.role != 'system' %}")
     chat = chat_format(write(ignoring), byte_level)
     chat.encode(conversation([("user", "Where?"), ("assistant", "Seoul.")]))
     for refused in (lambda: chat.encode(with_system), lambda: chat.prompt(with_system.prompt())):
@@ -367,3 +367,23 @@ def test_texts_that_a_template_trims_escapes_or_moves_are_there(
     assert chat_format(write(SYSTEM_LAST), byte_level).encode(made).supervised.any()
     symbols = conversation([("user", "?"), ("assistant", "😀")])
     chat_format(write(CHATML), byte_level).encode(symbols)
+
+
+# As Llama 3.2's.
+DATED = (
+    "{%- if strftime_now is defined %}{%- set today = strftime_now('%d %b %Y') %}"
+    "{%- else %}{%- set today = '26 Jul 2024' %}{%- endif %}{{ '<|im_start|>Today: ' + today + '<|im_end|>\\n' }}"
+)
+KNOWN = "{{ '<|im_start|>Today: 26 Jul 2024<|im_end|>\\n' }}"
+
+
+@pytest.mark.parametrize("base", [CHATML, MARKED])
+def test_a_template_that_asks_for_the_date_gives_the_same_ids_on_every_day(
+    base: str, byte_level: PreTrainedTokenizerFast, write: Callable[[str], Path]
+) -> None:
+    made = conversation([("user", "Where?"), ("assistant", "Seoul.")])
+    asking, knowing = (chat_format(write(text), byte_level) for text in (DATED + base, KNOWN + base))
+    assert asking.encode(made).ids.tolist() == knowing.encode(made).ids.tolist()
+    assert asking.encode(made).supervised.tolist() == knowing.encode(made).supervised.tolist()
+    assert asking.prompt(made.prompt()) == knowing.prompt(made.prompt())
+    assert asking.template == DATED + base  # what is published asks as before

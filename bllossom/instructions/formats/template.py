@@ -6,6 +6,8 @@ message:
     render(up to the question, with the generation prompt)   <|user|>Q<|end|><|assistant|>
     render(up to the answer)                                  <|user|>Q<|end|><|assistant|>A<|end|>⏎
     what is new, up to its last special token, is supervised                              ********
+
+A template that asks for today's date is given a fixed one (see tokenizer/chat_template.py).
 """
 
 import re
@@ -20,6 +22,7 @@ from bllossom.errors import BllossomError
 from bllossom.instructions.encoding import ChatEncoder, Guards, Part, any_of
 from bllossom.instructions.formats.format import Example
 from bllossom.instructions.messages import Conversation, Message, UnusableError
+from bllossom.tokenizer.chat_template import with_fixed_date
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 WORD = re.compile(r"\w+")
@@ -35,6 +38,7 @@ class TemplateFormat:
         stop, or has no place for what a message says."""
         self.name = name
         self.template = template
+        self._rendering = with_fixed_date(template)
         self._tokenizer = tokenizer
         try:
             self._encoder = ChatEncoder(tokenizer, self._marks())
@@ -60,7 +64,7 @@ class TemplateFormat:
         """See ChatFormat."""
         guarded, guards = self._guarded(conversation)
         rendered = self._render(guarded, prompt=True)
-        # Of earlier answers a template may cut what nobody is to read again, as reasoning; here none of them is learned.
+        # Of earlier answers a template may cut what nobody is to read again, as reasoning; none of them is learned.
         self._check_said(rendered, [message for message in guarded if message["role"] != "assistant"])
         return self._encoder.encode([Part(rendered)], guards).ids
 
@@ -70,16 +74,16 @@ class TemplateFormat:
         return [message | {"content": text} for message, text in zip(messages, contents, strict=True)], guards
 
     def _check_said(self, rendered: str, messages: list[dict[str, str]]) -> None:
-        """Raises UnusableError where the rendering does not hold what the messages say, in their order; a system message
-        may stand anywhere, since some templates put it before the last question."""
+        """Raises UnusableError where the rendering does not hold what the messages say, in their order. A system
+        message may stand anywhere: some templates put it before the last question."""
         done = 0
         for message in messages:
             system = message["role"] == "system"
             end = end_of(message["content"], rendered, 0 if system else done)
             if end is None:
                 raise UnusableError(
-                    f"template {self.name} leaves out what the {message['role']} says ({message['content']!r:.40}…), or "
-                    "a part of it; take that out of the record, or set template to another format"
+                    f"template {self.name} leaves out what the {message['role']} says ({message['content']!r:.40}…), "
+                    "or a part of it; take that out of the record, or set template to another format"
                 )
             done = done if system else end
 
@@ -106,7 +110,7 @@ class TemplateFormat:
         rendered = self._tried(
             lambda: render_jinja_template(
                 [messages],
-                chat_template=self.template,
+                chat_template=self._rendering,
                 return_assistant_tokens_mask=True,
                 **dict[str, Any](self._tokenizer.special_tokens_map),
             )
@@ -122,7 +126,7 @@ class TemplateFormat:
     def _render(self, messages: list[dict[str, str]], *, prompt: bool = False) -> str:
         rendered = self._tried(
             lambda: self._tokenizer.apply_chat_template(
-                messages, chat_template=self.template, tokenize=False, add_generation_prompt=prompt
+                messages, chat_template=self._rendering, tokenize=False, add_generation_prompt=prompt
             )
         )
         return str(rendered)
