@@ -26,7 +26,7 @@ from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.evaluation.heldout import read_documents
 from bllossom.evaluation.results import gather, results_json, table
-from bllossom.evaluation.run import Run, stopping
+from bllossom.evaluation.run import COUNTS, Run, stopping
 from bllossom.evaluation.scoring.backend import Backend
 from bllossom.evaluation.scoring.models import load_scorer, load_vllm
 from bllossom.evaluation.scoring.vllm_backend import import_vllm
@@ -38,6 +38,7 @@ from bllossom.hub import is_hub_id, pin
 from bllossom.ranks.device import device_here, local_ranks
 from bllossom.ranks.launch import publish_by_ranks, rank_count
 from bllossom.ranks.ranks import Ranks, launched_from_outside
+from bllossom.tokenizer.chat_template import TEMPLATE_DATE, told_date
 from bllossom.tokenizer.start import told
 
 MESSAGES = 8  # of tasks without data that are told one by one
@@ -272,10 +273,17 @@ def _score(
         measured, asked = run.score(tasks, documents, check_stop)
     if not ranks.first:
         return measured, asked, {}
-    counts = {name: sum(found["counts"][name] for found in asked.values()) for name in ("truncated", "chat_specials")}
+    counts = {name: sum(found["counts"].get(name, 0) for found in asked.values()) for name in COUNTS}
     if counts["truncated"]:
         say(f"{counts['truncated']:,} requests: the beginning was cut to fit the model's window")
     if counts["chat_specials"]:
         say(f"{counts['chat_specials']:,} messages hold a special token's text, which became that token")
+    if counts["chat_without_system"]:
+        count = f"{counts['chat_without_system']:,} questions"
+        say(f"{count} are asked without the task's description: the chat template refuses system messages")
+    dated = told_date(str(tokenizer.get_chat_template())) if config.chat_template else ""
+    if dated:
+        say(dated)
     dtypes = sorted({found["dtype"] for found in [*measured.values(), *asked.values()]})
-    return measured, asked, {"text_start": told(tokenizer), "dtype": ", ".join(dtypes), **counts}
+    date = {"template_date": TEMPLATE_DATE.isoformat()} if dated else {}
+    return measured, asked, {"text_start": told(tokenizer), "dtype": ", ".join(dtypes), **counts, **date}

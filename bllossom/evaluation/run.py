@@ -23,6 +23,7 @@ from bllossom.ranks.ranks import Ranks
 
 DONE = f"{LOGS}/done"  # each task's results: what a killed run goes on from, at whatever point it was killed
 SAMPLES = "samples"
+COUNTS = ("truncated", "chat_specials", "chat_without_system")  # of BllossomLM
 
 Move = Callable[[float], None]
 
@@ -78,7 +79,7 @@ class Run:
         self._write_samples(name, lines(samples))
         for settings in results["configs"].values():
             settings.pop("custom_dataset", None)  # the function that holds the rows: of this run alone
-        counts = {"truncated": lm.truncated, "chat_specials": lm.chat_specials}
+        counts = {name: getattr(lm, name) for name in COUNTS}
         return results | {"counts": counts, "dtype": self.scorer.dtype}
 
     def _once(

@@ -2,8 +2,8 @@
 
     {"prompt": "…" or messages, "chosen": "…" or messages, "rejected": "…" or messages}
 
-Where `chosen` and `rejected` are messages they may hold the prompt's as well, as in UltraFeedback's binarized form;
-then `prompt` may be left out.
+Where `chosen` and `rejected` are messages they may hold the prompt's as well, all of them and first, as in
+UltraFeedback's binarized form; then `prompt` may be left out. A system message may stand in any of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from pydantic import Field
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.instructions.formats.format import ChatFormat
-from bllossom.instructions.messages import Conversation, UnusableError, conversation
+from bllossom.instructions.messages import Conversation, UnusableError, conversation, is_blank
 from bllossom.instructions.reading import FileSource, Skipped
 from bllossom.instructions.shapes.chat import is_messages, messages_of
 from bllossom.instructions.shapes.shape import Turns
@@ -158,8 +158,34 @@ def _pair(record: Mapping[str, Any], source: str) -> Pair:
 
 
 def _side(before: Turns, answer: Any) -> Turns:
-    """The whole conversation of one side: messages that hold the prompt's stand for themselves."""
+    """The whole conversation of one side: messages that hold the prompt's come instead of them.
+
+    Raises:
+        UnusableError: they begin otherwise than the prompt, or under another system message.
+    """
     if not is_messages(answer):
         return [*before, ("assistant", answer)]
     turns = messages_of(answer)
-    return turns if any(role == "user" for role, _ in turns) else before + turns
+    if all(role != "user" for role, _ in turns):
+        return before + turns
+    (given, asked), (own, said) = _parted(before), _parted(turns)
+    if [_comparable(turn) for turn in said[: len(asked)]] != [_comparable(turn) for turn in asked]:
+        raise UnusableError(
+            "chosen and rejected hold a question, but do not begin with the prompt; put all of it there"
+        )
+    if own and given and [_comparable(turn) for turn in own] != [_comparable(turn) for turn in given]:
+        raise UnusableError("there are two system messages that differ; leave one of them out")
+    return [*(own or given), *said]
+
+
+def _parted(turns: Turns) -> tuple[Turns, Turns]:
+    """The system messages that say something, and all other turns."""
+    system = [turn for turn in turns if turn[0] == "system"]
+    there = [turn for turn in system if turn[1] is not None and not (isinstance(turn[1], str) and is_blank(turn[1]))]
+    return there, [turn for turn in turns if turn[0] != "system"]
+
+
+def _comparable(turn: tuple[str, Any]) -> tuple[str, Any]:
+    """A turn without the white space at its edges, which many files have in one column and not in the other."""
+    role, content = turn
+    return role, content.strip() if isinstance(content, str) else content

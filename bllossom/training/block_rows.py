@@ -52,18 +52,33 @@ class BlockRows:
 
 
 def heldout_rows(
-    tokens: Path, languages: Collection[str], block_size: int, most_tokens: int | None
+    tokens: Path, languages: Collection[str], block_size: int, most_tokens: int | None, *, apart: bool = False
 ) -> dict[str, HeldOutRows]:
-    """The rows of the held-out text of each of the languages, as far as prepare kept some back."""
+    """The rows of the held-out text of each of the languages, as far as prepare kept some back.
+
+    A document is scored by itself, whether training masks others or not: by its positions within a row, or with `apart`
+    as a row of its own, for models whose attention does not go by them.
+    """
     found = {source.language for source in read_index(tokens).sources if source.heldout}
     blocks = {
         language: heldout_blocks(tokens, language, block_size, most_tokens=most_tokens)
         for language in sorted(found & set(languages))
     }
     return {
-        language: HeldOutRows([as_row(block, document_mask=True) for block in held], held.bytes)
+        language: HeldOutRows(
+            [row for block in held for row in _rows_of(as_row(block, document_mask=True), apart)], held.bytes
+        )
         for language, held in blocks.items()
     }
+
+
+def _rows_of(row: Row, apart: bool) -> list[Row]:
+    """A row as it is, or each of its documents as one."""
+    if not apart:
+        return [row]
+    begins = np.flatnonzero(row.positions == 0)[1:]
+    parts = zip(*(np.split(part, begins) for part in (row.ids, row.labels, row.positions)), strict=True)
+    return [Row(ids, labels, positions, row.group) for ids, labels, positions in parts]
 
 
 def as_row(block: Block, document_mask: bool) -> Row:

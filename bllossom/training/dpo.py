@@ -41,7 +41,14 @@ from bllossom.training.tuning.instruction_data import are_here, list_left_out
 from bllossom.training.tuning.pair_rows import PairSteps, shares_prompt
 from bllossom.training.tuning.pair_scores import pair_scores
 from bllossom.training.tuning.references import reference_log_probabilities
-from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, tell_run
+from bllossom.training.tuning.stage import (
+    adapted_model,
+    check_length,
+    identities,
+    inputs_of,
+    tell_run,
+    template_figures,
+)
 
 
 class DpoConfig(TrainingConfig):
@@ -236,7 +243,7 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     }
     share = shares_prompt(AutoConfig.from_pretrained(**pretrained(config.model)), config.attention)
     if ranks.first:
-        tell_run(_arithmetic(config, ranks.world), config, figures)
+        tell_run(_arithmetic(config, ranks.world), config, figures, chat)
         list_left_out([left_out], folder)
     references = reference_log_probabilities(
         config.reference or config.model, [*pairs, *heldout], config, ranks, folder.parent, share_prompt=share
@@ -257,7 +264,7 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     if ranks.first:
         write_companions(config.model, model, chat, folder)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return recorded_rows(config.model) | figures | figures_of(state, "heldout")
+    return recorded_rows(config.model) | figures | template_figures(chat) | figures_of(state, "heldout")
 
 
 def _watch(

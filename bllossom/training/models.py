@@ -29,6 +29,7 @@ from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.shards import read_index
 from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import partitioned_loading
+from bllossom.training.engines.rows import PACKABLE
 from bllossom.training.settings import TrainingConfig
 
 
@@ -115,6 +116,33 @@ def check_attention(source: str, shape: PretrainedConfig, kernel: str) -> None:
         )
 
 
+def check_documents(source: ModelSource, config: TrainingConfig, *, document_mask: bool) -> None:
+    """Refuse document masks for a family that is not known to keep documents of one row apart, before it is loaded.
+
+    Raises:
+        ConfigError: names the family; or it is none that trains at all, whatever the masks.
+    """
+    shape = None if isinstance(source, InitModel) else _shape_of(source)
+    if not document_mask or shape is None:
+        return  # what starts from nothing is a Llama; what does not load is refused by the one who loads it
+    refuse_wrapper(str(source), shape.to_dict())
+    refuse_head(str(source), shape)
+    check_attention(str(source), shape, config.attention)
+    if not keeps_documents_apart(source):
+        raise ConfigError(
+            f"document_mask: {source} is of the type {shape.model_type}, which is not known to keep the documents of "
+            "one row apart; set document_mask to false"
+        )
+
+
+def keeps_documents_apart(source: ModelSource) -> bool:
+    """Whether positions alone keep documents of one row apart in a model that loads."""
+    if isinstance(source, InitModel):
+        return LlamaConfig.model_type in PACKABLE
+    shape = _shape_of(source)
+    return shape is not None and shape.model_type in PACKABLE
+
+
 def output_weight(model: PreTrainedModel) -> torch.Tensor:
     """The output matrix, [rows, width]."""
     return cast(torch.nn.Linear, model.get_output_embeddings()).weight
@@ -135,10 +163,15 @@ def check_window(source: ModelSource, tokens: int, key: str) -> None:
 
 def window_of(source: str) -> int | None:
     """The longest sequence that a model was made for, in tokens; None where its config does not say."""
+    return getattr(_shape_of(source), "max_position_embeddings", None)
+
+
+def _shape_of(source: str) -> PretrainedConfig | None:
     try:
-        return getattr(AutoConfig.from_pretrained(**pretrained(source)), "max_position_embeddings", None)
+        shape: PretrainedConfig = AutoConfig.from_pretrained(**pretrained(source))
     except (OSError, ValueError):
         return None  # it does not load: the one who loads it says so
+    return shape
 
 
 def resolve_here(config: Config) -> Config:

@@ -33,10 +33,12 @@ from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.optimization import Trainable, select_trainable, trained_weights
 from bllossom.training.models import (
     InitModel,
+    check_documents,
     check_kernels,
     check_window,
     edge_ids,
     init_model,
+    keeps_documents_apart,
     load_model,
     resolve_here,
 )
@@ -70,6 +72,7 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
     config.arithmetic(rank_count(config), 0)
     check_kernels(config, device_here(config.gpus))
     check_window(config.model, config.block_size, "block_size")
+    check_documents(config.model, config, document_mask=config.document_mask)
     _check_tokenizer(config)
     if isinstance(config.model, str):
         check_base(config.model, config.lora)
@@ -97,6 +100,7 @@ def dry_run(config: PretrainConfig) -> list[str]:
     config, steps = resolve_here(config), config.total_steps()
     if isinstance(config.model, InitModel) or Path(config.model).is_dir():
         check_window(config.model, config.block_size, "block_size")
+        check_documents(config.model, config, document_mask=config.document_mask)
     check_kernels(config, device_here(config.gpus))
     lines = [*config.arithmetic(rank_count(config), steps), config.computing(device_here(config.gpus))]
     lines += _continuing(config)
@@ -165,7 +169,8 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
     rows = BlockRows(mixture, config.document_mask, config.blocks_left_out(), read=config.blocks_before())
     run = Run(config, folder, ranks, _run_inputs(config))
     languages = [] if config.evaluate_every is False else config.mixture.weights.keys()
-    heldout = heldout_rows(config.tokens, languages, config.block_size, config.evaluate_tokens)
+    apart = not keeps_documents_apart(config.model)
+    heldout = heldout_rows(config.tokens, languages, config.block_size, config.evaluate_tokens, apart=apart)
     if ranks.first and heldout:
         tokens = ", ".join(f"{language} {sum(row.supervised() for row in h.rows):,}" for language, h in heldout.items())
         every = f"every {config.evaluate_every:,} steps and " if config.evaluate_every else ""

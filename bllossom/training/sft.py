@@ -27,6 +27,7 @@ from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import offloads_gradients
 from bllossom.training.engines.lora import check_base
 from bllossom.training.engines.objective import CausalObjective
+from bllossom.training.engines.rows import PACKABLE
 from bllossom.training.models import check_kernels, resolve_here, window_of
 from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
 from bllossom.training.runs.launch import publish_trained, rank_count
@@ -36,10 +37,17 @@ from bllossom.training.runs.train_segment import train_segment
 from bllossom.training.runs.validation import mean_loss
 from bllossom.training.settings import LearningRate, TrainingConfig
 from bllossom.training.tuning.chat_files import write_companions
-from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
+from bllossom.training.tuning.example_rows import OUTPUTS, ExampleRows, PackedSteps, packed_row
 from bllossom.training.tuning.instruction_data import are_here, list_left_out
 from bllossom.training.tuning.samples import write_samples
-from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, tell_run
+from bllossom.training.tuning.stage import (
+    adapted_model,
+    check_length,
+    identities,
+    inputs_of,
+    tell_run,
+    template_figures,
+)
 
 LIMA_TOKENS = 2048
 
@@ -215,7 +223,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     if ranks.first:
         if unpacked:
             say(f"{unpacked}: packing is off, one example a row")
-        tell_run(_arithmetic(config, ranks.world), config, figures)
+        tell_run(_arithmetic(config, ranks.world), config, figures, chat)
         tell(examples, chat)
         if heldout and (heldout.too_long or heldout.skipped):
             told = f"{len(heldout.too_long):,} too long, {len(heldout.skipped):,} that the format has no place for"
@@ -243,7 +251,7 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
             say(f"samples.md is left out, as the model does not answer here: {error}")
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # last: a kill before would cost the training
     best = {"best_step": state.best_step} if heldout else {}
-    return recorded_rows(config.model) | figures | figures_of(state, "heldout_loss") | best
+    return recorded_rows(config.model) | figures | template_figures(chat) | figures_of(state, "heldout_loss") | best
 
 
 def without_leaks(config: SftConfig, model_type: str) -> tuple[SftConfig, str]:

@@ -242,6 +242,36 @@ def test_answers_are_generated_up_to_their_stops(byte_level: Path, tmp_path: Pat
         assert answer == re.split(r"번|\.", text)[0]
 
 
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ strftime_now('%d %b %Y') }}{% for m in messages %}|{{ m['content'] }}{% endfor %}|"
+)
+
+
+def test_a_template_that_refuses_system_messages_is_asked_without_the_description(
+    byte_level: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/sums.yaml").write_text(GENERATING + "description: Add.\n", encoding="utf8")
+    (tmp_path / "data/sums").mkdir(parents=True)
+    lines = [json.dumps({"question": f"{n} + {n}", "answer": str(2 * n)}) + "\n" for n in range(3)]
+    (tmp_path / "data/sums/test.jsonl").write_text("".join(lines), encoding="utf8")
+    shutil.copytree(byte_level, tmp_path / "tuned")
+    run = {"tasks": [str(tmp_path / "tasks")], "chat_template": True}
+    (tmp_path / "tuned/chat_template.jinja").write_text(NO_SYSTEM, encoding="utf8")
+    figures = evaluate(config(tmp_path / "out", tmp_path / "tuned", tmp_path / "data", **run)).figures
+    first = samples(tmp_path / "out", "sums")[0]["arguments"]["gen_args_0"]["arg_0"]
+    assert first == "26 Jul 2024|0 + 0=|"
+    assert (figures["chat_without_system"], figures["template_date"]) == (3, "2024-07-26")
+    said = capsys.readouterr().err
+    assert said.count("3 questions are asked without the task's description") == 1
+    assert said.count("asks for today's date; it is always given 2024-07-26") == 1
+
+    (tmp_path / "tuned/chat_template.jinja").write_text("{{ raise_exception('no') }}", encoding="utf8")
+    with pytest.raises(BllossomError, match=r"template refuses a question \(no\); leave chat_template out"):
+        evaluate(config(tmp_path / "more", tmp_path / "tuned", tmp_path / "data", **run))
+
+
 FILTERS = """filter_list:
   - {name: strict, filter: [{function: regex, regex_pattern: "([0-9]+)"}, {function: take_first}]}
   - {name: loose, filter: [{function: take_first}]}

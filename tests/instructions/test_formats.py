@@ -324,3 +324,66 @@ def test_of_several_templates_the_default_one_is_the_models_own(byte_level: PreT
     tokenizer.chat_template = {"tool_use": CHATML}
     with pytest.raises(BllossomError, match="no default one among its chat templates; set template to plain, lima"):
         chat_format(None, tokenizer)
+
+
+# As Mistral's: the system message stands in the last question.
+SYSTEM_LAST = (
+    "{% if messages[0]['role'] == 'system' %}{% set system, turns = messages[0]['content'] + '\n', messages[1:] %}"
+    "{% else %}{% set system, turns = '', messages %}{% endif %}{% for m in turns %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + (system if m == (turns | selectattr('role', 'eq', 'user') | list | last) "
+    "else '') + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+REASONED = "<think>Long reasoning.</think>Seoul."
+
+
+@pytest.mark.parametrize("base", [CHATML, MARKED])
+def test_a_conversation_of_which_a_template_leaves_something_out_cannot_be_used(
+    base: str, byte_level: PreTrainedTokenizerFast, write: Callable[[str], Path]
+) -> None:
+    with_system = conversation([("system", "Answer in Korean only."), ("user", "Where?"), ("assistant", "Seoul.")])
+    ignoring = base.replace("in messages %}", "in messages if message.role != 'system' %}")
+    chat = chat_format(write(ignoring), byte_level)
+    chat.encode(conversation([("user", "Where?"), ("assistant", "Seoul.")]))
+    for refused in (lambda: chat.encode(with_system), lambda: chat.prompt(with_system.prompt())):
+        with pytest.raises(UnusableError, match=r"leaves out what the system says \('Answer in Korean"):
+            refused()
+
+    cutting = base.replace("message['content'] +", "message['content'].split('</think>')[-1] +")
+    chat = chat_format(write(cutting), byte_level)
+    reasoned = conversation([("user", "Where?"), ("assistant", REASONED), ("user", "Sure?"), ("assistant", "Yes.")])
+    with pytest.raises(UnusableError, match=r"leaves out what the assistant says \('<think>Long.* or a part of it"):
+        chat.encode(reasoned)
+    assert chat.prompt(reasoned.prompt())  # nobody learns an earlier answer of a prompt
+
+
+def test_texts_that_a_template_trims_escapes_or_moves_are_there(
+    byte_level: PreTrainedTokenizerFast, write: Callable[[str], Path]
+) -> None:
+    made = conversation([("system", "한국어로!"), ("user", ' "2 < 3"\n? '), ("assistant", '"Yes" & no,\n\n"둘" ')])
+    for filtered in ("| trim", "| tojson", "| replace('\\n', ' ')"):
+        template = CHATML.replace("message['content'] +", f"(message['content'] {filtered}) +")
+        assert chat_format(write(template), byte_level).encode(made).supervised.any(), filtered
+    assert chat_format(write(SYSTEM_LAST), byte_level).encode(made).supervised.any()
+    symbols = conversation([("user", "?"), ("assistant", "😀")])
+    chat_format(write(CHATML), byte_level).encode(symbols)
+
+
+# As Llama 3.2's.
+DATED = (
+    "{%- if strftime_now is defined %}{%- set today = strftime_now('%d %b %Y') %}"
+    "{%- else %}{%- set today = '26 Jul 2024' %}{%- endif %}{{ '<|im_start|>Today: ' + today + '<|im_end|>\\n' }}"
+)
+KNOWN = "{{ '<|im_start|>Today: 26 Jul 2024<|im_end|>\\n' }}"
+
+
+@pytest.mark.parametrize("base", [CHATML, MARKED])
+def test_a_template_that_asks_for_the_date_gives_the_same_ids_on_every_day(
+    base: str, byte_level: PreTrainedTokenizerFast, write: Callable[[str], Path]
+) -> None:
+    made = conversation([("user", "Where?"), ("assistant", "Seoul.")])
+    asking, knowing = (chat_format(write(text), byte_level) for text in (DATED + base, KNOWN + base))
+    assert asking.encode(made).ids.tolist() == knowing.encode(made).ids.tolist()
+    assert asking.encode(made).supervised.tolist() == knowing.encode(made).supervised.tolist()
+    assert asking.prompt(made.prompt()) == knowing.prompt(made.prompt())
+    assert asking.template == DATED + base  # what is published asks as before

@@ -49,6 +49,26 @@ def test_columns_can_be_named_and_a_system_message_comes_first(
     assert "columns that are not read: n" in capsys.readouterr().err
 
 
+SYSTEM = {"role": "system", "content": "Be brief."}
+EARLIER = [{"role": "user", "content": "누구?"}, {"role": "assistant", "content": "나."}]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"system": "Be brief.", "chosen": [*ASKED, *GOOD], "rejected": [*ASKED, *BAD]},
+        {"prompt": [SYSTEM, *ASKED], "chosen": [*ASKED, *GOOD], "rejected": [*ASKED, *BAD]},
+        {"system": " ", "prompt": " 어디?\n", "chosen": [SYSTEM, *ASKED, *GOOD], "rejected": [SYSTEM, *ASKED, *BAD]},
+        {"system": "Be brief.", "chosen": [SYSTEM, *ASKED, *GOOD], "rejected": [*ASKED, *BAD]},
+    ],
+)
+def test_a_system_message_is_kept_wherever_it_stands(tmp_path: Path, record: dict[str, Any]) -> None:
+    [pair] = read(tmp_path / "a.jsonl", record)
+    for side, answer in ((pair.chosen, "서울"), (pair.rejected, "부산")):
+        found = [(message.role, message.content) for message in side.messages]
+        assert found == [("system", "Be brief."), ("user", "어디?"), ("assistant", answer)]
+
+
 @pytest.mark.parametrize(
     ("record", "why"),
     [
@@ -59,6 +79,15 @@ def test_columns_can_be_named_and_a_system_message_comes_first(
         (
             {"chosen": [*ASKED, *GOOD], "rejected": [{"role": "user", "content": "뭐?"}, *BAD]},
             "answer different conversations",
+        ),
+        (
+            {"prompt": [*EARLIER, *ASKED], "chosen": [*ASKED, *GOOD], "rejected": [*ASKED, *BAD]},
+            "do not begin with the prompt",
+        ),
+        ({"prompt": "뭐?", "chosen": [*ASKED, *GOOD], "rejected": [*ASKED, *BAD]}, "do not begin with the prompt"),
+        (
+            {"system": "Be long.", "chosen": [SYSTEM, *ASKED, *GOOD], "rejected": [SYSTEM, *ASKED, *BAD]},
+            "two system messages that differ",
         ),
         ("text", "is no object"),
     ],

@@ -82,6 +82,21 @@ SHAPES: list[tuple[str, dict[str, Any], list[Message]]] = [
         "messages",
         {
             "messages": [
+                {"role": "user", "content": Q, "weight": 0},
+                {"role": "assistant", "content": A, "weight": 1},
+            ]
+        },
+        [ASKED, ANSWERED],
+    ),
+    (
+        "prompt",
+        {"prompt": [{"role": "user", "content": Q}], "completion": A, "system": "Be brief."},
+        [SYSTEM, ASKED, ANSWERED],
+    ),
+    (
+        "messages",
+        {
+            "messages": [
                 {"role": "system", "content": ""},
                 {"role": "user", "content": [{"type": "text", "text": Q}]},
                 {"role": "assistant", "content": A},
@@ -221,6 +236,18 @@ UNUSABLE: list[tuple[Any, str]] = [
     (chat(("user", Q), ("system", "x"), ("assistant", A)), "a system message stands after another"),
     (chat(("user", Q), ("tool", "x"), ("assistant", A)), "unknown role 'tool'"),
     (chat(("user", [{"type": "image"}]), ("assistant", A)), "holds a part that is no text"),
+    (
+        {"messages": [{"role": "user", "content": Q}, {"role": "assistant", "content": A, "weight": 0}]},
+        "message 2 has weight 0, but no answer of an example is left out of the loss",
+    ),
+    (
+        {"prompt": Q, "completion": [{"role": "assistant", "content": A, "weight": 0.5}]},
+        r"message 1 has weight 0\.5, which is neither 0 nor 1; set it to 1",
+    ),
+    (
+        {"prompt": [{"role": "system", "content": "x"}, {"role": "user", "content": Q}], "answer": A, "system": "y"},
+        "a system message stands after another",
+    ),
     ({"messages": [{"role": "user"}]}, "message 1 has no role and content"),
     ({"conversations": [{"from": "bard", "value": Q}]}, "unknown role 'bard'"),
     ({"conversations": []}, "is of no known shape"),

@@ -1,6 +1,7 @@
 """Phases, what is refused, and what the published folder holds."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -8,20 +9,21 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, OPTConfig, PreTrainedModel
 
 from bllossom.artifacts import verify
 from bllossom.errors import BllossomError, ConfigError, Stopped
 from bllossom.model.folder import check_headers
 from bllossom.ranks import ranks
 from bllossom.training import pretrain as pretrain_module
-from bllossom.training.block_rows import BlockRows
+from bllossom.training.block_rows import BlockRows, heldout_rows
 from bllossom.training.engines import deepspeed_engine
 from bllossom.training.engines.rows import Row
 from bllossom.training.pretrain import PretrainConfig, dry_run, pretrain
@@ -265,3 +267,43 @@ def test_blocks_longer_than_the_models_window_are_refused(settings: Settings, ex
         for way in (pretrain, dry_run):
             with pytest.raises(ConfigError, match=rf"the model's window of {longest:,}; set block_size to at most"):
                 way(config)
+
+
+def opt(**changes: Any) -> OPTConfig:
+    """A family that makes its positions from an attention mask and sees all of a row."""
+    shape = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 2}
+    return OPTConfig(**shape, num_attention_heads=2, max_position_embeddings=64, vocab_size=PIECES, **changes)
+
+
+def test_document_masks_are_refused_where_a_family_does_not_keep_documents_apart(
+    settings: Settings, tmp_path: Path
+) -> None:
+    opt().save_pretrained(tmp_path / "opt")  # no weights: whoever tried to load them would say so
+    config = PretrainConfig(**settings(tmp_path / "run", model=str(tmp_path / "opt")))
+    for way in (pretrain, dry_run):
+        with pytest.raises(ConfigError, match=r"of the type opt, which is not known .* set document_mask to false"):
+            way(config)
+    dry_run(config.model_copy(update={"document_mask": False}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_held_out_documents_of_such_a_family_are_scored_one_by_one(
+    settings: Settings, tokens: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(opt(init_std=0.3, dropout=0.0)).eval()
+    model.save_pretrained(tmp_path / "opt")
+    changes = {"model": str(tmp_path / "opt"), "document_mask": False, "learning_rate": {"peak": 1e-12}}
+    pretrain(PretrainConfig(**settings(tmp_path / "run", **changes, steps=1)))
+    found = json.loads((tmp_path / "run" / "manifest.json").read_text())["figures"]["validation_loss_bits"]
+    assert sorted(found) == ["en", "ko"]
+    for language, held in heldout_rows(tokens, ["en", "ko"], 32, None).items():
+        nats = 0.0
+        for row in held.rows:
+            starts = [*(row.positions == 0).nonzero()[0].tolist(), len(row.ids)]
+            for start, end in pairwise(starts):
+                ids = torch.from_numpy(row.ids[start:end])[None]
+                with torch.no_grad():
+                    logs = model(ids).logits[0, :-1].log_softmax(-1)
+                nats -= float(logs.gather(1, ids[0, 1:, None]).sum())
+        assert found[language] == pytest.approx(nats / math.log(2) / held.bytes, rel=1e-5), language

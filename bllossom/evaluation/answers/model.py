@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from bllossom.console import progress
+from bllossom.console import progress, say
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, pretrained
 from bllossom.instructions.formats.choose import FormatName, chat_format
@@ -19,6 +19,7 @@ from bllossom.instructions.messages import UnusableError, conversation
 from bllossom.model.checkpoint import ADAPTER_CONFIG
 from bllossom.model.outputs.generate import Decoding, Generated, Prompt, generate, stop_ids
 from bllossom.model.window import longest_input
+from bllossom.tokenizer.chat_template import told_date
 from bllossom.tokenizer.files import TOKENIZER_FILES
 from bllossom.tokenizer.load import load_tokenizer
 
@@ -45,6 +46,8 @@ class AnswerModel:
         # Before the weights: a missing chat form is told at once.
         tokenizer = load_tokenizer(_tokenizer_of(source, base))
         form = chat_format(template, tokenizer)
+        if line := told_date(form.template):
+            say(line)
         disable_progress_bar()
         try:
             # A GPU takes the weights as they are; on a CPU bf16 is slower than fp32, and less exact.

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
+from jinja2 import TemplateError
 from lm_eval.api.model import TemplateLM
 from transformers import PreTrainedTokenizerFast
 
@@ -20,6 +21,7 @@ from bllossom.errors import BllossomError
 from bllossom.evaluation.heldout import document_nats
 from bllossom.evaluation.scoring.backend import Advance, Backend
 from bllossom.model.outputs.generate import Decoding, Prompt
+from bllossom.tokenizer.chat_template import with_fixed_date
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.start import text_start
 
@@ -35,7 +37,8 @@ class BllossomLM(TemplateLM):
 
     `advance(share)` is called as requests are done, with their share of the call's requests. `truncated` counts the
     requests whose context lost its beginning, since they did not fit the window; `chat_specials` the messages that hold
-    a special token's text, which the chat form turns into that token.
+    a special token's text, which the chat form turns into that token; `chat_without_system` the questions whose system
+    message the template refuses.
     """
 
     backend = "causal"
@@ -58,6 +61,7 @@ class BllossomLM(TemplateLM):
         self.advance = advance or (lambda share: None)
         self.truncated = 0
         self.chat_specials = 0
+        self.chat_without_system = 0
 
     @property
     def eot_token_id(self) -> int:
@@ -76,12 +80,34 @@ class BllossomLM(TemplateLM):
         return str(self.tokenizer.name_or_path)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """The messages in the model's own form; open at its end where the answer is to follow in the last message."""
+        """The messages in the model's own form; open at its end where the answer is to follow in the last message.
+
+        As in lm-eval, a template that refuses the messages is given them without the system's.
+
+        Raises:
+            BllossomError: it refuses the others, too.
+        """
         specials = self.tokenizer.all_special_tokens
         self.chat_specials += sum(any(piece in turn["content"] for piece in specials) for turn in chat_history)
+        others = [turn for turn in chat_history if turn["role"] != "system"]
+        try:
+            return self._rendered(chat_history, add_generation_prompt)
+        except TemplateError as error:
+            refused = error
+        try:
+            rendered = self._rendered(others, add_generation_prompt)
+        except TemplateError:
+            raise BllossomError(
+                f"the model's chat template refuses a question ({refused}); leave chat_template out"
+            ) from refused
+        self.chat_without_system += 1
+        return rendered
+
+    def _rendered(self, chat_history: list[dict[str, str]], add_generation_prompt: bool) -> str:
         return str(
             self.tokenizer.apply_chat_template(
                 chat_history,
+                chat_template=with_fixed_date(self.tokenizer.get_chat_template()),
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=not add_generation_prompt,

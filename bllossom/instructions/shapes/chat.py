@@ -11,13 +11,19 @@ SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistan
 
 
 def messages_of(turns: Any) -> Turns:
-    """A list of `{"role", "content"}`, content as text or as OpenAI's list of text parts."""
+    """A list of `{"role", "content"}`, content as text or as OpenAI's list of text parts.
+
+    Raises:
+        UnusableError: it is no such list, a part is no text, or an answer has another `weight` than 1.
+    """
     if not isinstance(turns, list):
         raise UnusableError(f"the messages are {turns!r:.40}, not a list; write [{{'role', 'content'}}, …]")
     found: Turns = []
     for number, turn in enumerate(turns, 1):
         if not isinstance(turn, Mapping) or not {"role", "content"} <= turn.keys():
             raise UnusableError(f"message {number} has no role and content; write {{'role', 'content'}}")
+        if turn["role"] == "assistant":
+            _check_weight(turn.get("weight"), number)
         found.append((str(turn["role"]), _joined(turn["content"], number)))
     return found
 
@@ -34,6 +40,18 @@ def _joined(content: Any, number: int) -> Any:
     if None in parts:
         raise UnusableError(f"message {number} holds a part that is no text; leave images and tools out")
     return "\n".join(map(str, parts))
+
+
+def _check_weight(weight: Any, number: int) -> None:
+    """OpenAI's mark of answers that are not to be learned; here every answer of an example is."""
+    if weight is None or weight == 1:
+        return
+    if weight == 0:
+        raise UnusableError(
+            f"message {number} has weight 0, but no answer of an example is left out of the loss; remove the record, "
+            "or end it before that answer"
+        )
+    raise UnusableError(f"message {number} has weight {weight!r:.40}, which is neither 0 nor 1; set it to 1")
 
 
 def _turns(record: Mapping[str, Any]) -> Any:

@@ -38,7 +38,7 @@ def _read_dolly(record: Mapping[str, Any]) -> Turns:
 def _read_prompt(record: Mapping[str, Any]) -> Turns:
     asked = _first(record, QUESTIONS)
     turns = messages_of(asked) if is_messages(asked) else [("user", asked)]
-    if not is_messages(asked) and record.get("system") is not None:
+    if record.get("system") is not None:
         turns.insert(0, ("system", record["system"]))
     return turns + _answer(record, ANSWERS)
 

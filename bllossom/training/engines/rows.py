@@ -10,6 +10,15 @@ import torch
 IGNORED = -100
 """The label of a token that carries no loss; what torch's cross-entropy takes as such."""
 
+PACKABLE = frozenset(
+    {
+        *("exaone4", "gemma", "gemma3_text", "gpt2", "gpt_neox", "granite", "llama", "ministral", "mistral", "mixtral"),
+        *("olmo", "olmo2", "olmo3", "phi", "phi3", "qwen2", "qwen3", "smollm3", "starcoder2"),
+    }
+)
+"""Model types whose attention keeps documents of one row apart by their positions, sliding windows included: tested for
+each. Others do not (Bloom and OPT build their positions from an attention mask; state-space models have no mask)."""
+
 
 @dataclass(frozen=True)
 class Row:

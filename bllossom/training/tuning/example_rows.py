@@ -13,15 +13,6 @@ from bllossom.training.engines.rows import IGNORED, Row
 OUTPUTS = "outputs"
 """What the loss on examples is reported under."""
 
-PACKABLE = frozenset(
-    {
-        *("exaone4", "gemma", "gemma3_text", "gpt2", "gpt_neox", "granite", "llama", "ministral", "mistral", "mixtral"),
-        *("olmo", "olmo2", "olmo3", "phi", "phi3", "qwen2", "qwen3", "smollm3", "starcoder2"),
-    }
-)
-"""Model types whose attention keeps examples of one row apart by their positions, sliding windows included: tested for
-each. Others do not (Bloom and OPT build their positions from an attention mask; state-space models have no mask)."""
-
 
 class ExampleRows:
     """Examples one a row: one pass after the other, each in an order of its own.

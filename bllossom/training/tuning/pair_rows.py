@@ -10,7 +10,7 @@ from bllossom.instructions.dataset import epoch_order
 from bllossom.instructions.preferences import EncodedPair
 from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.preference_loss import PairRow
-from bllossom.training.tuning.example_rows import PACKABLE
+from bllossom.training.engines.rows import PACKABLE
 
 
 class PairSteps:

@@ -14,6 +14,7 @@ from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.preferences import PreferenceSource
 from bllossom.instructions.reading import InstructionSource
 from bllossom.ranks.device import device_here
+from bllossom.tokenizer.chat_template import TEMPLATE_DATE, asks_for_date, told_date
 from bllossom.training.engines.lora import add_adapters
 from bllossom.training.engines.optimization import trained_weights
 from bllossom.training.models import load_model
@@ -76,11 +77,17 @@ def check_length(max_tokens: int | None, window: int | None) -> None:
         raise ConfigError(f"max_tokens: {max_tokens:,} is more than the model's window; at most {window:,}")
 
 
-def tell_run(arithmetic: str, config: TrainingConfig, figures: Mapping[str, int]) -> None:
-    """Say what is computed, how, and on how much."""
+def tell_run(arithmetic: str, config: TrainingConfig, figures: Mapping[str, int], chat: ChatFormat) -> None:
+    """Say what is computed, how, on how much, and with which date, where the template asks for one."""
     counted = ", ".join(f"{name} {count:,}" for name, count in figures.items())
-    for line in (arithmetic, config.computing(device_here(config.gpus)), counted):
+    lines = [arithmetic, config.computing(device_here(config.gpus)), counted, told_date(chat.template)]
+    for line in filter(None, lines):
         say(line)
+
+
+def template_figures(chat: ChatFormat) -> dict[str, str]:
+    """What a manifest tells of the template: the date that it is always given, where it asks for one."""
+    return {"template_date": TEMPLATE_DATE.isoformat()} if asks_for_date(chat.template) else {}
 
 
 def adapted_model(source: str, config: TrainingConfig, chat: ChatFormat, folder: Path) -> PreTrainedModel:

@@ -13,8 +13,7 @@ from bllossom.instructions.preferences import EncodedPair
 from bllossom.model.outputs.logits import CAPPED, DIVIDED, MULTIPLIED, logit_rule
 from bllossom.training.engines.loss import GroupLoss, loss_inputs
 from bllossom.training.engines.preference_loss import AnswerLogProbabilities, answer_inputs
-from bllossom.training.engines.rows import Row, collate
-from bllossom.training.tuning.example_rows import PACKABLE
+from bllossom.training.engines.rows import PACKABLE, Row, collate
 
 PIECES = 90
 SHAPE: dict[str, Any] = {

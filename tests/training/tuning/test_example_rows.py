@@ -13,8 +13,8 @@ from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines import document_attention
 from bllossom.training.engines.loss import GroupLoss
 from bllossom.training.engines.objective import CausalObjective
-from bllossom.training.engines.rows import IGNORED, collate
-from bllossom.training.tuning.example_rows import OUTPUTS, PACKABLE, ExampleRows, PackedSteps, packed_row
+from bllossom.training.engines.rows import IGNORED, PACKABLE, collate
+from bllossom.training.tuning.example_rows import OUTPUTS, ExampleRows, PackedSteps, packed_row
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 100,
