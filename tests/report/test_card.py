@@ -13,8 +13,10 @@ from bllossom.errors import BllossomError, ConfigError
 from bllossom.localize.exporting.pages import render_card
 from bllossom.report.card import make_card, write_cards
 from bllossom.report.lineage import Lineage, read_lineage
+from bllossom.report.page import show
 from bllossom.report.push import conflicts, push
-from bllossom.report.run_folder import read_run
+from bllossom.report.run_folder import Figure, read_run
+from bllossom.report.sections.scores import scores as section_of_scores
 from bllossom.training.dpo import DpoConfig
 from bllossom.training.sft import SftConfig
 
@@ -167,3 +169,22 @@ def test_data_of_the_hub_and_of_older_manifests_is_named(run: Path, translated: 
     named = ["me/questions", "me/more", "me/most", "accepted.jsonl"]
     for data in (config.model_dump(mode="json")["data"], sources):
         assert [source.name for source in tuned_on(run, data).sources[-4:]] == named
+
+
+def test_scores_that_are_no_shares_stand_as_they_are(run: Path) -> None:
+    scores = run / "scores/manifest.json"
+    manifest = json.loads(scores.read_text())
+    tasks = {
+        "kobest_copa": {"score": "f1", "f1": {"value": 0.625, "stderr": 0.05, "floor": 0.35, "at_floor": False}},
+        "lambada_openai": {"score": "perplexity", "perplexity": {"value": 15.3, "stderr": 0.4, "floor": None}},
+    }
+    manifest["figures"]["tasks"] = tasks
+    scores.write_text(json.dumps(manifest))
+    write_cards(read_run(run))
+    lines = (run / "tuned/README.md").read_text().splitlines()
+    assert "- kobest_copa f1: 62.5 % ± 5.0 (best constant answer: 35.0 %)" in lines
+    assert "- lambada_openai perplexity: 15.3 ± 0.4" in lines
+    section = section_of_scores([read_run(run)])
+    assert section is not None
+    shown = [[show(cell) for cell in row[4:] if isinstance(cell, Figure)] for row in section.blocks[-1].rows]
+    assert shown == [["62.5%", "5.0%"], ["15.3", "0.4"]]
