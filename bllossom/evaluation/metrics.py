@@ -16,7 +16,17 @@ SLOW_DRAWS = 100  # of aggregations that are not ours, such as BLEU
 CHANCE_DRAWS = 100
 DEVIATIONS_OF_95_PERCENT = 1.96
 # Of lm-eval's metrics, those on a scale of their own; the others are shares of 1, which tables tell in percent.
-OTHER_SCALES = ("bleu", "chrf", "ter", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+OTHER_SCALES = (
+    "bleu",
+    "chrf",
+    "chrf++",
+    "ter",
+    "brier_score",  # up to 2
+    "perplexity",
+    "word_perplexity",
+    "byte_perplexity",
+    "bits_per_byte",
+)
 
 Pair = tuple[int, int]
 Aggregation = Callable[[Sequence[Any]], float]

@@ -59,13 +59,15 @@ def _lines_of(chosen: Chosen, group: Group) -> list[str]:
 
 
 def _average(tasks: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
-    scores = [tasks[name][tasks[name]["score"]] for name in names]
+    """The mean of the scores that are shares; perplexities and the like have no mean with them, and are named."""
+    left_out = [name for name in names if not is_share(tasks[name]["score"])]
+    scores = [tasks[name][tasks[name]["score"]] for name in names if name not in left_out]
     floors = [score["floor"] for score in scores]
     return {
-        "tasks": len(names),
-        "value": sum(score["value"] for score in scores) / len(scores),
-        "floor": None if None in floors else sum(floors) / len(floors),
-    }
+        "tasks": len(scores),
+        "value": sum(score["value"] for score in scores) / len(scores) if scores else None,
+        "floor": None if None in floors or not scores else sum(floors) / len(floors),
+    } | ({"left_out": left_out} if left_out else {})
 
 
 def _aggregate(group: Group, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -148,10 +150,10 @@ def table(figures: Mapping[str, Any]) -> list[Text]:
     lines = []
     for name, task in figures["tasks"].items():
         score = task[task["score"]]
-        scale = 100 if is_share(task["score"]) else 1
-        reach = "" if score["stderr"] is None else f" ± {scale * DEVIATIONS_OF_95_PERCENT * score['stderr']:.1f}"
-        bounds = "".join(f"  {bound} {_percent(score[bound])}" for bound in ("floor", "chance"))
-        value = f"{scale * score['value']:.1f}{reach}"
+        shown = _percent if is_share(task["score"]) else _plain
+        reach = "" if score["stderr"] is None else f" ± {shown(DEVIATIONS_OF_95_PERCENT * score['stderr'])}"
+        bounds = "".join(f"  {bound} {shown(score[bound])}" for bound in ("floor", "chance"))
+        value = f"{shown(score['value'])}{reach}"
         of = ""
         if left_out := task.get("subtasks_left_out"):
             of = f" of {task['subtasks']} of its {task['subtasks'] + left_out} tasks"
@@ -162,9 +164,9 @@ def table(figures: Mapping[str, Any]) -> list[Text]:
     for name, average in figures["averages"].items():
         floor = f"  floor {_percent(average['floor'])}"
         title = f"average, {name}"
-        lines.append(
-            Text(f"{title:{width}}  {'':8} {_percent(average['value']):13}{floor}  ({average['tasks']} tasks)")
-        )
+        without = f", without {', '.join(average['left_out'])}: no shares" if average.get("left_out") else ""
+        told = f"({average['tasks']} tasks{without})"
+        lines.append(Text(f"{title:{width}}  {'':8} {_percent(average['value']):13}{floor}  {told}"))
     if figures["average"] is not None and not figures["averages"]:
         floor = _percent(figures["average_floor"])
         lines.append(Text(f"{'average':{width}}  {'':8} {_percent(figures['average']):13}  floor {floor}"))
@@ -176,3 +178,7 @@ def table(figures: Mapping[str, Any]) -> list[Text]:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

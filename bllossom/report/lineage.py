@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from bllossom.artifacts import CARD, Manifest, read_manifest
+from bllossom.hub import is_hub_id, parse
 
 MODEL_KEYS = ("model", "adapter", "base")
 
@@ -91,9 +92,19 @@ def _sources(run: Path, manifest: Manifest) -> Iterator[TextSource]:
         for name, found in report.get("sources", {}).items():
             if name.split("/")[0] in used:
                 yield TextSource(name, found.get("licence") or "", found["documents"], found["bytes"])
-    for path in manifest.config.get("data") or []:
-        if isinstance(path, str):
-            yield TextSource(Path(path).name, stated_licence(Path(path).parent / CARD))
+    for stated in manifest.config.get("data") or []:
+        # sft and dpo state a mapping with the path in it; in their manifests of before it is the path alone.
+        data = stated.get("path") if isinstance(stated, dict) else stated
+        if isinstance(data, str):
+            yield _instructions(data)
+
+
+def _instructions(data: str) -> TextSource:
+    """A source of examples: a hub data set by its name; a folder's card lies in it, that of a file or glob beside."""
+    if is_hub_id(data):
+        return TextSource(parse(data).repository, licence="")
+    path = Path(data)
+    return TextSource(path.name, stated_licence((path if path.is_dir() else path.parent) / CARD))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -33,6 +33,7 @@ SHOWN: Mapping[str, Callable[[Any], str]] = {
     "decimals3": lambda value: f"{value:.3f}",
     "decimals4": lambda value: f"{value:.4f}",
     "general": lambda value: f"{value:.4g}",
+    "general_at_floor": lambda value: f"{value:.4g} at its floor",
     "percent1": lambda value: f"{value:.1%}",
     "percent1_at_floor": lambda value: f"{value:.1%} at its floor",
     "percent2": lambda value: f"{value:.2%}",

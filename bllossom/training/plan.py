@@ -30,6 +30,7 @@ from bllossom.training.planning.footprint import (
     Strategy,
     count_activations,
     footprint,
+    masks_windows,
     model_size,
 )
 from bllossom.training.planning.gpus import CONTEXT_BYTES, GPUS, HEAD_UTILISATION, USABLE, reduction_seconds
@@ -210,7 +211,7 @@ def _choices(
         return count_activations(
             shape,
             block_size=work.row_tokens,
-            document_mask=work.masked,
+            document_mask=work.masked or (config.attention == "sdpa" and masks_windows(shape, work.row_tokens)),
             weights=torch.float32 if plain or not config.bf16 else torch.bfloat16,
             autocast=plain and config.bf16,
             trainable=trainable,

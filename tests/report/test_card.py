@@ -3,16 +3,22 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
 
 from bllossom.artifacts import read_manifest, verify
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.localize.exporting.pages import render_card
 from bllossom.report.card import make_card, write_cards
-from bllossom.report.lineage import read_lineage
+from bllossom.report.lineage import Lineage, read_lineage
+from bllossom.report.page import show
 from bllossom.report.push import conflicts, push
-from bllossom.report.run_folder import read_run
+from bllossom.report.run_folder import Figure, read_run
+from bllossom.report.sections.scores import scores as section_of_scores
+from bllossom.training.dpo import DpoConfig
+from bllossom.training.sft import SftConfig
 
 
 def test_cards_are_read_back_with_every_value(run: Path) -> None:
@@ -116,3 +122,69 @@ def test_odd_licences_and_names_are_read_back(run: Path, tmp_path: Path, licence
 @pytest.mark.parametrize("licence", ["Apache 2.0", "MIT", "cc-by-sa-4.0", "gpl-3.0"])
 def test_a_permissive_licence_is_known_however_it_is_written(from_llama: Path, licence: str) -> None:
     assert any("forbids commercial use" in told for told in conflicts(read_lineage(from_llama), licence, "me/Llama-x"))
+
+
+@pytest.fixture
+def translated(tmp_path: Path) -> Path:
+    """A folder as localize export leaves it, under a licence that forbids commerce."""
+    folder = tmp_path / "translated"
+    folder.mkdir()
+    report = dict.fromkeys(["accepted", "reviewers", "decisions", "dropped", "open"], 1) | {"changes": {}}
+    card = {"name": "Questions", "source": "of somebody", "licence": "cc-by-nc-4.0", "language": "ko"}
+    (folder / "README.md").write_text(render_card(report, card | {"translator": "x", "prompt_version": "1"}))
+    (folder / "accepted.jsonl").write_text("{}\n")
+    return folder
+
+
+def tuned_on(run: Path, data: list[Any]) -> Lineage:
+    path = run / "tuned/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"]["data"] = data
+    path.write_text(json.dumps(manifest))
+    lineage = read_lineage(run / "tuned")
+    assert lineage is not None
+    return lineage
+
+
+@pytest.mark.parametrize("kind", [SftConfig, DpoConfig])
+@pytest.mark.parametrize("named", ["accepted.jsonl", "*.jsonl", ""], ids=["file", "glob", "folder"])
+def test_the_licence_of_what_a_model_was_tuned_on_is_seen(run: Path, translated: Path, kind: Any, named: str) -> None:
+    config = kind(output=run / "tuned", model="me/base", data=[str(translated / named)])
+    lineage = tuned_on(run, config.model_dump(mode="json")["data"])
+    name = named or "translated"
+    assert (lineage.sources[-1].name, lineage.sources[-1].licence) == (name, "cc-by-nc-4.0")
+    assert f"{name} is under cc-by-nc-4.0, which forbids commercial use; mit would allow it" in conflicts(
+        lineage, "mit", "me/x"
+    )
+    # Without what its bases read, as a model of the hub is tuned.
+    alone = dataclasses.replace(lineage, sources=lineage.sources[-1:])
+    text = make_card(alone, []).text
+    assert "Nothing of its own" not in text
+    assert "- text that training read: cc-by-nc-4.0" in text
+
+
+def test_data_of_the_hub_and_of_older_manifests_is_named(run: Path, translated: Path) -> None:
+    sources = ["me/questions", "me/more@main", "hf://datasets/me/most/ko", str(translated / "accepted.jsonl")]
+    config = SftConfig(output=run / "tuned", model="me/base", data=sources)
+    named = ["me/questions", "me/more", "me/most", "accepted.jsonl"]
+    for data in (config.model_dump(mode="json")["data"], sources):
+        assert [source.name for source in tuned_on(run, data).sources[-4:]] == named
+
+
+def test_scores_that_are_no_shares_stand_as_they_are(run: Path) -> None:
+    scores = run / "scores/manifest.json"
+    manifest = json.loads(scores.read_text())
+    tasks = {
+        "kobest_copa": {"score": "f1", "f1": {"value": 0.625, "stderr": 0.05, "floor": 0.35, "at_floor": False}},
+        "lambada_openai": {"score": "perplexity", "perplexity": {"value": 15.3, "stderr": 0.4, "floor": None}},
+    }
+    manifest["figures"]["tasks"] = tasks
+    scores.write_text(json.dumps(manifest))
+    write_cards(read_run(run))
+    lines = (run / "tuned/README.md").read_text().splitlines()
+    assert "- kobest_copa f1: 62.5 % ± 5.0 (best constant answer: 35.0 %)" in lines
+    assert "- lambada_openai perplexity: 15.3 ± 0.4" in lines
+    section = section_of_scores([read_run(run)])
+    assert section is not None
+    shown = [[show(cell) for cell in row[4:] if isinstance(cell, Figure)] for row in section.blocks[-1].rows]
+    assert shown == [["62.5%", "5.0%"], ["15.3", "0.4"]]

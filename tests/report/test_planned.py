@@ -61,3 +61,17 @@ def test_trainings_without_a_plan_are_named(run: Path) -> None:
     section = planned([read_run(run)])
     assert section is not None
     assert any("Not held against a plan: tuned; " in block for block in section.blocks if isinstance(block, str))
+
+
+def test_every_family_that_can_be_planned_is_and_the_page_names_the_others(run: Path) -> None:
+    from transformers import GPTNeoConfig, Qwen3Config
+
+    shape = {"vocab_size": 500, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    Qwen3Config(**shape, num_hidden_layers=3, num_key_value_heads=2, head_dim=16).save_pretrained(run / "adapted")
+    planned([read_run(run)])
+    assert json.loads((run / "planned.json").read_text())["adapted"]["planned"]["memory_bytes"] > 0
+    alternating = {"num_layers": 4, "num_heads": 2, "attention_types": [[["global", "local"], 2]]}
+    GPTNeoConfig(vocab_size=500, hidden_size=32, **alternating).save_pretrained(run / "adapted")
+    section = planned([read_run(run)])
+    assert section is not None
+    assert any("Not planned" in block and "adapted" in block for block in section.blocks if isinstance(block, str))

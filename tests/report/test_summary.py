@@ -50,5 +50,11 @@ def test_the_table_has_a_model_a_column_and_the_floor_beside_each_score():
     assert "(floor)" not in summary.render(summary.summarise({"eval-adapted": evaluation(2.0, 0.6)}))
 
 
+def test_what_is_no_share_is_no_percentage():
+    lambada = {"rows": 9, "score": "perplexity", "perplexity": {"value": 15.3, "stderr": 0.4, "floor": None}}
+    found = summary.summarise({"eval-base": manifest("eval", {"tasks": {"lambada_openai": lambada}})})
+    assert summary.rows(found)[1] == [["lambada_openai perplexity", "–", "15.3"]]
+
+
 def test_a_recipe_without_scores_has_no_table():
     assert summary.render(summary.summarise({"vocab": manifest("train-vocab", {})})) == ""

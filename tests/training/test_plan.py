@@ -8,7 +8,20 @@ from types import ModuleType
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoConfig,
+    Lfm2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
 from typer.testing import CliRunner
 
 from bllossom.cli import make_app
@@ -18,7 +31,14 @@ from bllossom.training.engines.optimization import Trainable, select_trainable
 from bllossom.training.plan import flops_per_token, make_plan
 from bllossom.training.plan_report import describe
 from bllossom.training.planning.disk import checkpoint_bytes
-from bllossom.training.planning.footprint import STRATEGIES, StepShape, count_activations, footprint, model_size
+from bllossom.training.planning.footprint import (
+    STRATEGIES,
+    StepShape,
+    count_activations,
+    footprint,
+    masks_windows,
+    model_size,
+)
 from bllossom.training.planning.gpus import GPUS
 from bllossom.training.pretrain import PretrainConfig
 from bllossom.training.settings import Lora
@@ -116,6 +136,33 @@ def test_states_are_those_of_deepspeeds_estimators(ranks: int) -> None:
         assert ours["zero3"].states() == pytest.approx(theirs - largest, rel=0.03)
 
 
+def kept_by_autograd(model: PreTrainedModel, *, documents: bool = False, autocast: bool = False) -> int:
+    """Bytes kept of a forward pass over 3 blocks of 256 tokens, with `documents` of 100 tokens each."""
+    own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    positions = torch.arange(256).repeat(3, 1)
+    with saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        model.base_model(
+            input_ids=torch.zeros(3, 256, dtype=torch.long),
+            position_ids=positions % 100 if documents else positions,
+            use_cache=False,
+        )
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def kept_by_count(config: PretrainedConfig, *, document_mask: bool) -> float:
+    counted = count_activations(
+        config, block_size=256, document_mask=document_mask, weights=torch.float32, autocast=False
+    )
+    return counted.kept(3, config.num_hidden_layers, checkpointing=False)
+
+
 @pytest.mark.parametrize("document_mask", [False, True])
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize(
@@ -133,22 +180,7 @@ def test_activations_are_what_autograd_keeps_of_the_real_model(
         pytest.importorskip("peft", reason="peft is not installed (pip install 'bllossom[lora]')")
         add_adapters(model, lora, seed=0)
     select_trainable(model, trainable, old_rows=0)
-    own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.untyped_storage().data_ptr() not in own:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
-        return tensor
-
-    positions = torch.arange(256).repeat(3, 1)
-    with saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        model.base_model(
-            input_ids=torch.zeros(3, 256, dtype=torch.long),
-            position_ids=positions % 100 if document_mask else positions,
-            use_cache=False,
-        )
-    real = sum(storage.nbytes() for storage in kept.values())
+    real = kept_by_autograd(model, documents=document_mask, autocast=autocast)
     counted = count_activations(
         config,
         block_size=256,
@@ -160,6 +192,49 @@ def test_activations_are_what_autograd_keeps_of_the_real_model(
     )
     constants = 5 * counted.layer_constant
     assert counted.outside * 3 + 5 * counted.layer * 3 + constants == pytest.approx(real, rel=0.02)
+
+
+WIDTHS = {"vocab_size": 500, "hidden_size": 128, "num_attention_heads": 4, "pad_token_id": 499}
+GATED = WIDTHS | {"intermediate_size": 352, "num_hidden_layers": 7, "num_key_value_heads": 2}
+FAMILIES: dict[str, PretrainedConfig] = {
+    "gpt2": GPT2Config(**WIDTHS, num_hidden_layers=7),
+    "gpt2, narrow": GPT2Config(**WIDTHS, num_hidden_layers=7, n_inner=200),
+    "qwen2": Qwen2Config(**GATED),
+    "qwen2, windows": Qwen2Config(**GATED, use_sliding_window=True, sliding_window=64, max_window_layers=3),
+    "qwen3": Qwen3Config(**GATED, head_dim=32),
+    "gemma3": Gemma3TextConfig(**GATED, head_dim=32, sliding_window=64),
+    "mistral": MistralConfig(**GATED, sliding_window=64),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("documents", [False, True])
+def test_families_are_counted_as_autograd_keeps_them(name: str, documents: bool) -> None:
+    config = FAMILIES[name]
+    size = model_size(config)
+    assert size.intermediate == {"gpt2": 512, "gpt2, narrow": 200}.get(name, 352)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    real = kept_by_autograd(model, documents=documents)
+    windows = masks_windows(config, 256)
+    assert windows == (name in ("qwen2, windows", "gemma3", "mistral"))
+    counted = kept_by_count(config, document_mask=documents or windows)
+    if documents or not windows or name == "mistral":
+        assert counted == pytest.approx(real, rel=0.02)
+    else:  # layers without windows are taken to keep a mask as well
+        assert real < counted < 2 * real
+
+
+def test_where_kinds_of_layers_differ_all_are_taken_for_the_largest() -> None:
+    kinds = ["conv", "conv", "full_attention", "conv", "conv", "full_attention", "conv"]
+    config = Lfm2Config(**GATED, layer_types=kinds)
+    real = kept_by_autograd(AutoModelForCausalLM.from_config(config, attn_implementation="sdpa"))
+    assert real < kept_by_count(config, document_mask=False) < 2 * real
+
+
+def test_a_family_without_a_shorter_model_is_refused() -> None:
+    alternating = {"num_layers": 4, "num_heads": 4, "attention_types": [[["global", "local"], 2]]}
+    with pytest.raises(BllossomError, match=r"gpt_neo: no model of fewer layers .* read peak_memory_bytes"):
+        kept_by_count(GPTNeoConfig(vocab_size=500, hidden_size=128, **alternating), document_mask=False)
 
 
 def test_checkpointing_and_chunks_take_less() -> None:

@@ -19,6 +19,7 @@ from bllossom.config import Model, load_config
 from bllossom.errors import ConfigError
 from bllossom.evaluation.judge.pairs import Item
 from bllossom.evaluation.judge.verdicts import Order, Place
+from bllossom.instructions.messages import is_blank
 from bllossom.serving.endpoint import Message
 
 PLACES = re.compile(r"\{(question|first|second)\}")
@@ -79,6 +80,10 @@ class JudgePrompt(Model):
 
     def messages_again(self, asked: Sequence[Message], reply: str) -> list[Message]:
         """What is asked after a reply without a tag."""
+        if is_blank(reply):
+            # Neither chat forms nor all endpoints take a message in which nothing stands.
+            *before, question = asked
+            return [*before, question | {"content": f"{question['content']}\n\n{self.again}"}]
         return [*asked, {"role": "assistant", "content": reply}, {"role": "user", "content": self.again}]
 
     def _question(self, messages: Sequence[Message]) -> str:

@@ -19,7 +19,7 @@ from bllossom.report.run_folder import Figure, RunFolder, RunStep
 from bllossom.report.sections.training import LOG
 from bllossom.training.plan import flops_per_token
 from bllossom.training.planning.disk import disk_need, strategy_of
-from bllossom.training.planning.footprint import StepShape, count_activations, footprint, model_size
+from bllossom.training.planning.footprint import StepShape, count_activations, footprint, masks_windows, model_size
 from bllossom.training.pretrain_config import PretrainConfig
 
 PLANNED = "planned.json"
@@ -46,15 +46,15 @@ def planned(runs: Sequence[RunFolder]) -> Section | None:
             )
         if missing := [step.label for step in run.of("pretrain") if step.name not in found]:
             blocks.append(
-                f"Not planned, for what they trained is an adapter, the model is gone from the folder, or their "
-                f"configs are of an earlier version: {', '.join(missing)}."
+                f"Not planned, for what they trained is an adapter, the model is gone from the folder, its "
+                f"family is none that can be planned, or their configs are of an earlier version: {', '.join(missing)}."
             )
     return Section("planned", "Planned and measured", blocks) if blocks else None
 
 
 def compare_with_plan(step: RunStep) -> dict[str, Any] | None:
     """Planned and measured seconds and bytes of a pretraining; None where its config or its model cannot be read any
-    more, or it trained an adapter, beside which the base's shape does not stand.
+    more, the model's family cannot be planned, or it trained an adapter, beside which the base's shape does not stand.
 
     A measured peak on the CPU is that of the whole process, the interpreter and its libraries with it.
     """
@@ -64,7 +64,23 @@ def compare_with_plan(step: RunStep) -> dict[str, Any] | None:
         return None
     if config.lora is not None or not (step.folder / "config.json").is_file():
         return None
-    config = config.resolved("cpu", liger_installed=False)
+    try:
+        planned_figures = _plan(step, config.resolved("cpu", liger_installed=False))
+    except Exception:  # every family has its own way not to be built without weights; what was measured stands anyway
+        return None
+    return {
+        "planned": planned_figures,
+        "measured": {
+            "seconds": step.manifest.run.get("wall_seconds"),
+            "memory_bytes": step.manifest.run.get("peak_memory_bytes"),
+            "published_bytes": sum(record.bytes for record in step.manifest.files.values()),
+            "disk_bytes": None,  # checkpoints are gone once the model is published
+        },
+    }
+
+
+def _plan(step: RunStep, config: PretrainConfig) -> dict[str, float | None]:
+    """Seconds and bytes that the run of `config` was to take, from the shape of the model that it published."""
     shape = AutoConfig.from_pretrained(step.folder)
     size, strategy = model_size(shape), strategy_of(config)
     trainables = [phase.trainable for phase in config.phases] or [config.trainable]
@@ -72,7 +88,7 @@ def compare_with_plan(step: RunStep) -> dict[str, Any] | None:
     activations = count_activations(
         shape,
         block_size=config.block_size,
-        document_mask=config.document_mask and config.attention == "sdpa",
+        document_mask=config.attention == "sdpa" and (config.document_mask or masks_windows(shape, config.block_size)),
         weights=torch.float32,
         autocast=config.bf16,
         trainable=most,
@@ -94,18 +110,10 @@ def compare_with_plan(step: RunStep) -> dict[str, Any] | None:
     flops = flops_per_token(size, config.block_size, most)
     rate, tokens = _matmul_rate(step, flops), step.manifest.figures.get("tokens")
     return {
-        "planned": {
-            "seconds": flops * tokens / rate if rate and tokens else None,
-            "memory_bytes": footprint(size, activations, step_shape, strategy, ranks).peak,
-            "published_bytes": disk.published,
-            "disk_bytes": disk.total,
-        },
-        "measured": {
-            "seconds": step.manifest.run.get("wall_seconds"),
-            "memory_bytes": step.manifest.run.get("peak_memory_bytes"),
-            "published_bytes": sum(record.bytes for record in step.manifest.files.values()),
-            "disk_bytes": None,  # checkpoints are gone once the model is published
-        },
+        "seconds": flops * tokens / rate if rate and tokens else None,
+        "memory_bytes": footprint(size, activations, step_shape, strategy, ranks).peak,
+        "published_bytes": disk.published,
+        "disk_bytes": disk.total,
     }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bllossom.evaluation.metrics import is_share
 from bllossom.report.blocks import Block, Cell, Section, Table
 from bllossom.report.charts import bar_chart
 from bllossom.report.run_folder import RunFolder, RunStep
@@ -56,12 +57,13 @@ def _tasks(steps: Sequence[RunStep]) -> list[list[Cell]]:
     for task, metric in named.items():
         at = ["figures", "tasks", task]
         cells: list[Cell] = []
+        style = "percent1" if is_share(metric) else "general"
         for step in steps:
             at_floor = step.figure([*at, metric, "at_floor"])
-            shown = "percent1_at_floor" if at_floor is not None and at_floor.value else "percent1"
-            cells += [step.figure([*at, metric, "value"], shown), step.figure([*at, metric, "stderr"], "percent1")]
+            shown = f"{style}_at_floor" if at_floor is not None and at_floor.value else style
+            cells += [step.figure([*at, metric, "value"], shown), step.figure([*at, metric, "stderr"], style)]
         bounds = [
-            next(filter(None, (step.figure([*at, metric, bound], "percent1") for step in steps)), None)
+            next(filter(None, (step.figure([*at, metric, bound], style) for step in steps)), None)
             for bound in ("floor", "chance")
         ]
         counts = [step.figure([*at, "rows"], "integer") for step in steps]

@@ -15,17 +15,19 @@ for bf16; in fp32 the 2s are 4s. DeepSpeed keeps fp32 masters beside fp32 weight
 model, everything else is of what trains: with adapters, or `trainable`, a small part of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AttentionInterface, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from bllossom.errors import BllossomError
 from bllossom.training.engines.lora import adapter_parameters, add_adapters
 from bllossom.training.engines.optimization import Trainable, embedding_matrices, select_trainable
 from bllossom.training.settings import Lora
@@ -134,7 +136,7 @@ def model_size(config: PretrainedConfig, lora: Lora | None = None) -> ModelSize:
         input_only=0 if config.tie_word_embeddings else embedding,
         rows=config.vocab_size,
         width=config.hidden_size,
-        intermediate=config.intermediate_size,
+        intermediate=_inside_mlp(config),
         layers=config.num_hidden_layers,
         attention_width=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
     )
@@ -150,14 +152,18 @@ def count_activations(
     trainable: Trainable = "all",
     lora: Lora | None = None,
 ) -> Activations:
-    """Run one and two layers over one and two blocks on fake tensors, and tell the parts apart.
+    """Run one layer of each kind, and one more, over one and two blocks on fake tensors, and tell the parts apart.
 
     `document_mask` says that attention is given a mask of blocks × tokens × tokens: torch's own is, flash attention is
     given where the documents end. Both keep queries, keys, values, the output and a log-sum a row.
-    """
 
-    def kept(layers: int, blocks: int) -> float:
-        small = type(config).from_dict(config.to_dict() | {"num_hidden_layers": layers, "vocab_size": 8})
+    Raises:
+        BllossomError: the family has no model of fewer layers.
+    """
+    kinds = _first_of_each_kind(config)
+
+    def kept(layers: Sequence[int], blocks: int) -> float:
+        small = _of_layers(config, layers)
         with torch.device("meta"):  # peft moves its adapters about, which fake tensors do not take part in
             model = AutoModelForCausalLM.from_config(small, dtype=weights)
             if lora is not None:
@@ -169,17 +175,29 @@ def count_activations(
         with fake, _causal_attention(blocks, block_size, document_mask) as (name, mask_bytes):
             model.to_empty(device="cpu")
             model.config._attn_implementation = name
-            return _saved_bytes(model, blocks, block_size, autocast) + mask_bytes
+            # Full and windowed attention get a mask each.
+            return _saved_bytes(model, blocks, block_size, autocast) + mask_bytes * len(kinds)
 
-    one, two, one_wide, two_wide = kept(1, 1), kept(2, 1), kept(1, 2), kept(2, 2)
-    layer = (two_wide - one_wide) - (two - one)
-    constant = (two - one) - layer
+    one, one_wide = kept(kinds, 1), kept(kinds, 2)
+    layers, constants = [], []
+    for kind in kinds:
+        two, two_wide = kept([*kinds, kind], 1), kept([*kinds, kind], 2)
+        layers.append((two_wide - one_wide) - (two - one))
+        constants.append((two - one) - layers[-1])
+    # Attention in windows keeps what full attention does. Where kinds differ, as convolutions and attention, all layers
+    # are taken for the largest: too much over all, and right for the one that is recomputed.
     return Activations(
-        outside=one_wide - one - layer,
-        layer=layer,
-        layer_constant=constant,
+        outside=one_wide - one - sum(layers),
+        layer=max(layers),
+        layer_constant=max(constants),
         layer_input=float(block_size * config.hidden_size * weights.itemsize),
     )
+
+
+def masks_windows(config: PretrainedConfig, block_size: int) -> bool:
+    """Whether layers see less than a block of `block_size` tokens, which torch's own attention is told by a mask."""
+    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    return window is not None and window < block_size and (not kinds or "sliding_attention" in kinds)
 
 
 def footprint(size: ModelSize, activations: Activations, step: StepShape, strategy: Strategy, ranks: int) -> Footprint:
@@ -265,6 +283,39 @@ def _loss(size: ModelSize, step: StepShape, *, head_copy: bool) -> tuple[float, 
         return copy + hidden, 3 * 4.0 * tokens * size.rows
     groups = min(step.groups, step.micro_batch)
     return copy + hidden + groups * 4.0 * size.embedding, 4.0 * min(step.loss_chunk, tokens) * size.rows
+
+
+def _inside_mlp(config: PretrainedConfig) -> int:
+    """The width inside the MLPs. GPT-2 and Bloom name none where it is four times the hidden states'."""
+    named = (getattr(config, name, None) for name in ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"))
+    return next((width for width in named if width), 4 * config.hidden_size)
+
+
+def _by_layer(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The settings that say of each layer what kind it is: `layer_types`, and with experts `mlp_layer_types`."""
+    return {key: value for key, value in settings.items() if key.endswith("layer_types") and value}
+
+
+def _first_of_each_kind(config: PretrainedConfig) -> list[int]:
+    kinds = list(zip(*_by_layer(config.to_dict()).values(), strict=False))
+    return sorted({kind: layer for layer, kind in reversed(list(enumerate(kinds)))}.values()) or [0]
+
+
+def _of_layers(config: PretrainedConfig, layers: Sequence[int]) -> PretrainedConfig:
+    """The config of a model that has only these layers, and 8 rows."""
+    settings = config.to_dict()
+    chosen = {key: [kinds[layer] for layer in layers] for key, kinds in _by_layer(settings).items()}
+    count = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    try:
+        # The piece that pads has to be one of the rows.
+        small = settings | chosen | {count: len(layers), "vocab_size": 8, "pad_token_id": 0}
+        return type(config).from_dict(small)
+    except (StrictDataclassError, ValueError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise BllossomError(
+            f"{config.model_type}: no model of fewer layers can be made, by which a plan is counted ({reason}); "
+            "train a few steps and read peak_memory_bytes in their log"
+        ) from error
 
 
 def _saved_bytes(model: PreTrainedModel, blocks: int, block_size: int, autocast: bool) -> float:

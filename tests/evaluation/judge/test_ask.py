@@ -1,5 +1,7 @@
 """A local judge is asked as an endpoint is: again once without a tag, and never twice for the same."""
 
+import json
+
 import pytest
 
 from bllossom.evaluation.judge.ask import LocalJudge, ask_local
@@ -51,3 +53,16 @@ def test_a_tag_is_a_verdict(local, tmp_path):
     tagged = prompt(tie=first.strip()[:3])  # whatever it writes first is taken for the tag of a tie
     [found] = ask_local(local, tmp_path / "two.jsonl", tagged, asked)
     assert (found.place, found.raw, found.asked) == ("tie", first, 1)
+
+
+@pytest.mark.parametrize("nothing", ["", " \n", "\u200b"], ids=["empty", "white space", "zero width"])
+def test_after_a_reply_that_nobody_sees_the_question_holds_the_reminder(local, tmp_path, nothing):
+    asked = questions(prompt(), ["x"])
+    ask_local(local, tmp_path / "replies.jsonl", prompt(), asked)
+    first = read_log(tmp_path / "replies.jsonl")[0] | {"text": nothing}
+    (tmp_path / "replies.jsonl").write_text(json.dumps(first) + "\n")  # what a run before was given, and kept
+    [found] = ask_local(local, tmp_path / "replies.jsonl", prompt(), asked)
+    assert (found.place, found.asked, found.failure) == (None, 2, "")
+    assert found.raw == read_log(tmp_path / "replies.jsonl")[1]["text"]
+    [again] = prompt().messages_again(asked[0], nothing)
+    assert again == {"role": "user", "content": asked[0][0]["content"] + "\n\nTag!"}
