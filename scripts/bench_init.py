@@ -7,7 +7,7 @@ micro: a Llama of 4.8 M non-embedding parameters, pretrained on English, with Ll
 Korean pieces by every pair of input_init and output_init, and is pretrained with the same blocks of its recipe.
 smollm2: SmolLM2-135M, which has seen trillions of tokens, gets the pieces of configs/smollm2. It is tied, so that a
 rule fills one matrix; then pairs are measured with `untie: true`: subword-mean and the rules that came out best, each
-on both sides, and expand's default for two matrices.
+on both sides, and what was chosen on micro.
 What is missing of either recipe is run first. A seed stands for the initialiser's random numbers and for the order of
 the data, and is the same for all.
 
@@ -57,7 +57,7 @@ RULES = ("subword-mean", "subword-weighted", "subword-first", "mean", "normal", 
 DISTILLED = ("subword-mean", "subword-weighted")
 DISTILL_STEPS = 12
 DISTILLED_TOO, UNTIED = ", distilled", ", untied"  # ends of methods' names
-DEFAULT_PAIR = ("random", "subword-mean")  # of expand for two matrices, as docs/results/init.md chose it
+MICRO_CHOICE = ("random", "subword-mean")  # what docs/results/init.md chose
 LANGUAGES = ("ko", "en")
 ENGLISH_SLACK = 1.02
 BATCH_TOKENS = 1024
@@ -150,7 +150,7 @@ def main() -> None:
     runs = bench.measure_all(base.methods)
     if options.base == "smollm2" and bench.left > 0:
         best = sorted((rule for rule in RULES if rule in runs), key=lambda rule: mean_bits(runs, rule, "after", "ko"))
-        own = [(base.tie, base.tie), DEFAULT_PAIR, *((rule, rule) for rule in best[: options.untied])]
+        own = [(base.tie, base.tie), MICRO_CHOICE, *((rule, rule) for rule in best[: options.untied])]
         pairs = dict.fromkeys(own)
         untied = {f"{i} / {o}{UNTIED}": {"input_init": i, "output_init": o, "untie": True} for i, o in pairs}
         runs = bench.measure_all(untied)

@@ -406,7 +406,7 @@ def test_a_disk_without_room_is_met_before_writing(
 ) -> None:
     base = make_model()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-    with pytest.raises(BllossomError, match=r"has 0 B free, the expanded model needs \S+ kB; free some room"):
+    with pytest.raises(BllossomError, match=r"has 0 B free, the expanded model needs \S+ MB; free some room"):
         expand(config(base))
     assert [path for path in tmp_path.rglob("*") if "out" in path.name and path.is_file()] == []
 
