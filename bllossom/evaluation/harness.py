@@ -38,7 +38,7 @@ from bllossom.hub import is_hub_id, pin
 from bllossom.ranks.device import device_here, local_ranks
 from bllossom.ranks.launch import publish_by_ranks, rank_count
 from bllossom.ranks.ranks import Ranks, launched_from_outside
-from bllossom.tokenizer.chat_template import TEMPLATE_DATE, told_date
+from bllossom.tokenizer.chat_template import date_figures, told_date
 from bllossom.tokenizer.start import told
 
 MESSAGES = 8  # of tasks without data that are told one by one
@@ -281,9 +281,9 @@ def _score(
     if counts["chat_without_system"]:
         count = f"{counts['chat_without_system']:,} questions"
         say(f"{count} are asked without the task's description: the chat template refuses system messages")
-    dated = told_date(str(tokenizer.get_chat_template())) if config.chat_template else ""
-    if dated:
-        say(dated)
+    template = str(tokenizer.get_chat_template()) if config.chat_template else ""
+    if line := told_date(template):
+        say(line)
     dtypes = sorted({found["dtype"] for found in [*measured.values(), *asked.values()]})
-    date = {"template_date": TEMPLATE_DATE.isoformat()} if dated else {}
-    return measured, asked, {"text_start": told(tokenizer), "dtype": ", ".join(dtypes), **counts, **date}
+    figures = {"text_start": told(tokenizer), "dtype": ", ".join(dtypes), **counts, **date_figures(template)}
+    return measured, asked, figures

@@ -38,6 +38,13 @@ def is_share(metric: str) -> bool:
     return metric.partition(",")[0] not in OTHER_SCALES
 
 
+def score_text(value: float | None, metric: str) -> str:
+    """A score as tables tell it: a share in percent, a perplexity or the like as it is."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f}" if is_share(metric) else f"{value:.4g}"
+
+
 def accuracy(items: Sequence[Pair]) -> float:
     """The share of right predictions."""
     matrix = _confusion(items)

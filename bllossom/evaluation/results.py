@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.text import Text
 
-from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT, is_share
+from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT, is_share, score_text
 from bllossom.evaluation.samples import summary
 from bllossom.evaluation.tasks.definitions import PREFIX, Chosen, Group
 
@@ -150,7 +151,7 @@ def table(figures: Mapping[str, Any]) -> list[Text]:
     lines = []
     for name, task in figures["tasks"].items():
         score = task[task["score"]]
-        shown = _percent if is_share(task["score"]) else _plain
+        shown = partial(score_text, metric=task["score"])
         reach = "" if score["stderr"] is None else f" ± {shown(DEVIATIONS_OF_95_PERCENT * score['stderr'])}"
         bounds = "".join(f"  {bound} {shown(score[bound])}" for bound in ("floor", "chance"))
         value = f"{shown(score['value'])}{reach}"
@@ -178,7 +179,3 @@ def table(figures: Mapping[str, Any]) -> list[Text]:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
-
-
-def _plain(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"

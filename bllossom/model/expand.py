@@ -37,7 +37,7 @@ class ExpandConfig(StageConfig):
     model: Annotated[Source, Field(description="the base: a model's folder with its own tokenizer, or a hub id")]
     tokenizer: Annotated[InputPath, Field(description="merge-vocab's folder; the number of rows is in its manifest")]
     # Both defaults are those with which a trained base learned Korean best, by docs/results/init-smollm2.md. Random
-    # input rows, a little better on a base that has seen next to nothing (init.md), cost such a one a tenth.
+    # input rows, a little better on a base that has seen next to nothing (init.md), cost the trained one a tenth.
     input_init: Annotated[Method, Field(description="first values of the embedding's new rows")] = "subword-mean"
     output_init: Annotated[
         Method | None,

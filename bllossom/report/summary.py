@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bllossom.artifacts import Manifest
-from bllossom.evaluation.metrics import is_share
+from bllossom.evaluation.metrics import is_share, score_text
 
 WIDTH = 110
 EARLIER = "(earlier)"
@@ -70,9 +70,8 @@ def rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     for task, metric in named.items():
         cells = [found.get("tasks", {}).get(task, {}).get(metric) for found in evaluations.values()]
         floor = next((cell["floor"] for cell in cells if cell), None)
-        share = is_share(metric)
-        row = [f"{task} {metric}, %" if share else f"{task} {metric}", _scored(floor, share)]
-        table.append(row + [_score(cell, share) for cell in cells])
+        row = [f"{task} {metric}, %" if is_share(metric) else f"{task} {metric}", score_text(floor, metric)]
+        table.append(row + [_score(cell, metric) for cell in cells])
     if any("average" in found for found in evaluations.values()):
         averages = [_number(found.get("average"), 1, 100) for found in evaluations.values()]
         table.append(["average, %", "", *averages])
@@ -136,16 +135,11 @@ def _markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str
     return "".join(f"| {' | '.join(row)} |\n" for row in [header, ruler, *body])
 
 
-def _score(cell: Mapping[str, Any] | None, share: bool) -> str:
+def _score(cell: Mapping[str, Any] | None, metric: str) -> str:
     """A score, called so where it is at its floor."""
     if cell is None:
         return "–"
-    return _scored(cell["value"], share) + (f" {AT_FLOOR}" if cell.get("at_floor") else "")
-
-
-def _scored(value: float | None, share: bool) -> str:
-    """A share in percent, a perplexity or the like as it is."""
-    return f"{value:.4g}" if value is not None and not share else _number(value, 1, 100)
+    return score_text(cell["value"], metric) + (f" {AT_FLOOR}" if cell.get("at_floor") else "")
 
 
 def _number(value: float | None, digits: int, scale: float = 1.0) -> str:

@@ -51,6 +51,11 @@ def told_date(template: str) -> str:
     return f"the chat template asks for today's date; it is always given {TEMPLATE_DATE}"
 
 
+def date_figures(template: str) -> dict[str, str]:
+    """What a manifest tells of a template that asks for the date; nothing of another."""
+    return {"template_date": TEMPLATE_DATE.isoformat()} if asks_for_date(template) else {}
+
+
 def with_fixed_date(template: str) -> str:
     """The template with `TEMPLATE_DATE` for the date, at midnight; one that asks for none as it is."""
     if not asks_for_date(template):

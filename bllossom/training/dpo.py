@@ -26,6 +26,7 @@ from bllossom.instructions.reading import Skipped
 from bllossom.model.folder import recorded_rows
 from bllossom.ranks.device import device_here
 from bllossom.ranks.ranks import Ranks
+from bllossom.tokenizer.chat_template import date_figures
 from bllossom.tokenizer.ids import tokenizer_fingerprint
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines.lora import check_base
@@ -41,14 +42,7 @@ from bllossom.training.tuning.instruction_data import are_here, list_left_out
 from bllossom.training.tuning.pair_rows import PairSteps, shares_prompt
 from bllossom.training.tuning.pair_scores import pair_scores
 from bllossom.training.tuning.references import reference_log_probabilities
-from bllossom.training.tuning.stage import (
-    adapted_model,
-    check_length,
-    identities,
-    inputs_of,
-    tell_run,
-    template_figures,
-)
+from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, tell_run
 
 
 class DpoConfig(TrainingConfig):
@@ -264,7 +258,7 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     if ranks.first:
         write_companions(config.model, model, chat, folder)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return recorded_rows(config.model) | figures | template_figures(chat) | figures_of(state, "heldout")
+    return recorded_rows(config.model) | figures | date_figures(chat.template) | figures_of(state, "heldout")
 
 
 def _watch(

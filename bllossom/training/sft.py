@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 from bllossom.artifacts import Manifest
 from bllossom.config import InputPath, Source
 from bllossom.console import say
-from bllossom.errors import Stopped
 from bllossom.hub import pin
 from bllossom.instructions.dataset import Examples, TooLongAction, hold_out, make_examples, tell
 from bllossom.instructions.formats.choose import FormatName, chat_format
@@ -22,6 +21,7 @@ from bllossom.instructions.reading import Instructions, InstructionSource, read_
 from bllossom.model.folder import recorded_rows
 from bllossom.ranks.device import device_here
 from bllossom.ranks.ranks import Ranks
+from bllossom.tokenizer.chat_template import date_figures
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines import document_attention
 from bllossom.training.engines.deepspeed_engine import offloads_gradients
@@ -39,15 +39,8 @@ from bllossom.training.settings import LearningRate, TrainingConfig
 from bllossom.training.tuning.chat_files import write_companions
 from bllossom.training.tuning.example_rows import OUTPUTS, ExampleRows, PackedSteps, packed_row
 from bllossom.training.tuning.instruction_data import are_here, list_left_out
-from bllossom.training.tuning.samples import write_samples
-from bllossom.training.tuning.stage import (
-    adapted_model,
-    check_length,
-    identities,
-    inputs_of,
-    tell_run,
-    template_figures,
-)
+from bllossom.training.tuning.samples import SAMPLES, write_samples
+from bllossom.training.tuning.stage import adapted_model, check_length, identities, inputs_of, tell_run
 
 LIMA_TOKENS = 2048
 
@@ -245,13 +238,13 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
         write_companions(config.model, model, chat, folder)
         try:
             write_samples(folder, config, model, chat, questions[: config.samples])
-        except Stopped:
-            raise
         except Exception as error:  # whatever answering fails by: the training is done, and is not to be lost by it
-            say(f"samples.md is left out, as the model does not answer here: {error}")
+            say(f"{SAMPLES} is left out, as the model does not answer here: {str(error) or type(error).__name__}")
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # last: a kill before would cost the training
     best = {"best_step": state.best_step} if heldout else {}
-    return recorded_rows(config.model) | figures | template_figures(chat) | figures_of(state, "heldout_loss") | best
+    return (
+        recorded_rows(config.model) | figures | date_figures(chat.template) | figures_of(state, "heldout_loss") | best
+    )
 
 
 def without_leaks(config: SftConfig, model_type: str) -> tuple[SftConfig, str]:

@@ -14,7 +14,7 @@ from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.preferences import PreferenceSource
 from bllossom.instructions.reading import InstructionSource
 from bllossom.ranks.device import device_here
-from bllossom.tokenizer.chat_template import TEMPLATE_DATE, asks_for_date, told_date
+from bllossom.tokenizer.chat_template import told_date
 from bllossom.training.engines.lora import add_adapters
 from bllossom.training.engines.optimization import trained_weights
 from bllossom.training.models import load_model
@@ -83,11 +83,6 @@ def tell_run(arithmetic: str, config: TrainingConfig, figures: Mapping[str, int]
     lines = [arithmetic, config.computing(device_here(config.gpus)), counted, told_date(chat.template)]
     for line in filter(None, lines):
         say(line)
-
-
-def template_figures(chat: ChatFormat) -> dict[str, str]:
-    """What a manifest tells of the template: the date that it is always given, where it asks for one."""
-    return {"template_date": TEMPLATE_DATE.isoformat()} if asks_for_date(chat.template) else {}
 
 
 def adapted_model(source: str, config: TrainingConfig, chat: ChatFormat, folder: Path) -> PreTrainedModel:

@@ -93,7 +93,7 @@ def repair_by_adding(problem: Problem) -> Repaired:
     return _result(problem, problem.donor, added, priorities)
 
 
-def repair_by_swapping(problem: Problem, keep: Collection[str], places: int, base_size: int = 0) -> Repaired:
+def repair_by_swapping(problem: Problem, keep: Collection[str], places: int, base_size: int) -> Repaired:
     """Fill exactly `places` with those pieces of `keep` that serve the text best, and what mends them.
 
     `base_size`, the ids before the places, is for what is said of sizes.

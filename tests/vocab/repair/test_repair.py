@@ -39,7 +39,7 @@ def test_adding_mends_every_piece_with_as_few_as_can_be(small_base: Path) -> Non
 
 @pytest.mark.parametrize("places", [12, 14, 15, 16])
 def test_swapping_fills_the_places_and_keeps_single_characters(small_base: Path, places: int) -> None:
-    repaired = repair_by_swapping(state(small_base, DONOR, [TEXT]), DONOR, places)
+    repaired = repair_by_swapping(state(small_base, DONOR, [TEXT]), DONOR, places, 700)
     assert len(repaired.pieces) == places
     assert set("대통령시스템밝혔다") <= set(repaired.pieces)
     assert sorted([*repaired.given_up, *repaired.pieces]) == sorted([*DONOR, *repaired.intermediates])
@@ -50,7 +50,7 @@ def test_swapping_fills_the_places_and_keeps_single_characters(small_base: Path,
 
 def test_swapping_gives_up_what_the_text_does_not_use(small_base: Path) -> None:
     donor = [*"가나다라", "가나", "다라"]
-    repaired = repair_by_swapping(state(small_base, donor, ["가나 가나 x다라"]), donor, 5)
+    repaired = repair_by_swapping(state(small_base, donor, ["가나 가나 x다라"]), donor, 5, 700)
     assert repaired.given_up == ["다라"]
 
 
@@ -90,7 +90,7 @@ def test_better_than_the_plain_search_in_both(
         assert len(repaired.intermediates) < 880
     else:
         keep = [piece for piece in new if holds_script(piece, ["Hangul"])]
-        repaired = repair_by_swapping(problem, keep, len(new))
+        repaired = repair_by_swapping(problem, keep, len(new), 700)
         assert len(repaired.pieces) == 7478
     words, count = Counter(count_words(documents)), sum(len(document.split()) for document in documents)
     merged = append(read_model(base), repaired.pieces, repaired.ranks)
