@@ -8,6 +8,7 @@ from typing import Any
 from bllossom.errors import BllossomError
 
 TOKENIZER, CONFIG, ADDED = "tokenizer.json", "tokenizer_config.json", "added_tokens.json"
+ROLES = "special_tokens_map.json"
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
 
 
@@ -16,6 +17,7 @@ def read_added_tokens(folder: Path, vocab: Mapping[str, int], tokenizer: str = T
 
     `vocab` holds the ids of the pieces themselves, `tokenizer` is the name of tokenizer.json where it has another.
     Whoever reads only one of the files numbers anew what is missing there, and gives a trained row another meaning.
+    added_tokens.json has no flags: special is what a role names, so that outside text that holds it stays text.
 
     Raises:
         BllossomError: two of them give one token two ids, or one id two tokens.
@@ -46,9 +48,30 @@ def read_added_tokens(folder: Path, vocab: Mapping[str, int], tokenizer: str = T
         add(tokenizer, token["content"], token["id"], token)
     for number, token in (read_json(folder / CONFIG).get("added_tokens_decoder") or {}).items():
         add(CONFIG, token["content"], int(number), {key: token[key] for key in FLAGS if key in token})
+    named = special_tokens(read_roles(folder))
     for content, number in read_json(folder / ADDED).items():
-        add(ADDED, content, number, {"normalized": False})
+        add(ADDED, content, number, {"normalized": False, "special": content in named})
     return added
+
+
+def read_roles(folder: Path) -> dict[str, Any]:
+    """tokenizer_config.json, and the roles that only an older special_tokens_map.json names.
+
+    Raises:
+        BllossomError: one of them is damaged.
+    """
+    told = read_json(folder / CONFIG)
+    return read_json(folder / ROLES) | {key: value for key, value in told.items() if value is not None}
+
+
+def special_tokens(config: Mapping[str, Any]) -> set[str]:
+    """The special tokens that a tokenizer's settings name."""
+    found = [value for key, value in config.items() if key.endswith("_token") and not key.startswith("add_")]
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        several = config.get(key) or []
+        found += several.values() if isinstance(several, dict) else several
+    contents = (value["content"] if isinstance(value, dict) else value for value in found)
+    return {content for content in contents if isinstance(content, str)}
 
 
 def read_json(path: Path) -> dict[str, Any]:

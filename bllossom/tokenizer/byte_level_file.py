@@ -18,11 +18,21 @@ from tokenizers import Tokenizer
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, name_and_revision
-from bllossom.tokenizer.added_tokens import CONFIG, FLAGS, TOKENIZER, read_added_tokens, read_json
+from bllossom.tokenizer.added_tokens import (
+    ADDED,
+    CONFIG,
+    FLAGS,
+    ROLES,
+    TOKENIZER,
+    read_added_tokens,
+    read_json,
+    read_roles,
+    special_tokens,
+)
 
-VOCAB, ROLES = "vocab.json", "special_tokens_map.json"
-CARRIED = (ROLES, "added_tokens.json", "chat_template.jinja")
-READ = (TOKENIZER, CONFIG, "added_tokens.json", ROLES, "chat_template.jinja", VOCAB, "config.json")
+VOCAB = "vocab.json"
+CARRIED = (ROLES, ADDED, "chat_template.jinja")
+READ = (TOKENIZER, CONFIG, ADDED, ROLES, "chat_template.jinja", VOCAB, "config.json")
 CLASS = "PreTrainedTokenizerFast"
 """transformers 5 takes tokenizer.json as it is under this class; under some others it replaces parts of it
 (transformers#45920, #45812, #45488)."""
@@ -154,8 +164,8 @@ def read_byte_level(path: Path) -> ByteLevelFile:
     added = read_added_tokens(beside, vocab, path.name)
     config = read_json(beside / CONFIG)
     padding = settings.get("padding") or {}
-    told = {"pad_token": padding.get("pad_token"), **read_json(beside / ROLES), **config}
-    named = _special_tokens(told) - added.keys()
+    told = {"pad_token": padding.get("pad_token")} | read_roles(beside)
+    named = special_tokens(told) - added.keys()
     if unnumbered := sorted(named - vocab.keys()):
         raise BllossomError(
             f"{beside}: {CONFIG} or {ROLES} names {unnumbered[0]!r}, to which no file gives an id: every reader would "
@@ -179,16 +189,6 @@ def _check_numbering(added: Mapping[str, Mapping[str, Any]], vocab: Mapping[str,
                 f"{path.parent}: {content!r} is id {number} by its file, and every reader makes {read} of it, as the "
                 f"ids below have holes: put it into model.vocab of {path.name}, with the id that the model learned"
             )
-
-
-def _special_tokens(config: Mapping[str, Any]) -> set[str]:
-    """The special tokens that a tokenizer's settings name."""
-    found = [value for key, value in config.items() if key.endswith("_token") and not key.startswith("add_")]
-    for key in ("additional_special_tokens", "extra_special_tokens"):
-        several = config.get(key) or []
-        found += several.values() if isinstance(several, dict) else several
-    contents = (value["content"] if isinstance(value, dict) else value for value in found)
-    return {content for content in contents if isinstance(content, str)}
 
 
 def _roles_of_class(folder: Path, known: Iterable[str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers.models import BPE
 
 from bllossom.errors import BllossomError
-from bllossom.tokenizer.added_tokens import CONFIG, FLAGS, TOKENIZER, read_added_tokens, read_json
+from bllossom.tokenizer.added_tokens import CONFIG, FLAGS, TOKENIZER, read_added_tokens, read_json, read_roles
 from bllossom.tokenizer.sentencepiece_file import CONTROL, NORMAL, SPACE, UNKNOWN, USER_DEFINED, ModelProto
 
 UNUSED_FLOOR = -1e8  # Llama 2 puts its runs of spaces, which are to be joined last, at -1e9
@@ -203,7 +203,7 @@ def write_tokenizer(model: ModelProto, folder: Path, base: Path | None = None) -
     roles and template goes with them."""
     ids = {piece.piece: i for i, piece in enumerate(model.pieces)}
     added = {} if base is None else read_added_tokens(base, ids)
-    told = {} if base is None else read_json(base / CONFIG)
+    told = {} if base is None else read_roles(base)
     (folder / "tokenizer.model").write_bytes(model.SerializeToString(deterministic=True))
     first_only = base is not None and prefixes_first_only(read_json(base / TOKENIZER))
     fast = to_fast(model, added, bos_first=adds_bos(model, told), first_only=first_only)

@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, name_and_revision
-from bllossom.tokenizer.added_tokens import CONFIG, TOKENIZER, read_added_tokens, read_json
+from bllossom.tokenizer.added_tokens import TOKENIZER, read_added_tokens, read_json, read_roles
 from bllossom.tokenizer.convert import (
     TEMPLATE,
     adds_bos,
@@ -48,7 +48,7 @@ def _convert(model_file: Path) -> PreTrainedTokenizerFast:
     check_scores(model, model_file)
     model = with_added_tokens(model, folder)
     added = read_added_tokens(folder, {piece.piece: i for i, piece in enumerate(model.pieces)})
-    told = read_json(folder / CONFIG)
+    told = read_roles(folder)
     roles = tokenizer_config(model, told)
     if (folder / TEMPLATE).is_file():
         roles["chat_template"] = (folder / TEMPLATE).read_text(encoding="utf8")

@@ -159,6 +159,21 @@ def test_files_that_disagree_are_refused(small_base: Path, tmp_path: Path) -> No
         load_tokenizer(base)
 
 
+@pytest.mark.parametrize("named_in", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_a_role_that_only_added_tokens_json_numbers_is_no_text(small_base: Path, tmp_path: Path, named_in: str) -> None:
+    shutil.copyfile(small_base / "tokenizer.model", tmp_path / "tokenizer.model")
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<|im_end|>": 700, "<|note|>": 701}))
+    (tmp_path / named_in).write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    tokenizer = load_tokenizer(tmp_path)
+    ids = encode_text(tokenizer, "<|im_end|><|note|>")
+    assert tokenizer.eos_token_id == 700
+    assert 700 not in ids  # outside text ends no turn
+    assert 701 in ids  # what no role names is found in text, as transformers finds it
+    assert tokenizer.decode(700, skip_special_tokens=True) == ""
+    (tmp_path / named_in).unlink()
+    assert 700 in encode_text(load_tokenizer(tmp_path), "<|im_end|>")
+
+
 def test_pieces_with_equal_scores_are_refused_by_the_loader(small_base: Path, tmp_path: Path) -> None:
     model = read_model(small_base / "tokenizer.model")
     for piece in ("강물", "물강", "강물은"):
