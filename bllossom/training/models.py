@@ -125,10 +125,20 @@ def check_documents(source: ModelSource, config: TrainingConfig, *, document_mas
     shape = None if isinstance(source, InitModel) else _shape_of(source)
     if not document_mask or shape is None:
         return  # what starts from nothing is a Llama; what does not load is refused by the one who loads it
-    refuse_wrapper(str(source), shape.to_dict())
-    refuse_head(str(source), shape)
-    check_attention(str(source), shape, config.attention)
-    if not keeps_documents_apart(source):
+    check_family(str(source), shape, config, document_mask=True)
+
+
+def check_family(source: str, shape: PretrainedConfig, config: TrainingConfig, *, document_mask: bool) -> None:
+    """Refuse a model of this `shape` that does not train as `config` asks: nothing is loaded.
+
+    Raises:
+        ConfigError: names the family.
+        BllossomError: it wraps another model, or its logits are not its head's products under a known rule.
+    """
+    refuse_wrapper(source, shape.to_dict())
+    refuse_head(source, shape)
+    check_attention(source, shape, config.attention)
+    if document_mask and shape.model_type not in PACKABLE:
         raise ConfigError(
             f"document_mask: {source} is of the type {shape.model_type}, which is not known to keep the documents of "
             "one row apart; set document_mask to false"

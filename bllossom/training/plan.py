@@ -20,6 +20,7 @@ from bllossom.errors import ConfigError
 from bllossom.training.dpo import DpoConfig
 from bllossom.training.engines.flops import training_flops_per_token
 from bllossom.training.engines.optimization import Trainable
+from bllossom.training.models import InitModel, check_family
 from bllossom.training.planning.disk import DiskNeed, disk_need
 from bllossom.training.planning.footprint import (
     STRATEGIES,
@@ -94,8 +95,9 @@ def make_plan(
     """Plan the run of `config` on `gpus` GPUs. `beside` is the config file's folder, see `shape_of`.
 
     Raises:
-        ConfigError: the GPU is unknown, the utilisation is no share, or the GPUs do not divide the global batch.
-        BllossomError: the model's shape cannot be had.
+        ConfigError: the GPU is unknown, the utilisation is no share, the GPUs do not divide the global batch, or the
+            model's family does not train as asked.
+        BllossomError: the model's shape cannot be had, or its family's code cannot be counted.
     """
     if gpu not in GPUS:
         raise ConfigError(f"--gpu: {gpu!r} is not known; choose one of {', '.join(GPUS)}")
@@ -103,6 +105,9 @@ def make_plan(
         raise ConfigError("--gpus should be at least 1, and --utilisation above 0 and at most 1, as 0.4")
     config = config.resolved("cuda", liger_installed=False)
     shape, work = _shape_and_work(config, beside)
+    if not isinstance(config.model, InitModel):
+        document_mask = isinstance(config, PretrainConfig) and config.document_mask
+        check_family(config.model, shape, config, document_mask=document_mask)
     if work.even and work.rows_per_step % gpus:
         nearest = max(1, round(work.rows_per_step / gpus)) * gpus * work.unit_size
         raise ConfigError(

@@ -10,6 +10,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoConfig,
@@ -17,6 +18,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
+    MixtralConfig,
+    OPTConfig,
     PretrainedConfig,
     PreTrainedModel,
     Qwen2Config,
@@ -233,8 +236,21 @@ def test_where_kinds_of_layers_differ_all_are_taken_for_the_largest() -> None:
 
 def test_a_family_without_a_shorter_model_is_refused() -> None:
     alternating = {"num_layers": 4, "num_heads": 4, "attention_types": [[["global", "local"], 2]]}
-    with pytest.raises(BllossomError, match=r"gpt_neo: no model of fewer layers .* read peak_memory_bytes"):
+    with pytest.raises(BllossomError, match=r"gpt_neo: a plan counts .* read peak_memory_bytes"):
         kept_by_count(GPTNeoConfig(vocab_size=500, hidden_size=128, **alternating), document_mask=False)
+
+
+def test_a_family_that_does_not_train_as_asked_is_refused(tmp_path: Path) -> None:
+    refused: list[tuple[PretrainedConfig, bool, str]] = [
+        (OPTConfig(**WIDTHS, num_hidden_layers=2, word_embed_proj_dim=128), True, "document_mask: .* of the type opt"),
+        (Gemma2Config(**GATED, head_dim=32), False, "is Gemma2ForCausalLM, whose attention"),
+        (MixtralConfig(**GATED), False, "mixtral: a plan counts .* read peak_memory_bytes"),
+    ]
+    for config, document_mask, reason in refused:
+        config.save_pretrained(tmp_path)
+        run = paper_run(model=str(tmp_path), document_mask=document_mask)
+        with pytest.raises(BllossomError, match=reason):
+            make_plan(run, tmp_path, gpus=8, gpu="h100-80g")
 
 
 def test_checkpointing_and_chunks_take_less() -> None:

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AttentionInterface, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
@@ -121,25 +120,27 @@ def model_size(config: PretrainedConfig, lora: Lora | None = None) -> ModelSize:
 
     Raises:
         ConfigError: peft is not installed, or a target module does not exist.
+        BllossomError: the family's code does not build without weights, or its config has no attention.
     """
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-        parameters = sum(weight.numel() for weight in model.parameters())
-        if lora is not None:
-            add_adapters(model, lora, seed=0)
-    embedding = embedding_matrices(model)[0].numel()
-    heads = config.num_attention_heads
-    return ModelSize(
-        parameters=parameters,
-        adapters=adapter_parameters(model),
-        embedding=embedding,
-        input_only=0 if config.tie_word_embeddings else embedding,
-        rows=config.vocab_size,
-        width=config.hidden_size,
-        intermediate=_inside_mlp(config),
-        layers=config.num_hidden_layers,
-        attention_width=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
-    )
+    with _counting(config):
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+            parameters = sum(weight.numel() for weight in model.parameters())
+            if lora is not None:
+                add_adapters(model, lora, seed=0)
+        embedding = embedding_matrices(model)[0].numel()
+        heads = config.num_attention_heads
+        return ModelSize(
+            parameters=parameters,
+            adapters=adapter_parameters(model),
+            embedding=embedding,
+            input_only=0 if config.tie_word_embeddings else embedding,
+            rows=config.vocab_size,
+            width=config.hidden_size,
+            intermediate=_inside_mlp(config),
+            layers=config.num_hidden_layers,
+            attention_width=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
+        )
 
 
 def count_activations(
@@ -158,25 +159,26 @@ def count_activations(
     given where the documents end. Both keep queries, keys, values, the output and a log-sum a row.
 
     Raises:
-        BllossomError: the family has no model of fewer layers.
+        BllossomError: the family has no model of fewer layers, or its code does not run without weights.
     """
     kinds = _first_of_each_kind(config)
 
     def kept(layers: Sequence[int], blocks: int) -> float:
-        small = _of_layers(config, layers)
-        with torch.device("meta"):  # peft moves its adapters about, which fake tensors do not take part in
-            model = AutoModelForCausalLM.from_config(small, dtype=weights)
-            if lora is not None:
-                add_adapters(model, lora, seed=0)
-        for weight in model.parameters():
-            weight.data = weight.data.to(weights)  # adapters are fp32 until the engine gets them
-        select_trainable(model, trainable, old_rows=0)
-        fake = FakeTensorMode(allow_non_fake_inputs=True)
-        with fake, _causal_attention(blocks, block_size, document_mask) as (name, mask_bytes):
-            model.to_empty(device="cpu")
-            model.config._attn_implementation = name
-            # Full and windowed attention get a mask each.
-            return _saved_bytes(model, blocks, block_size, autocast) + mask_bytes * len(kinds)
+        with _counting(config):
+            small = _of_layers(config, layers)
+            with torch.device("meta"):  # peft moves its adapters about, which fake tensors do not take part in
+                model = AutoModelForCausalLM.from_config(small, dtype=weights)
+                if lora is not None:
+                    add_adapters(model, lora, seed=0)
+            for weight in model.parameters():
+                weight.data = weight.data.to(weights)  # adapters are fp32 until the engine gets them
+            select_trainable(model, trainable, old_rows=0)
+            fake = FakeTensorMode(allow_non_fake_inputs=True)
+            with fake, _causal_attention(blocks, block_size, document_mask) as (name, mask_bytes):
+                model.to_empty(device="cpu")
+                model.config._attn_implementation = name
+                # Full and windowed attention get a mask each.
+                return _saved_bytes(model, blocks, block_size, autocast) + mask_bytes * len(kinds)
 
     one, one_wide = kept(kinds, 1), kept(kinds, 2)
     layers, constants = [], []
@@ -306,15 +308,22 @@ def _of_layers(config: PretrainedConfig, layers: Sequence[int]) -> PretrainedCon
     settings = config.to_dict()
     chosen = {key: [kinds[layer] for layer in layers] for key, kinds in _by_layer(settings).items()}
     count = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    # The piece that pads has to be one of the rows.
+    return type(config).from_dict(settings | chosen | {count: len(layers), "vocab_size": 8, "pad_token_id": 0})
+
+
+@contextmanager
+def _counting(config: PretrainedConfig) -> Iterator[None]:
+    """Every family has its own way not to be built with fewer layers, or not to run without weights."""
     try:
-        # The piece that pads has to be one of the rows.
-        small = settings | chosen | {count: len(layers), "vocab_size": 8, "pad_token_id": 0}
-        return type(config).from_dict(small)
-    except (StrictDataclassError, ValueError) as error:
-        reason = str(error).splitlines()[-1].strip()
+        yield
+    except BllossomError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
         raise BllossomError(
-            f"{config.model_type}: no model of fewer layers can be made, by which a plan is counted ({reason}); "
-            "train a few steps and read peak_memory_bytes in their log"
+            f"{config.model_type}: a plan counts a model of a few layers without weights, which this family's code "
+            f"does not do ({reason}); train a few steps and read peak_memory_bytes in their log"
         ) from error
 
 
