@@ -55,7 +55,7 @@ def read_lineage(folder: Path) -> Lineage | None:
         origin=str(at or ""),
         origin_licence=stated_licence(Path(at) / CARD) if at is not None else "",
         languages=tuple(sorted(set(languages))),
-        sources=tuple(source for manifest in reversed(manifests) for source in _sources(folder.parent, manifest)),
+        sources=tuple(dict.fromkeys(found for each in reversed(manifests) for found in _sources(folder.parent, each))),
     )
 
 
@@ -88,9 +88,9 @@ def stated_licence(card: Path) -> str:
 def _sources(run: Path, manifest: Manifest) -> Iterator[TextSource]:
     if (tokens := _input(run, manifest, "tokens")) is not None:
         report = _read(Path(tokens) / "report.json")
-        used = manifest.config.get("mixture", {}).get("weights", {})
+        used = (manifest.config.get("mixture") or {}).get("weights")  # distill-rows has none: it reads every source
         for name, found in report.get("sources", {}).items():
-            if name.split("/")[0] in used:
+            if used is None or name.split("/")[0] in used:
                 yield TextSource(name, found.get("licence") or "", found["documents"], found["bytes"])
     for stated in manifest.config.get("data") or []:
         # sft and dpo state a mapping with the path in it; in their manifests of before it is the path alone.

@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from bllossom.artifacts import read_manifest, verify
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.localize.exporting.pages import render_card
+from bllossom.model.distill_rows import DistillRowsConfig, distill_rows
 from bllossom.report.card import make_card, write_cards
 from bllossom.report.lineage import Lineage, read_lineage
 from bllossom.report.page import show
@@ -161,6 +162,17 @@ def test_the_licence_of_what_a_model_was_tuned_on_is_seen(run: Path, translated:
     text = make_card(alone, []).text
     assert "Nothing of its own" not in text
     assert "- text that training read: cc-by-nc-4.0" in text
+
+
+def test_text_that_new_rows_were_distilled_from_is_seen(run: Path) -> None:
+    (run / "expanded/manifest.json").unlink()  # else what its base read is seen as well
+    config = DistillRowsConfig(
+        output=run / "distilled", model=run / "expanded", base=run / "base", tokens=run / "tokens", steps=1
+    )
+    distill_rows(config)
+    lineage = read_lineage(run / "distilled")
+    assert [each.stage for each in lineage.made_by] == ["distill-rows"]
+    assert [source.name for source in lineage.sources] == ["ko/ko", "en/en"]
 
 
 def test_data_of_the_hub_and_of_older_manifests_is_named(run: Path, translated: Path) -> None:
