@@ -3,6 +3,10 @@
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -275,3 +279,19 @@ def test_the_curve_of_sizes_and_the_certificate_are_shown(run: Path) -> None:
     assert shown["/certificate/unicode/changed"] == "11,172"
     assert shown["/certificate/pieces/parts_of_characters"] == "7"
     assert "Where more pieces stop paying" in "".join(page.text)
+
+
+def test_a_live_page_stands_still_once_it_is_stopped(run: Path) -> None:
+    page = run / "report.html"
+    # A shell starts what it runs in the background deaf to Ctrl-C, and children inherit that.
+    hearing = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-m", "bllossom.cli", "report", str(run), "--live"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=hearing) as process:
+        assert process.stderr is not None
+        while b"Ctrl-C ends it" not in process.stderr.readline():
+            assert process.poll() is None
+        assert 'http-equiv="refresh"' in page.read_text()
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+    assert process.returncode != 0
+    assert 'http-equiv="refresh"' not in page.read_text()

@@ -147,7 +147,8 @@ def _choose(problem: Problem, keep: Sequence[str], places: int, base_size: int) 
             chosen.add(text)
     if len(chosen) != places:
         raise BllossomError(
-            f"repair: swap finds {len(chosen):,} pieces for {places:,} places; lower expected_size, or use repair: add"
+            f"repair: swap finds {len(chosen):,} pieces for {places:,} places; lower expected_size to "
+            f"{base_size + len(chosen)}, or use repair: add"
         )
     return chosen
 
