@@ -110,7 +110,7 @@ def _from_tokenizer_json(path: Path) -> dict[str, float]:
     if is_byte_level(path):
         read = [raw.decode(errors="replace").replace(" ", SPACE) for p in ordered if (raw := to_bytes(p)) is not None]
     elif (prefix := _continuing_prefix(model)) is not None:
-        read = [_from_wordpiece(piece, prefix) for piece in ordered]
+        read = [_from_marked(piece, prefix) for piece in ordered]
     else:
         read = ordered
     texts = dict.fromkeys(text for text in read if not (BROKEN in text or NUL in text or _is_byte(text)))
@@ -118,17 +118,20 @@ def _from_tokenizer_json(path: Path) -> dict[str, float]:
 
 
 def _continuing_prefix(model: Mapping[str, Any]) -> str | None:
-    """What marks a WordPiece model's pieces that go on inside a word; None where the model is of another type.
+    """What marks the pieces that go on inside a word, in WordPiece models and BPE trained so; None where nothing does.
 
     Files from before tokenizers 0.9 name no type; only WordPiece limits how long a word may be.
     """
     untyped = model.get("type") is None and "max_input_chars_per_word" in model
-    return model.get("continuing_subword_prefix", "##") if untyped or model.get("type") == "WordPiece" else None
+    usual = "##" if untyped or model.get("type") == "WordPiece" else None
+    return model.get("continuing_subword_prefix", usual) or None
 
 
-def _from_wordpiece(piece: str, prefix: str) -> str:
-    """WordPiece marks what goes on inside a word, SentencePiece what begins one. Nothing goes on in a mark alone."""
-    return piece.removeprefix(prefix) if piece.startswith(prefix) and piece != prefix else SPACE + piece
+def _from_marked(piece: str, prefix: str) -> str:
+    """These mark what goes on inside a word, SentencePiece what begins one. Nothing goes on in a mark alone."""
+    if piece.startswith(prefix) and piece != prefix:
+        return piece.removeprefix(prefix)
+    return piece if piece.startswith(SPACE) else SPACE + piece
 
 
 def _is_byte(piece: str) -> bool:

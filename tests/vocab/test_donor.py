@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.trainers import BpeTrainer
 
 from bllossom.errors import BllossomError
 from bllossom.vocab.donor import read_donor
@@ -42,6 +46,18 @@ def test_bpe_without_marks_is_taken_as_it_stands(tmp_path: Path, kind: dict[str,
     marks = {"end_of_word_suffix": None, "continuing_subword_prefix": None, "merges": []}
     path = write_donor(tmp_path, **kind, **marks, vocab={"▁나라": 0, "에서": 1})
     assert read_donor(path).pieces == ["▁나라", "에서"]
+
+
+def test_bpe_that_marks_what_goes_on_is_read_as_wordpiece_is(tmp_path: Path) -> None:
+    trained = Tokenizer(BPE(unk_token="[UNK]"))
+    trained.pre_tokenizer = Whitespace()
+    trainer = BpeTrainer(special_tokens=["[UNK]"], continuing_subword_prefix="##", vocab_size=40)
+    trained.train_from_iterator(["나라에서 나라는 에서 나라에서"] * 9, trainer)
+    trained.save(str(tmp_path / "tokenizer.json"))
+    assert "##에" in trained.get_vocab()
+    pieces = read_donor(tmp_path / "tokenizer.json").pieces
+    assert {"▁나라", "에서", "▁에서"} <= set(pieces)
+    assert not any("#" in piece for piece in pieces)
 
 
 def test_pieces_that_mark_where_words_end_are_refused(tmp_path: Path) -> None:
