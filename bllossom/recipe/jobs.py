@@ -15,6 +15,7 @@ import yaml
 from bllossom.artifacts import Manifest, read_manifest
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
+from bllossom.ranks.lifetime import stop_requests
 from bllossom.recipe.recipe import PlannedStep
 
 LOOK_SECONDS = 0.2
@@ -40,14 +41,14 @@ def run_side_by_side(
 
     Raises:
         BllossomError: a step failed; those under way are waited for, no other is begun.
-        Stopped: a step was stopped on request, or Ctrl-C or SIGTERM came here, which is handed on.
+        Stopped: a step was stopped on request, or Ctrl-C or SIGTERM came here, which is handed on; no job is left.
     """
     logs.mkdir(parents=True, exist_ok=True)
     names = {step.name for step in steps}
     waiting, running, done = list(steps), dict[int, _Job](), set[str]()
     failed: list[_Job] = []
-    try:
-        while running or (waiting and not failed):
+    with stop_requests() as asked:  # an exception could come between a job's start and its entry here
+        while (running or (waiting and not failed)) and not asked():
             for slot in range(jobs):
                 ready = next((step for step in waiting if not (step.reads & names) - done), None)
                 if slot not in running and ready is not None and not failed:
@@ -64,12 +65,10 @@ def run_side_by_side(
                 else:
                     failed.append(job)
             time.sleep(LOOK_SECONDS)
-    except KeyboardInterrupt:
-        for job in running.values():
-            job.process.send_signal(signal.SIGTERM)
-        for job in running.values():
-            job.process.wait()
-        raise
+        if asked():
+            _stop(list(running.values()))
+            if not failed:
+                raise Stopped("stopped; to go on, run the same command")
     if failed:
         raise _failure(failed, logs)
     found = {step.name: read_manifest(step.loaded.config.output) for step in steps}
@@ -86,6 +85,21 @@ def _start(step: PlannedStep, slot: int, jobs: int, logs: Path, force: bool) -> 
     process = subprocess.Popen([*command, *(["--force"] if force else [])], env=environment, stdout=log, stderr=log)
     say(f"── begins: {step.name} (said in {log.name})")
     return _Job(step, process, log, slot, time.monotonic())
+
+
+def _stop(jobs: Sequence[_Job]) -> None:
+    """Ask the jobs to stop, and wait until they have saved what they have; one who asks again does not want to wait."""
+    for job in jobs:
+        job.process.send_signal(signal.SIGTERM)
+    if jobs:
+        names = ", ".join(job.step.name for job in jobs)
+        say(f"stopping: {names} finish what is under way and save it; Ctrl-C again ends them at once")
+    with stop_requests() as asked_again:
+        while any(job.process.poll() is None for job in jobs):
+            if asked_again():
+                for job in jobs:
+                    job.process.kill()
+            time.sleep(LOOK_SECONDS)
 
 
 def _share(slot: int, jobs: int, environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,11 @@
 """Independent steps run side by side, those that read them after them; one that fails stops what is not begun."""
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from typer.testing import CliRunner
 
 from bllossom.artifacts import read_manifest
 from bllossom.cli import make_app
+from bllossom.errors import Stopped
 from bllossom.recipe.jobs import _share
 from bllossom.recipe.recipe import read_recipe
 
@@ -59,6 +64,29 @@ def test_a_step_that_fails_is_told_with_its_last_words(run: Callable[..., tuple[
     assert "set another vocab_size" in said
     assert read_manifest(tmp_path / "runs/base") is not None  # the one under way was waited for
     assert not (tmp_path / "runs/vocab").exists()
+
+
+def test_who_asks_twice_to_stop_leaves_no_job_behind(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(WORDS * 50, encoding="utf8")
+    (tmp_path / "vocab.yaml").write_text(f"output: x\ntext: [{tmp_path}/text.txt]\ntype: bpe\nvocab_size: 290\n")
+    step = {"name": "base", "stage": "train-vocab", "config": "vocab.yaml"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"output": str(tmp_path / "runs"), "steps": [step]}))
+    # A shell starts what it runs in the background deaf to Ctrl-C, and children inherit that.
+    hearing = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-m", "bllossom.cli", "run", str(tmp_path / "recipe.yaml"), "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=hearing) as process:
+        assert process.stderr is not None
+        while b"begins: base" not in process.stderr.readline():
+            assert process.poll() is None
+        job = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        os.kill(job, signal.SIGSTOP)  # as one whose step takes long
+        process.send_signal(signal.SIGINT)
+        assert b"stopping: base finish" in process.stderr.readline()
+        assert Path(f"/proc/{job}").exists()
+        process.send_signal(signal.SIGINT)
+        assert b"to go on, run the same command" in process.stderr.read()
+    assert process.returncode == Stopped.exit_code
+    assert not Path(f"/proc/{job}").exists()
 
 
 def test_all_that_failed_is_told(tmp_path: Path) -> None:
