@@ -105,9 +105,6 @@ def make_plan(
         raise ConfigError("--gpus should be at least 1, and --utilisation above 0 and at most 1, as 0.4")
     config = config.resolved("cuda", liger_installed=False)
     shape, work = _shape_and_work(config, beside)
-    if not isinstance(config.model, InitModel):
-        document_mask = isinstance(config, PretrainConfig) and config.document_mask
-        check_family(config.model, shape, config, document_mask=document_mask)
     if work.even and work.rows_per_step % gpus:
         nearest = max(1, round(work.rows_per_step / gpus)) * gpus * work.unit_size
         raise ConfigError(
@@ -161,9 +158,13 @@ def make_plan(
 
 def _shape_and_work(config: TrainingConfig, beside: Path) -> tuple[PretrainedConfig, Workload]:
     if isinstance(config, PretrainConfig):
-        return shape_of(config.model, beside, config.tokens), pretrain_workload(config)
+        shape = shape_of(config.model, beside, config.tokens)
+        if not isinstance(config.model, InitModel):
+            check_family(config.model, shape, config, document_mask=config.document_mask)
+        return shape, pretrain_workload(config)
     assert isinstance(config, SftConfig | DpoConfig)
     shape = shape_of(config.model, beside)
+    check_family(config.model, shape, config, document_mask=False)  # sft packs none that would need it
     return shape, sft_workload(config, shape) if isinstance(config, SftConfig) else dpo_workload(config, shape)
 
 
