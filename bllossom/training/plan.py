@@ -164,7 +164,7 @@ def _shape_and_work(config: TrainingConfig, beside: Path) -> tuple[PretrainedCon
         return shape, pretrain_workload(config)
     assert isinstance(config, SftConfig | DpoConfig)
     shape = shape_of(config.model, beside)
-    check_family(config.model, shape, config, document_mask=False)  # sft packs none that would need it
+    check_family(config.model, shape, config, document_mask=False)  # sft packs only what keeps them apart
     return shape, sft_workload(config, shape) if isinstance(config, SftConfig) else dpo_workload(config, shape)
 
 
