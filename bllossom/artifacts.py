@@ -180,6 +180,9 @@ def _unless_forced(find: Callable[[], Manifest | None], request: Request, force:
             raise
         say(f"{taken}: --force replaces it")
         return None
+    if published is not None and force and (problems := verify(request.config.output)):
+        say(f"{problems[0]}: --force replaces it")
+        return None
     if published is not None:
         where = request.config.output
         say(f"{request.stage}: {where} is there already, made from the same config and inputs: nothing to do")

@@ -54,17 +54,19 @@ def parse(text: str) -> Any:
         value = yaml.safe_load(text)
     except (ValueError, RecursionError) as error:
         raise yaml.YAMLError(str(error).partition(";")[0]) from error
-    _refuse_loops(value, ())
-    return value
+    return _unshared(value, ())
 
 
-def _refuse_loops(value: Any, around: tuple[int, ...]) -> None:
+def _unshared(value: Any, around: tuple[int, ...]) -> Any:
+    """The value with what an anchor names copied to each place, so that a key set in one of them stays there."""
     if not isinstance(value, dict | list):
-        return
+        return value
     if id(value) in around:
         raise yaml.YAMLError("what an anchor (&) names holds itself")
-    for item in value.values() if isinstance(value, dict) else value:
-        _refuse_loops(item, (*around, id(value)))
+    inside = (*around, id(value))
+    if isinstance(value, dict):
+        return {key: _unshared(item, inside) for key, item in value.items()}
+    return [_unshared(item, inside) for item in value]
 
 
 def _walk(node: yaml.Node, location: Location, path: Path, lines: Lines, problems: list[str]) -> None:

@@ -39,6 +39,19 @@ def test_another_result_is_refused_by_name_and_replaced_with_force(config):
     assert (config.output / "deep/copy.txt").read_text() == "text!"
 
 
+def test_force_makes_what_verify_finds_damaged_anew(config, capsys):
+    copy(config)
+    damaged = config.output / "deep/copy.txt"
+    damaged.write_text("tixt")  # as many bytes
+    assert artifacts.verify(config.output)
+    copy(config)
+    assert damaged.read_text() == "tixt"  # a stage that is there is not read again
+    copy(config, force=True)
+    assert damaged.read_text() == "text"
+    assert artifacts.verify(config.output) == []
+    assert "--force replaces it" in capsys.readouterr().err
+
+
 def test_changed_input_is_another_result(config):
     copy(config)
     config.source.write_text("changed")

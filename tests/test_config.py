@@ -9,6 +9,7 @@ from pydantic import Field
 
 from bllossom.config import InputGlob, InputPath, Model, Source, StageConfig, as_integer, load_config
 from bllossom.errors import ConfigError
+from bllossom.yaml_text import read_yaml, set_value
 
 
 class Rate(Model):
@@ -120,6 +121,15 @@ def test_what_is_no_yaml_mapping_is_said_with_its_place(tmp_path, text, told):
     path = tmp_path / "example.yaml"
     path.write_bytes(text.encode("latin-1"))
     assert told in problems(path)[0]
+
+
+def test_a_key_set_in_one_of_two_blocks_of_an_anchor_stays_there(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("one: &same {k: [1, {deep: 2}]}\ntwo: *same\n")
+    raw, lines, problems = read_yaml(path)
+    set_value(raw, "two.k.1.deep", 3, lines, "command line", problems)
+    assert raw == {"one": {"k": [1, {"deep": 2}]}, "two": {"k": [1, {"deep": 3}]}}
+    assert problems == []
 
 
 @pytest.mark.parametrize("value", ["2024-13-45", "!!int many", "9" * 5000, "&a [*a]", "[" * 5000])

@@ -48,27 +48,28 @@ def run_side_by_side(
     waiting, running, done = list(steps), dict[int, _Job](), set[str]()
     failed: list[_Job] = []
     with stop_requests() as asked:  # an exception could come between a job's start and its entry here
-        while (running or (waiting and not failed)) and not asked():
-            for slot in range(jobs):
-                ready = next((step for step in waiting if not (step.reads & names) - done), None)
-                if slot not in running and ready is not None and not failed:
-                    waiting.remove(ready)
-                    running[slot] = _start(ready, slot, jobs, logs, force)
-            for slot, job in list(running.items()):
-                if job.process.poll() is None:
-                    continue
-                del running[slot]
-                job.log.close()
-                if job.process.returncode == 0:
-                    done.add(job.step.name)
-                    say(f"── {len(done)}/{len(steps)} {job.step.name} ({time.monotonic() - job.started:.0f} s)")
-                else:
-                    failed.append(job)
-            time.sleep(LOOK_SECONDS)
-        if asked():
+        try:
+            while (running or (waiting and not failed)) and not asked():
+                for slot in range(jobs):
+                    ready = next((step for step in waiting if not (step.reads & names) - done), None)
+                    if slot not in running and ready is not None and not failed:
+                        waiting.remove(ready)
+                        running[slot] = _start(ready, slot, jobs, logs, force)
+                for slot, job in list(running.items()):
+                    if job.process.poll() is None:
+                        continue
+                    del running[slot]
+                    job.log.close()
+                    if job.process.returncode == 0:
+                        done.add(job.step.name)
+                        say(f"── {len(done)}/{len(steps)} {job.step.name} ({time.monotonic() - job.started:.0f} s)")
+                    else:
+                        failed.append(job)
+                time.sleep(LOOK_SECONDS)
+        finally:
             _stop(list(running.values()))
-            if not failed:
-                raise Stopped("stopped; to go on, run the same command")
+        if asked() and not failed:
+            raise Stopped("stopped; to go on, run the same command")
     if failed:
         raise _failure(failed, logs)
     found = {step.name: read_manifest(step.loaded.config.output) for step in steps}
@@ -79,7 +80,7 @@ def _start(step: PlannedStep, slot: int, jobs: int, logs: Path, force: bool) -> 
     config = logs / f"{step.name}.yaml"
     values = step.loaded.config.model_dump(mode="json")
     config.write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), encoding="utf8")
-    command = [sys.executable, "-m", "bllossom.cli", step.command, "--config", str(config)]
+    command = [sys.executable, "-m", "bllossom.cli", *step.command.split(), "--config", str(config)]
     log = (logs / f"{step.name}.log").open("ab")
     environment = os.environ | _share(slot, jobs, os.environ)
     process = subprocess.Popen([*command, *(["--force"] if force else [])], env=environment, stdout=log, stderr=log)
@@ -89,11 +90,12 @@ def _start(step: PlannedStep, slot: int, jobs: int, logs: Path, force: bool) -> 
 
 def _stop(jobs: Sequence[_Job]) -> None:
     """Ask the jobs to stop, and wait until they have saved what they have; one who asks again does not want to wait."""
+    if not jobs:
+        return
     for job in jobs:
         job.process.send_signal(signal.SIGTERM)
-    if jobs:
-        names = ", ".join(job.step.name for job in jobs)
-        say(f"stopping: {names} finish what is under way and save it; Ctrl-C again ends them at once")
+    names = ", ".join(job.step.name for job in jobs)
+    say(f"stopping: {names} finish what is under way and save it; Ctrl-C again ends them at once")
     with stop_requests() as asked_again:
         while any(job.process.poll() is None for job in jobs):
             if asked_again():
@@ -107,14 +109,17 @@ def _share(slot: int, jobs: int, environment: Mapping[str, str]) -> dict[str, st
     share: dict[str, str] = {}
     if "OMP_NUM_THREADS" not in environment:
         share["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // jobs))
-    if gpus := [gpu for gpu in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu] or _all_gpus():
-        # Never none: a step would train on the CPU without a word.
+    told = environment.get("CUDA_VISIBLE_DEVICES")
+    gpus = _all_gpus() if told is None else [gpu for gpu in told.split(",") if gpu]  # empty: the CPU is asked for
+    if gpus:
+        # Never none of several: a step would train on the CPU without a word.
         share["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[slot::jobs] or [gpus[slot % len(gpus)]])
     return share
 
 
 def _all_gpus() -> list[str]:
-    return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    """CUDA numbers what is here from 0 on, whichever of the machine's devices a container was given."""
+    return [str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
 
 
 def _failure(jobs: Sequence[_Job], logs: Path) -> BllossomError:

@@ -95,7 +95,10 @@ class PlannedRecipe:
         stop = names.index(last) + 1 if last else len(names)
         if start >= stop:
             raise ConfigError(f"--from {first} comes after --until {last}; the steps are {', '.join(names)}")
-        return [step for step in self.steps[start:stop] if chosen(step.choice, wanted)]
+        steps = [step for step in self.steps[start:stop] if chosen(step.choice, wanted)]
+        if not steps:
+            raise ConfigError(f"--only {', '.join(only)} leaves none of {', '.join(names[start:stop])}; leave it out")
+        return steps
 
     def results_before(self, first: str | None) -> dict[str, Manifest]:
         """What is there of the steps before `first`, from earlier runs."""

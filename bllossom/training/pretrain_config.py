@@ -84,7 +84,7 @@ class PretrainConfig(TrainingConfig):
                 f"nearest that fits is {nearest}"
             )
         allowed = self.mixture.max_epochs
-        if self.epochs and "max_epochs" in self.mixture.model_fields_set and allowed < self.epochs:
+        if self.epochs and allowed != MixtureConfig.model_fields["max_epochs"].default and allowed < self.epochs:
             raise ValueError(
                 f"epochs: {self.epochs:g} are more than mixture.max_epochs {allowed:g} allows; set "
                 f"mixture.max_epochs to {self.epochs:g}, or leave it out"

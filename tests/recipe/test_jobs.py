@@ -1,5 +1,6 @@
 """Independent steps run side by side, those that read them after them; one that fails stops what is not begun."""
 
+import json
 import os
 import signal
 import subprocess
@@ -89,6 +90,35 @@ def test_who_asks_twice_to_stop_leaves_no_job_behind(tmp_path: Path) -> None:
     assert not Path(f"/proc/{job}").exists()
 
 
+def test_a_job_that_cannot_begin_leaves_none_behind(run: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    (tmp_path / "runs/logs/donor.yaml").mkdir(parents=True)  # where its config is to be written
+    code, said = run(vocab_size=30)
+    assert code != 0
+    assert "stopping: base finish" in said
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _command(path)]
+
+
+def _command(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it ended
+        return b""
+
+
+def test_a_command_of_two_words_is_a_step(tmp_path: Path) -> None:
+    record = {"messages": [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A river."}]}
+    answer = {"messages": [{"role": "user", "content": "무엇입니까?"}, {"role": "assistant", "content": "강입니다."}]}
+    for name, each in (("source", record), ("target", answer)):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(each, ensure_ascii=False) + "\n", encoding="utf8")
+    (tmp_path / "translate.yaml").write_text(
+        f"output: x\nsource: [{tmp_path}/source.jsonl]\nfrom_file: [{tmp_path}/target.jsonl]\n"
+    )
+    step = {"name": "translated", "stage": "localize translate", "config": "translate.yaml"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"output": str(tmp_path / "runs"), "steps": [step]}))
+    ended = CliRunner().invoke(make_app(), ["run", str(tmp_path / "recipe.yaml"), "--jobs", "2"])
+    assert ended.exit_code == 0, ended.output
+
+
 def test_all_that_failed_is_told(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(WORDS, encoding="utf8")
     values = {"text": [f"{tmp_path}/text.txt"], "type": "bpe", "vocab_size": 100_000}
@@ -121,8 +151,7 @@ def test_what_a_step_reads_is_known_wherever_its_path_was_written(tmp_path: Path
     assert reads["three"] == {"base", "one"}
 
 
-@pytest.mark.parametrize(("gpus", "dealt"), [("0,1,2", ["0,2", "1"]), ("5", ["5", "5"])])
-def test_no_job_is_left_without_a_gpu(gpus: str, dealt: list[str], tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    got = [_share(slot, 2, os.environ)["CUDA_VISIBLE_DEVICES"] for slot in range(2)]
+@pytest.mark.parametrize(("gpus", "dealt"), [("0,1,2", ["0,2", "1"]), ("5", ["5", "5"]), ("", [None, None])])
+def test_no_job_is_left_without_a_gpu_and_none_gets_a_hidden_one(gpus: str, dealt: list[str | None]) -> None:
+    got = [_share(slot, 2, {"CUDA_VISIBLE_DEVICES": gpus}).get("CUDA_VISIBLE_DEVICES") for slot in range(2)]
     assert got == dealt

@@ -184,6 +184,8 @@ def test_more_epochs_than_one_read_as_much_as_is_asked_for(settings: Settings, t
     assert 2.9 < steps[3] / steps[1] <= 3.1
     manifest = pretrain(PretrainConfig(**settings(tmp_path / "model", steps=None, epochs=1.5)))
     assert 1.45 < manifest.figures["mixture"]["ko/news"]["epochs"] <= 1.5
+    again = pretrain(PretrainConfig(**settings(tmp_path / "model", steps=None, epochs=1.5)))
+    assert again.run == manifest.run  # its own manifest says max_epochs: 1, which was nobody's wish
     told_apart = {"weights": {"ko": 7, "en": 3}, "max_epochs": 2}
     with pytest.raises(
         ValidationError, match=r"epochs: 3 are more than mixture.max_epochs 2 allows; set mixture.max_epochs"
