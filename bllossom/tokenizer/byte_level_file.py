@@ -89,6 +89,12 @@ class ByteLevelFile:
         """One more than the highest id in any of the files."""
         return 1 + max([*self.vocab.values(), *(token["id"] for token in self.added.values())])
 
+    @cached_property
+    def as_read(self) -> dict[str, Any]:
+        """tokenizer.json with the added tokens of all files, as every reader has it; its vocabulary stays as it is."""
+        tokens = sorted(self.added.values(), key=lambda token: token["id"])
+        return dict(self.settings) | {"added_tokens": [dict(token) for token in tokens]}
+
     def extended(self, merges: Sequence[Merge], pieces: Sequence[str], first_id: int) -> dict[str, Any]:
         """tokenizer.json with `pieces` from `first_id` on and `merges` behind the base's; nothing else changes.
 
@@ -99,8 +105,7 @@ class ByteLevelFile:
         model["vocab"] |= {piece: first_id + i for i, piece in enumerate(pieces)}
         as_strings = bool(model["merges"]) and isinstance(model["merges"][0], str)
         model["merges"] = [*model["merges"], *((" ".join(m) if as_strings else list(m)) for m in merges)]
-        tokens = sorted(self.added.values(), key=lambda token: token["id"])
-        return dict(self.settings) | {"added_tokens": [dict(token) for token in tokens], "model": model}
+        return self.as_read | {"model": model}
 
     def write(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """Write `settings` as tokenizer.json, and the base's other files beside it."""

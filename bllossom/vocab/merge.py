@@ -27,6 +27,7 @@ from bllossom.vocab.report import MergedVocabulary, choose_example, key_figures,
 from bllossom.vocab.samples import locate_samples, read_samples
 
 CROSSES = "crosses a border of the base's pre-tokenizer"
+FOREIGN = "holds a character that the base lacks, and that is no letter of the scripts"
 
 
 class MergeVocabConfig(StageConfig):
@@ -194,6 +195,7 @@ def _build(
     documents = read_samples(samples)
     words = {language: count_words(vocabulary, texts) for language, texts in documents.items()}
     scripts = None if config.donor_filter == "all" else config.donor_filter
+    selected = _without_foreign_characters(base, selected, scripts)
     if (learned := _text(config)) is not None:
         repaired, curve = learn_from_text(base, text, learned.pieces, scripts, selected.likely)
     else:
@@ -284,6 +286,20 @@ def _repair(config: MergeVocabConfig, base: Base, selected: Selection, words: Co
 def _lone_characters(base: Base, new: Sequence[str]) -> list[str]:
     """The characters of new pieces that are no pieces themselves."""
     return sorted({character for piece in new for character in piece} - set(base.vocabulary.pieces) - set(new))
+
+
+def _without_foreign_characters(base: Base, selected: Selection, scripts: Sequence[str] | None) -> Selection:
+    """Leave out pieces with a character that the base lacks and that is not the scripts' own: it would become a piece,
+    and text of other scripts that holds it (ZWNJ, an Arabic comma) would get other ids."""
+    if scripts is None or isinstance(base, ByteLevelBase):  # whose characters are bytes, never pieces to be added
+        return selected
+    allowed = base.allowed(scripts)
+    foreign = {character for character in _lone_characters(base, selected.pieces) if not allowed(character)}
+    left = [piece for piece in selected.pieces if foreign.intersection(piece)]
+    if not left:
+        return selected
+    kept = [piece for piece in selected.pieces if not foreign.intersection(piece)]
+    return Selection(kept, selected.left_out | {FOREIGN: left}, selected.likely)
 
 
 def _check_none(base: Base, new: Sequence[str]) -> None:

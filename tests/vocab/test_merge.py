@@ -119,6 +119,27 @@ def test_a_size_that_does_not_fit_prints_both_numbers(small_base: Path, small_do
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.parametrize("repair", ["add", "swap"])
+def test_characters_of_no_script_get_no_piece_where_scripts_are_asked_for(
+    small_base: Path, texts: dict[str, Path], tmp_path: Path, repair: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    donor = tmp_path / "tokenizer.json"  # the Arabic comma and ZWNJ are common to scripts, and the base lacks both
+    listed = ["▁سلام", "سلام،", "می\u200cخواهم", "▁می", "خواهم", "▁کتاب"]
+    model = {"type": "BPE", "merges": [], "vocab": {piece: i for i, piece in enumerate(listed)}}
+    donor.write_text(json.dumps({"model": model}), encoding="utf8")
+    size: dict[str, Any] = {"expected_size": 717} if repair == "swap" else {}
+    samples = {"fa": [str(tmp_path / "fa.txt")]}
+    (tmp_path / "fa.txt").write_text("سلام، کتاب می\u200cخواهم\n" * 20, encoding="utf8")
+    merge_vocab(
+        configure(small_base, donor, tmp_path / "out", donor_filter=["Arabic"], repair=repair, samples=samples, **size)
+    )
+    before, after = load_tokenizer(small_base), load_tokenizer(tmp_path / "out")
+    assert encode_text(after, "سلام") != encode_text(before, "سلام")
+    for text in ("word\u200cplay", "a، b", "क\u200dष"):
+        assert encode_text(after, text) == encode_text(before, text)
+    assert "2 donor pieces left out: holds a character that the base lacks" in " ".join(capsys.readouterr().err.split())
+
+
 def test_swap_without_donor_pieces_enough_says_so(
     small_base: Path, small_donor: Path, samples: dict[str, list[str]], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
 
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.tokenizer.byte_level_file import to_bytes, to_piece
+from bllossom.tokenizer.byte_level_file import read_byte_level, to_bytes, to_piece
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.vocab.donor import DonorText
 from bllossom.vocab.families.bases import open_base
+from bllossom.vocab.families.byte_level import ByteLevelVocabulary
 from bllossom.vocab.merge import MergeVocabConfig, dry_run, merge_vocab
+from bllossom.vocab.proof.certificate import Pair
 from tests.fixtures.vocabularies import LLAMA3_PATTERN, QWEN_PATTERN, train_byte_level
 
 HANGUL = ["Hangul"]
@@ -420,3 +423,39 @@ def test_smollm2_learns_kobert(smollm2: Path, kobert: Path, shared: Any, tmp_pat
     assert figures["changed_documents"]["en"] == 0
     korean = figures["tokens_per_word"]["ko"]
     assert korean["merged"] <= korean["shortest"] * 1.006
+
+
+@pytest.mark.parametrize(("content", "refused"), [("ASSISTANT", True), ("<|turn|>", False)])
+def test_a_special_token_that_is_a_word_of_text_is_refused_under_ignore_merges(
+    byte_level_base: Path, small_donor: Path, texts: dict[str, Path], tmp_path: Path, content: str, refused: bool
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(byte_level_base, base)
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer.add_special_tokens([content])
+    settings = json.loads(tokenizer.to_str())
+    assert content not in settings["model"]["vocab"]
+    settings["model"]["ignore_merges"] = True
+    (base / "tokenizer.json").write_text(json.dumps(settings), encoding="utf8")
+    samples = {"ko": [str(texts["ko"])]}
+    config = configure(base, str(small_donor), tmp_path / "out", repair="add", samples=samples)
+    if refused:
+        with pytest.raises(BllossomError, match=f"added token '{content}' is a word as text has it"):
+            merge_vocab(config)
+        assert not (tmp_path / "out").exists()
+    else:
+        merge_vocab(config)
+        before, after = load_tokenizer(base), load_tokenizer(tmp_path / "out")
+        assert encode_text(before, f"a\n{content}") == encode_text(after, f"a\n{content}")
+
+
+def test_the_certificate_compares_with_the_base_as_it_is_read(byte_level_base: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(byte_level_base / "tokenizer.json"))
+    tokenizer.add_special_tokens(["ASSISTANT"])
+    settings = json.loads(tokenizer.to_str())
+    settings["model"]["ignore_merges"] = True
+    (tmp_path / "tokenizer.json").write_text(json.dumps(settings), encoding="utf8")
+    file = read_byte_level(tmp_path / "tokenizer.json")
+    extended = file.extended([], [], 0)
+    with pytest.raises(BllossomError, match="'ASSISTANT' is not the base's with neighbours joined"):
+        Pair(file.as_read, extended, ByteLevelVocabulary(extended), file.ids).encode(["ASSISTANT"])

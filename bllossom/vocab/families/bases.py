@@ -9,14 +9,14 @@ from typing import Any, Protocol
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.added_tokens import TOKENIZER
-from bllossom.tokenizer.byte_level_file import find_tokenizer_json, is_byte_level, read_byte_level
+from bllossom.tokenizer.byte_level_file import ByteLevelFile, find_tokenizer_json, is_byte_level, read_byte_level
 from bllossom.tokenizer.convert import with_added_tokens, write_tokenizer
 from bllossom.tokenizer.scripts import code_points, holds_script
 from bllossom.tokenizer.sentencepiece_file import check_base, find_model_file, read_model
 from bllossom.vocab.families.byte_level import ByteLevelVocabulary, last_joins, only_in
 from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
 from bllossom.vocab.families.vocabulary import Vocabulary
-from bllossom.vocab.proof.certificate import certify
+from bllossom.vocab.proof.certificate import as_text, certify
 from bllossom.vocab.proof.counts import Proof
 from bllossom.vocab.proof.sentencepiece import compare_with_base, prove
 from bllossom.vocab.repair.repair import Repaired
@@ -111,6 +111,7 @@ class ByteLevelBase:
     def __init__(self, path: Path, use_padding_rows: bool) -> None:
         self.path, self.file = path, read_byte_level(path)
         self._settings = self.file.extended([], [], 0)  # the base, with its added tokens in the vocabulary
+        _check_added_words(self.file, self._settings)
         self._own = ByteLevelVocabulary(self._settings)
         self.vocabulary: Vocabulary = self._own
         self.rows = self.file.rows
@@ -134,5 +135,27 @@ class ByteLevelBase:
         self.file.write(folder, settings)
         written = json.loads((folder / "tokenizer.json").read_text(encoding="utf8"))
         points = code_points(tuple(scripts or ()))
-        proof, certificate = certify(self._settings, written, folder, documents, points, self.first_new_id)
+        proof, certificate = certify(
+            self.file.as_read, self._settings, written, folder, documents, points, self.first_new_id
+        )
         return Extended(ByteLevelVocabulary(written), proof, certificate)
+
+
+def _check_added_words(file: ByteLevelFile, extended: Mapping[str, Any]) -> None:
+    """Refuse added tokens that would be made of text once they stand in the vocabulary, where `ignore_merges` looks.
+
+    Raises:
+        BllossomError: names the first.
+    """
+    outside = [content for content in file.added if content not in file.vocab]
+    if not (outside and file.settings["model"].get("ignore_merges")):
+        return
+    before, after = as_text(file.as_read), as_text(extended)
+    for content in outside:
+        for text in (content, f"\n{content}"):
+            if before.encode(text).ids != after.encode(text).ids:
+                raise BllossomError(
+                    f"{file.path}: its added token {content!r} is a word as text has it, and would be made of that "
+                    "once it stands among the pieces, where it keeps its id: the base takes whole words from there "
+                    "(ignore_merges); take a base without this token"
+                )

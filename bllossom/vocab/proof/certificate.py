@@ -37,7 +37,7 @@ class Pair:
     def __init__(
         self, base: Mapping[str, Any], merged: Mapping[str, Any], old: ByteLevelVocabulary, first: int
     ) -> None:
-        self.base, self.merged = (_as_text(settings) for settings in (base, merged))
+        self.base, self.merged = (as_text(settings) for settings in (base, merged))
         self.first = first
         new = ByteLevelVocabulary(merged)
         self.size = len(new.pieces)
@@ -89,6 +89,7 @@ class Pair:
 
 
 def certify(
+    own: Mapping[str, Any],
     base: Mapping[str, Any],
     merged: Mapping[str, Any],
     folder: Path,
@@ -96,13 +97,14 @@ def certify(
     scripts: ScriptCodePoints,
     first: int,
 ) -> tuple[Proof, dict[str, Any]]:
-    """Check everything, on the files in `folder`; `first` is the first new id.
+    """Check everything, on the files in `folder`; `first` is the first new id, `own` the base as it is read today,
+    `base` the same with its added tokens in the vocabulary.
 
     Raises:
         BllossomError: names the first thing that does not hold, with the text that shows it.
     """
     old, new = ByteLevelVocabulary(base), ByteLevelVocabulary(merged)
-    pair = Pair(base, merged, old, first)
+    pair = Pair(own, merged, old, first)
     certificate: dict[str, Any] = {"first_new_id": first, "new_pieces": len(new.pieces) - first}
     certificate["ids_kept"] = check_ids(old, new, base, merged)
     certificate["pieces"] = check_pieces(new, merged, first)
@@ -154,7 +156,7 @@ def check_pieces(new: ByteLevelVocabulary, merged: Mapping[str, Any], first: int
     numbers: Mapping[str, int] = merged["model"]["vocab"]
     for ignore_merges in {False, bool(merged["model"].get("ignore_merges"))}:
         model = dict(merged["model"]) | {"ignore_merges": ignore_merges}
-        tokenizer = _as_text(without_prefix(merged) | {"model": model})
+        tokenizer = as_text(without_prefix(merged) | {"model": model})
         encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         for piece, text, encoding in zip(whole, texts, encoded, strict=True):
             if encoding.ids != [numbers[piece]]:
@@ -253,7 +255,9 @@ def check_texts(
         ThreadPoolExecutor(os.cpu_count()) as threads,  # the library works outside of Python's lock
         progress("certificate", total=sum(map(len, documents.values()))) as advance,
     ):
-        for _ in threads.map(check, batches(generate_strings(pieces, special, GENERATED), BATCH_CHARACTERS)):
+        literal = [before + token for token in special for before in ("", "\n")]
+        strings = itertools.chain(literal, generate_strings(pieces, special, GENERATED))
+        for _ in threads.map(check, batches(strings, BATCH_CHARACTERS)):
             pass
         for language, texts in documents.items():
             counts = languages[language] = LanguageCounts(ids=np.zeros(pair.size, np.int64))
@@ -265,7 +269,8 @@ def check_texts(
     return Proof(GENERATED, languages)
 
 
-def _as_text(settings: Mapping[str, Any]) -> Tokenizer:
+def as_text(settings: Mapping[str, Any]) -> Tokenizer:
+    """A tokenizer that takes special tokens for text, as outside text is encoded."""
     tokenizer = Tokenizer.from_str(json.dumps(dict(settings)))
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
