@@ -45,7 +45,8 @@ def place(path: Path, entry: Entry) -> str:
 def read_entries(path: Path, encoding: str = "utf-8") -> Iterator[Entry]:
     """Stream the rows of a file. Reading goes on behind a broken line of JSONL, and ends at anything else broken.
 
-    A JSON file is a list of rows, or rows one after the other; JSONL that begins with `[` is such a list.
+    A JSON file is a list of rows, rows one after the other, or lists one after the other; JSONL that begins with `[` is
+    read as such lists.
 
     Raises:
         BllossomError: the file is plain text.
@@ -105,8 +106,10 @@ def read_rows(path: Path) -> Iterator[Any]:
 
 
 def _jsonl(file: IO[bytes]) -> Iterator[Entry]:
+    of_lists = False  # a list as the first value: whoever joins such files has more of them
     for place, entry in enumerate(read_lines(file)):
-        if place == 0 and isinstance(entry.value, list):
+        of_lists = of_lists or (place == 0 and isinstance(entry.value, list))
+        if of_lists and isinstance(entry.value, list):
             yield from (entry._replace(value=row) for row in entry.value)
         else:
             yield entry

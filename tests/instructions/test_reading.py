@@ -160,6 +160,15 @@ def test_every_kind_of_file(tmp_path: Path) -> None:
         assert [list(each.messages) for each in found] == [[ASKED, ANSWERED]] * count, source
 
 
+def test_files_that_were_joined_are_read_to_the_end(tmp_path: Path) -> None:
+    records = [{"instruction": f"{Q} {number}", "output": A} for number in range(4)]
+    for name, indent in [("a.json", None), ("b.json", 1), ("a.jsonl", None), ("b.jsonl", 1)]:
+        path = tmp_path / name
+        path.write_text("\n".join(json.dumps(part, indent=indent) for part in (records[:2], records[2:])))
+        asked = [each.messages[0].content for each in read(path).conversations]
+        assert asked == [record["instruction"] for record in records], name
+
+
 def test_files_in_another_encoding_and_in_an_archive(tmp_path: Path) -> None:
     line = json.dumps({"instruction": Q, "output": A}, ensure_ascii=False) + "\n"
     table = f"instruction,output\n{Q},{A}\n"
