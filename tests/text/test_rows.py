@@ -66,10 +66,15 @@ def test_each_row_has_the_line_it_begins_at(tmp_path: Path) -> None:
         ("a.jsonl", b'[\n{"a": 1}\n] rubbish\n', (3, "is not JSON (Expecting value at column 3)")),
         ("a.jsonl", b'[{"a": 1}] rubbish\n', (2, "is not JSON (Expecting value")),
         ("a.json", b'[{"a": 1},\n{"a": "\xff"}]', (2, "is not UTF-8")),
-        ("a.csv", b'a,b\n1,2\n"1,2\n', (3, "is not CSV")),
+        ("a.csv", b'a,b\n1,2\n"1,2\n3,4\n', (3, "nothing behind it can be read")),
+        ("a.csv", b'a,b\n1,2\n"1"1,2\n3,4\n', (3, "nothing behind it can be read")),
         ("a.csv", b"a,b\n1,2\n1\n", (3, "has 1 columns where the first line names 2")),
         ("a.csv", b"a,a\n1,2\n", (1, "has one twice")),
-        ("a.csv", b"a,b\n1,\xff\n", (1, "is not UTF-8")),
+        (
+            "a.csv",
+            b"a,b\n1,\xff\n",
+            (1, "is not UTF-8 from here on (convert it with iconv); repair the file, nothing be"),
+        ),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9, mtime=0)[:-9], (10, "cannot be read from here on")),
     ],
 )
@@ -104,6 +109,27 @@ def test_lists_of_a_line_each_are_read_to_the_end(tmp_path: Path) -> None:
     for name, places in [("a.json", (1, 2, 3, 4)), ("a.jsonl", (1, 1, 2, 2))]:
         (tmp_path / name).write_text('[{"a": 1}, {"a": 2}]\n[{"a": 3}, {"a": [4]}]\n')
         assert found(tmp_path / name) == list(zip(places, JOINED, strict=True))
+
+
+@pytest.mark.parametrize(("name", "tab"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_reading_goes_on_behind_a_row_of_another_length(tmp_path: Path, name: str, tab: str) -> None:
+    rows = [["a", "b"], ["1", "2"], ["3"], ["4", "5"], ["6", "7", "8"], ["9", "0"]]
+    (tmp_path / name).write_text("".join(tab.join(row) + "\n" for row in rows))
+    assert found(tmp_path / name) == [
+        (2, {"a": "1", "b": "2"}),
+        (3, "has 1 columns where the first line names 2; repair the row"),
+        (4, {"a": "4", "b": "5"}),
+        (5, "has 3 columns where the first line names 2; repair the row"),
+        (6, {"a": "9", "b": "0"}),
+    ]
+
+
+def test_rows_that_an_open_quote_took_in_are_told_by_their_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('a,b\n1,"2\n3,4\n5,6",7\n8,9\n')
+    assert found(tmp_path / "a.csv") == [
+        (2, "has 3 columns over 3 lines where the first line names 2; repair the row"),
+        (5, {"a": "8", "b": "9"}),
+    ]
 
 
 def test_plain_text_has_no_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -217,6 +217,19 @@ def test_a_list_that_was_cut_or_has_rubbish_behind_it_is_no_whole_file(tmp_path:
         assert [record.number for record in records] == numbers
 
 
+@pytest.mark.parametrize(("name", "tab"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_a_row_of_another_length_leaves_the_others(tmp_path: Path, name: str, tab: str) -> None:
+    path = tmp_path / name
+    path.write_text("\n".join(f"{tab}".join(row) for row in (["id", "text"], ["1", "a"], ["2"], ["3", "c"])))
+    records = list(read_records(path))
+    assert [(record.number, record.texts) for record in records] == [(2, ("a",)), (3, ()), (4, ("c",))]
+    assert records[1].errors == ("has 1 columns where the first line names 2; repair the row",)
+    for skip in range(5):
+        assert list(read_records(path, skip=skip)) == [record for record in records if record.number > skip]
+    with pytest.raises(BllossomError, match=rf"{name}:3: cannot be read \(has 1 columns"):
+        list(read_rows(path))
+
+
 def test_parquet_lists_the_columns_there_are(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"id": [1], "body": ["x"]}), tmp_path / "a.parquet")
     with pytest.raises(BllossomError, match="no field 'text'; there are: id, body; set field to one of them"):
