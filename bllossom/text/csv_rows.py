@@ -6,31 +6,21 @@ import sys
 from collections.abc import Iterator
 from typing import IO
 
-
-class CsvError(ValueError):
-    """What is wrong with a CSV file, and the line it is wrong at. Nothing behind it can be read."""
-
-    def __init__(self, line: int, why: str) -> None:
-        self.line = line
-        super().__init__(f"{why}; repair the file")
+from bllossom.text.readers.entry import NOTHING_BEHIND, Entry
 
 
-def read_csv(file: IO[bytes]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Stream (line, row) pairs of a UTF-8 file, with a byte-order mark or without.
+def read_csv(file: IO[bytes], skip: int = 0) -> Iterator[Entry]:
+    """Stream the rows of a UTF-8 file, with a byte-order mark or without, as objects.
 
-    Raises:
-        CsvError: the header names a column twice, a row is of another length, a quote is left open, a byte is no UTF-8.
+    Reading goes on behind a row of another length. It ends where the header names a column twice, at a quote that is
+    left open or out of place, and at bytes that are no UTF-8.
     """
-    yield from _rows(file, csv.excel)
+    return (entry for entry in _rows(file, csv.excel) if entry.number > skip)
 
 
-def read_tsv(file: IO[bytes]) -> Iterator[tuple[int, dict[str, str]]]:
-    """As `read_csv`, with a tab between columns. Quotes are text: the format (IANA's) has no way to quote.
-
-    Raises:
-        CsvError: as there.
-    """
-    yield from _rows(file, Tabs)
+def read_tsv(file: IO[bytes], skip: int = 0) -> Iterator[Entry]:
+    """As `read_csv`, with a tab between columns. Quotes are text: the format (IANA's) has no way to quote."""
+    return (entry for entry in _rows(file, Tabs) if entry.number > skip)
 
 
 class Tabs(csv.excel_tab):
@@ -39,14 +29,15 @@ class Tabs(csv.excel_tab):
     quoting = csv.QUOTE_NONE
 
 
-def _rows(file: IO[bytes], dialect: type[csv.Dialect]) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(file: IO[bytes], dialect: type[csv.Dialect]) -> Iterator[Entry]:
     csv.field_size_limit(sys.maxsize)  # Python's own limit of 131,072 characters is less than a long answer
     reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), dialect, strict=True)
     line = 1
     try:
         header = next(reader, [])
         if len(set(header)) < len(header):
-            raise CsvError(1, "its first line, the names of the columns, has one twice")
+            yield Entry(1, None, _fatal("its first line, the names of the columns, has one twice"))
+            return
         while True:
             line = reader.line_num + 1
             row = next(reader, None)
@@ -55,9 +46,20 @@ def _rows(file: IO[bytes], dialect: type[csv.Dialect]) -> Iterator[tuple[int, di
             if not row:
                 continue  # an empty line
             if len(row) != len(header):
-                raise CsvError(line, f"has {len(row)} columns where the first line names {len(header)}")
-            yield line, dict(zip(header, row, strict=True))
+                yield Entry(line, None, _ragged(len(row), len(header), reader.line_num - line + 1))
+            else:
+                yield Entry(line, dict(zip(header, row, strict=True)))
     except csv.Error as error:
-        raise CsvError(line, f"is not CSV ({error})") from error
-    except UnicodeDecodeError as error:
-        raise CsvError(line, "is not UTF-8 from here on (convert it with iconv)") from error
+        yield Entry(line, None, _fatal(f"is not CSV ({error})"))
+    except UnicodeDecodeError:
+        yield Entry(line, None, _fatal("is not UTF-8 from here on (convert it with iconv)"))
+
+
+def _ragged(columns: int, named: int, lines: int) -> str:
+    # A quote that is opened by mistake takes in the rows up to the next one: their number tells.
+    over = f" over {lines:,} lines" if lines > 1 else ""
+    return f"has {columns} columns{over} where the first line names {named}; repair the row"
+
+
+def _fatal(why: str) -> str:
+    return f"{why}; repair the file, {NOTHING_BEHIND}"

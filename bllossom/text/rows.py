@@ -12,7 +12,7 @@ from bllossom.errors import BllossomError
 from bllossom.paths import shown
 from bllossom.text.archives import DAMAGED_ARCHIVE, members, not_read, whole
 from bllossom.text.compression import DAMAGED, recode, unpack
-from bllossom.text.csv_rows import CsvError, read_csv, read_tsv
+from bllossom.text.csv_rows import read_csv, read_tsv
 from bllossom.text.kinds import Kind, file_kind, is_archive
 from bllossom.text.locate import locate
 from bllossom.text.readers.columns import read_arrow, read_parquet
@@ -43,9 +43,11 @@ def place(path: Path, entry: Entry) -> str:
 
 
 def read_entries(path: Path, encoding: str = "utf-8") -> Iterator[Entry]:
-    """Stream the rows of a file. Reading goes on behind a broken line of JSONL, and ends at anything else broken.
+    """Stream the rows of a file.
 
-    A JSON file is a list of rows, or rows one after the other; JSONL that begins with `[` is such a list.
+    Reading goes on behind a broken line of JSONL, a row of CSV or TSV of another length and a damaged row group of
+    Parquet, and ends at anything else broken. A JSON file is a list of rows, rows one after the other, or lists one
+    after the other; JSONL that begins with `[` is read as such lists.
 
     Raises:
         BllossomError: the file is plain text.
@@ -87,7 +89,7 @@ def _read(kind: Kind, file: IO[bytes], encoding: str) -> Iterator[Entry]:
     if kind == "json":
         return values(file.read())
     if kind in ("csv", "tsv"):
-        return _table(file, kind)
+        return read_csv(file) if kind == "csv" else read_tsv(file)
     return read_parquet(file) if kind == "parquet" else read_arrow(file)
 
 
@@ -105,16 +107,10 @@ def read_rows(path: Path) -> Iterator[Any]:
 
 
 def _jsonl(file: IO[bytes]) -> Iterator[Entry]:
+    of_lists = False  # a list as the first value: whoever joins such files has more of them
     for place, entry in enumerate(read_lines(file)):
-        if place == 0 and isinstance(entry.value, list):
+        of_lists = of_lists or (place == 0 and isinstance(entry.value, list))
+        if of_lists and isinstance(entry.value, list):
             yield from (entry._replace(value=row) for row in entry.value)
         else:
             yield entry
-
-
-def _table(file: IO[bytes], kind: Kind) -> Iterator[Entry]:
-    try:
-        for number, row in read_csv(file) if kind == "csv" else read_tsv(file):
-            yield Entry(number, row)
-    except CsvError as error:
-        yield Entry(error.line, None, str(error))

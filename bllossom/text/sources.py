@@ -15,7 +15,7 @@ from bllossom.errors import BllossomError
 from bllossom.paths import shown
 from bllossom.text.archives import DAMAGED_ARCHIVE, MEMBER_BITS, Member, members, not_read, whole
 from bllossom.text.compression import DAMAGED, recode, unpack
-from bllossom.text.csv_rows import CsvError, read_csv, read_tsv
+from bllossom.text.csv_rows import read_csv, read_tsv
 from bllossom.text.fields import IDENTITIES, Steps, documents_of, identity_of, parse_field
 from bllossom.text.kinds import Kind, file_kind, is_archive
 from bllossom.text.locate import locate
@@ -132,8 +132,8 @@ class _Documents:
             "json": read_json,
             "parquet": partial(read_parquet, columns=columns),
             "arrow": partial(read_arrow, columns=columns),
-            "csv": partial(_read_table, read_csv),
-            "tsv": partial(_read_table, read_tsv),
+            "csv": read_csv,
+            "tsv": read_tsv,
         }
 
     def read(self, kind: Kind, file: IO[bytes], skip: int) -> Iterator[RawRecord]:
@@ -181,18 +181,6 @@ def _problem(text: str, max_bytes: int) -> str:
         return too_long(max_bytes) if len(text.encode()) > max_bytes else ""
     except UnicodeEncodeError as error:
         return explain(error)
-
-
-TableReader = Callable[[IO[bytes]], Iterator[tuple[int, dict[str, str]]]]
-
-
-def _read_table(read: TableReader, file: IO[bytes], skip: int) -> Iterator[Entry]:
-    try:
-        for number, row in read(file):
-            if number > skip:
-                yield Entry(number, row)
-    except CsvError as error:
-        yield Entry(error.line, None, str(error))
 
 
 def _archive(path: Path, packed: IO[bytes], documents: _Documents, skip: int) -> Iterator[RawRecord]:

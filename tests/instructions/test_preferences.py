@@ -118,6 +118,14 @@ def test_ids_are_those_of_the_format_up_to_what_ends_an_answer() -> None:
         encode_pair(chat, Pair(*same))
 
 
+def test_a_row_of_another_length_costs_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,chosen,rejected\na,1,2\nb,1\nc,1,2\n")
+    found, skipped = read_pairs([PreferenceSource(path=str(path))], "skip")
+    assert [pair.chosen.source for pair in found] == [f"{path}:2", f"{path}:4"]
+    assert [each.source for each in skipped] == [f"{path}:3"]
+
+
 def test_a_file_without_pairs_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(BllossomError, match=r"a\.jsonl holds no record"):

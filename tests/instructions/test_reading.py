@@ -160,6 +160,31 @@ def test_every_kind_of_file(tmp_path: Path) -> None:
         assert [list(each.messages) for each in found] == [[ASKED, ANSWERED]] * count, source
 
 
+def test_a_row_of_another_length_costs_no_other_and_what_ends_a_file_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{Q} {number},{A}" for number in range(1000)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["instruction,output", rows[0], Q, *rows[1:]]), encoding="utf8")
+    found = read(path, on_error="skip")
+    assert [each.messages[0].content for each in found.conversations] == [f"{Q} {number}" for number in range(1000)]
+    assert [each.source for each in found.skipped] == [f"{path}:3"]
+    with pytest.raises(BllossomError, match=r"a\.csv:3: has 1 columns .*; or set on_error: skip"):
+        read(path)
+    path.write_text("\n".join(["instruction,output", rows[0], f'"{Q}', *rows[1:]]), encoding="utf8")
+    assert len(read(path, on_error="skip").conversations) == 1
+    assert "nothing behind it can be read" in capsys.readouterr().err
+
+
+def test_files_that_were_joined_are_read_to_the_end(tmp_path: Path) -> None:
+    records = [{"instruction": f"{Q} {number}", "output": A} for number in range(4)]
+    for name, indent in [("a.json", None), ("b.json", 1), ("a.jsonl", None), ("b.jsonl", 1)]:
+        path = tmp_path / name
+        path.write_text("\n".join(json.dumps(part, indent=indent) for part in (records[:2], records[2:])))
+        asked = [each.messages[0].content for each in read(path).conversations]
+        assert asked == [record["instruction"] for record in records], name
+
+
 def test_files_in_another_encoding_and_in_an_archive(tmp_path: Path) -> None:
     line = json.dumps({"instruction": Q, "output": A}, ensure_ascii=False) + "\n"
     table = f"instruction,output\n{Q},{A}\n"

@@ -182,6 +182,54 @@ def test_reading_goes_on_after_a_broken_record(tmp_path: Path) -> None:
     ]
 
 
+ROWS = [{"text": text} for text in "abcd"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.json", json.dumps(ROWS[:2]) + json.dumps(ROWS[2:])),
+        ("a.json", json.dumps(ROWS[:2], indent=1) + "\n" + json.dumps(ROWS[2:], indent=1) + "\n"),
+        ("a.jsonl", json.dumps(ROWS[:2]) + json.dumps(ROWS[2:])),
+        ("a.jsonl", json.dumps(ROWS[:2], indent=1) + "\n" + json.dumps(ROWS[2:], indent=1) + "\n"),
+        ("a.json", "".join(map(json.dumps, ROWS))),
+    ],
+)
+def test_joined_json_is_read_to_the_end_and_from_any_record_on(tmp_path: Path, name: str, data: str) -> None:
+    path = tmp_path / name
+    path.write_text(data)
+    records = list(read_records(path))
+    assert [(record.texts, record.errors) for record in records] == [((text,), ()) for text in "abcd"]
+    for at, record in enumerate(records, 1):
+        assert list(read_records(path, skip=record.number)) == records[at:]
+
+
+def test_a_list_that_was_cut_or_has_rubbish_behind_it_is_no_whole_file(tmp_path: Path) -> None:
+    for name, data, numbers in [
+        ("a.json", json.dumps(ROWS[:2]) + " rubbish", [1, 2, 3]),
+        ("a.jsonl", '[\n{"text": "a"},\n{"text": "b"},\n', [2, 3, 4]),
+        ("a.jsonl", '[\n{"text": "a"},\n{"text": "b"}\n]\nrubbish\n', [2, 3, 5]),
+    ]:
+        (tmp_path / name).write_text(data)
+        records = list(read_records(tmp_path / name))
+        assert [record.texts for record in records] == [("a",), ("b",), ()]
+        assert [bool(record.errors) for record in records] == [False, False, True]
+        assert [record.number for record in records] == numbers
+
+
+@pytest.mark.parametrize(("name", "tab"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_a_row_of_another_length_leaves_the_others(tmp_path: Path, name: str, tab: str) -> None:
+    path = tmp_path / name
+    path.write_text("\n".join(f"{tab}".join(row) for row in (["id", "text"], ["1", "a"], ["2"], ["3", "c"])))
+    records = list(read_records(path))
+    assert [(record.number, record.texts) for record in records] == [(2, ("a",)), (3, ()), (4, ("c",))]
+    assert records[1].errors == ("has 1 columns where the first line names 2; repair the row",)
+    for skip in range(5):
+        assert list(read_records(path, skip=skip)) == [record for record in records if record.number > skip]
+    with pytest.raises(BllossomError, match=rf"{name}:3: cannot be read \(has 1 columns"):
+        list(read_rows(path))
+
+
 def test_parquet_lists_the_columns_there_are(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"id": [1], "body": ["x"]}), tmp_path / "a.parquet")
     with pytest.raises(BllossomError, match="no field 'text'; there are: id, body; set field to one of them"):

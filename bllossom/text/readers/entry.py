@@ -4,6 +4,8 @@ import json
 import sys
 from typing import Any, NamedTuple
 
+NOTHING_BEHIND = "nothing behind it can be read"  # where an error ends the reading of a file
+
 
 class Entry(NamedTuple):
     """A line, row or other value of a file."""

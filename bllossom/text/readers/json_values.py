@@ -1,17 +1,21 @@
-"""JSON Lines, and files of JSON: one value, a list, or values one after the other."""
+"""JSON Lines, and files of JSON: one value, a list, or values or lists one after the other."""
 
 import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import IO
 
-from bllossom.text.readers.entry import Entry, explain
+from bllossom.text.readers.entry import NOTHING_BEHIND, Entry, explain
 
 MARK = b"\xef\xbb\xbf"  # UTF-8's byte order mark; where files were joined, it stands in the middle, too
+EXTRA = "Extra data"  # the json module's words where something stands behind a value
 
 
 def read_lines(lines: Iterable[bytes], skip: int = 0) -> Iterator[Entry]:
-    """A value a line; reading goes on behind a broken one. What begins with a list over several lines is that list."""
+    """A value a line; reading goes on behind a broken one.
+
+    What begins with a list over several lines is that list, and what begins with lists joined in a line these lists.
+    """
     begun = False
     lines = iter(lines)
     for number, line in enumerate(lines, 1):
@@ -25,7 +29,8 @@ def read_lines(lines: Iterable[bytes], skip: int = 0) -> Iterator[Entry]:
             # Decoded first: json.loads on bytes would let surrogates through that UTF-8 forbids.
             entry = Entry(number, json.loads(line.decode()), "", b"\\u" in line)
         except (ValueError, RecursionError) as error:
-            if not begun and line.lstrip().startswith(b"[") and (rest := b"".join(lines)):
+            joined = isinstance(error, json.JSONDecodeError) and error.msg == EXTRA
+            if not begun and line.lstrip().startswith(b"[") and ((rest := b"".join(lines)) or joined):
                 yield from (entry for entry in values(line + rest, number) if entry.number > skip)
                 return
             entry = Entry(number, None, explain(error))
@@ -45,7 +50,7 @@ def read_json(file: IO[bytes], skip: int = 0) -> Iterator[Entry]:
             break
     if len(begins) == 2 and _is_json(begins[0]):
         yield from read_lines(chain(head, file), skip)
-    elif not skip or len(begins) == 2:
+    else:
         yield from (entry for entry in _one_or_several(b"".join(head) + file.read()) if entry.number > skip)
 
 
@@ -61,7 +66,7 @@ def _one_or_several(data: bytes) -> Iterator[Entry]:
     try:
         yield Entry(1, json.loads(data.decode("utf-8-sig")), "", b"\\u" in data)
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data":
+        if error.msg == EXTRA:
             yield from values(data)
         else:
             yield Entry(1, None, explain(error))
@@ -72,31 +77,41 @@ def _one_or_several(data: bytes) -> Iterator[Entry]:
 def values(data: bytes, line: int = 1) -> Iterator[Entry]:
     """The elements of a JSON list, or JSON values one after the other, with the lines they begin at.
 
-    Those that begin at one line get numbers that go on from it. Nothing can be read behind what is broken.
+    Behind a list come the elements of further lists, and values, as where files were joined. Those that begin at one
+    line get numbers that go on from it. Nothing can be read behind what is broken.
     """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        yield Entry(line + data.count(b"\n", 0, error.start), None, "is not UTF-8 here; convert the file with iconv")
+        why = "is not UTF-8 here; convert the file with iconv, nothing of it can be read"
+        yield Entry(line + data.count(b"\n", 0, error.start), None, why)
         return
     decoder, place, counted, last = json.JSONDecoder(), _skip(text, 0), 0, 0
     escaped = "\\u" in text
-    listed = text[place : place + 1] == "["
-    place = _skip(text, place + 1) if listed else place
-    while place < len(text) and not (listed and text[place] == "]"):
+    of_lists = text[place : place + 1] == "["  # where a value comes first, a list behind it is a value, too
+    listed = False
+    while listed or place < len(text):
+        begins = text[place : place + 1]
+        if begins == "]" if listed else (begins == "[" and of_lists):
+            listed, place = not listed, _skip(text, place + 1)
+            continue
         line, counted = line + text.count("\n", counted, place), place
         last = max(line, last + 1)
+        if not begins:
+            yield Entry(last, None, "the end of the list is missing; the file was cut short: get it anew")
+            return
         try:
             value, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
-            yield Entry(last, None, explain(error))
+            yield Entry(last, None, f"{explain(error)}, {NOTHING_BEHIND}")
             return
         yield Entry(last, value, "", escaped)
         place = _skip(text, place)
         if listed and text[place : place + 1] == ",":
             place = _skip(text, place + 1)
-        elif listed and text[place : place + 1] != "]":
-            yield Entry(last + 1, None, "a comma or the end of the list is missing before it; repair the file")
+        elif listed and text[place : place + 1] not in ("]", ""):
+            missing = "a comma or the end of the list is missing before it"
+            yield Entry(last + 1, None, f"{missing}; repair the file, {NOTHING_BEHIND}")
             return
 
 
