@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from bllossom.artifacts import Manifest, publish, read_manifest
 from bllossom.config import InputPath, Model, StageConfig
 from bllossom.errors import BllossomError
-from bllossom.localize.language import load_language, load_source_language
+from bllossom.localize.language import load_language, load_source_language, own_folder
 from bllossom.localize.records import Pair, load_pairs, passages, write_lines
 from bllossom.localize.rules.checker import RULES, Checker, Flag
 
@@ -56,13 +56,20 @@ def flag(config: FlagConfig, *, force: bool = False) -> Manifest:
         write_lines(folder / FLAGS, map(asdict, found))
         return flag_figures(found, len(pairs))
 
-    return publish(config, stage="localize flag", inputs=_inputs(config), build=build, force=force)
+    inputs = {"translation": config.translation, **rule_inputs(config.rules)}
+    return publish(config, stage="localize flag", inputs=inputs, build=build, force=force)
 
 
 def dry_run(config: FlagConfig) -> list[str]:
     """Which rules would run, once the tables are read."""
     load_language(config.rules.language)
     return [f"rules: {', '.join(rule for rule in RULES if rule not in config.rules.off)}"]
+
+
+def rule_inputs(rules: RuleSettings) -> dict[str, Path]:
+    """What the rules read besides a translation: one's own language folders, by their keys."""
+    folders = {"language": own_folder(rules.language), "source_language": own_folder(rules.source_language)}
+    return {key: folder for key, folder in folders.items() if folder is not None}
 
 
 def make_checker(rules: RuleSettings, pairs: Sequence[Pair]) -> Checker:
@@ -98,8 +105,3 @@ def prompt_of(translation: Path) -> str:
     manifest = read_manifest(translation)
     asked = manifest.config.get("by_endpoint") if manifest else None
     return asked["system_prompt"] if asked else ""
-
-
-def _inputs(config: FlagConfig) -> dict[str, Path]:
-    own = Path(config.rules.language)
-    return {"translation": config.translation} | ({"language": own} if own.is_dir() else {})
