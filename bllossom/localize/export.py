@@ -12,7 +12,7 @@ from bllossom.errors import BllossomError
 from bllossom.localize.exporting.outcomes import agreement, outcomes
 from bllossom.localize.exporting.pages import render_card, render_report
 from bllossom.localize.exporting.tables import make_report
-from bllossom.localize.flag import RuleSettings, make_checker, prompt_of
+from bllossom.localize.flag import RuleSettings, make_checker, prompt_of, rule_inputs
 from bllossom.localize.records import load_pairs, with_turns, write_examples
 from bllossom.localize.review import LOG, book_of
 from bllossom.localize.reviewing.book import Decision
@@ -54,7 +54,7 @@ def export(config: ExportConfig, *, force: bool = False) -> Manifest:
     def build(folder: Path) -> dict[str, Any]:
         return _build(config, folder)
 
-    inputs = {"translation": config.translation, "reviews": log}
+    inputs = {"translation": config.translation, "reviews": log, **rule_inputs(config.rules)}
     return publish(config, stage="localize export", inputs=inputs, build=build, force=force)
 
 

@@ -11,9 +11,12 @@ from pydantic import Field, field_validator
 from bllossom.artifacts import Manifest, publish, read_manifest
 from bllossom.config import InputPath, Model, StageConfig
 from bllossom.errors import BllossomError
-from bllossom.localize.language import load_language, load_source_language
+from bllossom.files import FileHashes
+from bllossom.localize.language import load_language, load_source_language, own_folder
 from bllossom.localize.records import Pair, load_pairs, passages, write_lines
 from bllossom.localize.rules.checker import RULES, Checker, Flag
+from bllossom.provenance.fingerprints import fingerprint_inputs
+from bllossom.serving.log import read_log
 
 FLAGS = "flags.jsonl"
 
@@ -56,13 +59,20 @@ def flag(config: FlagConfig, *, force: bool = False) -> Manifest:
         write_lines(folder / FLAGS, map(asdict, found))
         return flag_figures(found, len(pairs))
 
-    return publish(config, stage="localize flag", inputs=_inputs(config), build=build, force=force)
+    inputs = {"translation": config.translation, **rule_inputs(config.rules)}
+    return publish(config, stage="localize flag", inputs=inputs, build=build, force=force)
 
 
 def dry_run(config: FlagConfig) -> list[str]:
     """Which rules would run, once the tables are read."""
     load_language(config.rules.language)
     return [f"rules: {', '.join(rule for rule in RULES if rule not in config.rules.off)}"]
+
+
+def rule_inputs(rules: RuleSettings) -> dict[str, Path]:
+    """What the rules read besides a translation: one's own language folders, by their keys."""
+    folders = {"language": own_folder(rules.language), "source_language": own_folder(rules.source_language)}
+    return {key: folder for key, folder in folders.items() if folder is not None}
 
 
 def make_checker(rules: RuleSettings, pairs: Sequence[Pair]) -> Checker:
@@ -82,6 +92,33 @@ def flags_of(checker: Checker, pairs: Sequence[Pair], prompt: str = "") -> list[
     return [found for pair in pairs for found in checker.flags(pair.id, passages(pair, prompt=prompt))]
 
 
+def load_flags(folder: Path, translation: Path, pairs: Sequence[Pair]) -> list[Flag]:
+    """The flags of a translation, as published by `flag` or written by somebody else.
+
+    Raises:
+        BllossomError: the folder has none, or they are of another translation, whose texts their places count.
+    """
+    if not (folder / FLAGS).is_file():
+        raise BllossomError(f"{folder} has no {FLAGS}; name the output of `bllossom localize flag`")
+    found = [Flag(**record) for record in read_log(folder / FLAGS)]
+    known = {pair.id for pair in pairs}
+    if _is_of_another(folder, translation) or any(flag.id not in known for flag in found):
+        raise BllossomError(
+            f"{folder} has the flags of another translation than {translation}; run `bllossom localize flag` over this "
+            "one, or leave `flags` out"
+        )
+    return found
+
+
+def _is_of_another(folder: Path, translation: Path) -> bool:
+    """Whether the manifest of flags says so; without one nobody knows."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return False
+    inputs = fingerprint_inputs({"translation": translation}, FileHashes(cached=True))
+    return manifest.inputs.get("translation") != inputs["translation"]
+
+
 def flag_figures(flags: Sequence[Flag], examples: int) -> dict[str, Any]:
     """Counts for a manifest."""
     rules = Counter(found.rule for found in flags)
@@ -98,8 +135,3 @@ def prompt_of(translation: Path) -> str:
     manifest = read_manifest(translation)
     asked = manifest.config.get("by_endpoint") if manifest else None
     return asked["system_prompt"] if asked else ""
-
-
-def _inputs(config: FlagConfig) -> dict[str, Path]:
-    own = Path(config.rules.language)
-    return {"translation": config.translation} | ({"language": own} if own.is_dir() else {})

@@ -178,8 +178,18 @@ def _validated(kind: type[Any], folder: Path, values: dict[str, Any]) -> Any:
         raise BllossomError(f"{folder}: {where}: {first['msg']}; correct the table") from error
 
 
+def own_folder(name: str) -> Path | None:
+    """Where a language lies that is not one of the package's; None for those, and where there is no folder."""
+    folder = _folder(name)
+    return folder if folder.is_dir() and folder.parent != PACKAGED else None
+
+
+def _folder(name: str) -> Path:
+    return PACKAGED / name if (PACKAGED / name).is_dir() else Path(name)
+
+
 def _read_folder(name: str) -> tuple[Path, dict[str, Any]]:
-    folder = PACKAGED / name if (PACKAGED / name).is_dir() else Path(name)
+    folder = _folder(name)
     files = sorted(folder.glob("*.yaml"))
     if not files:
         known = ", ".join(sorted(path.name for path in PACKAGED.iterdir() if path.is_dir()))

@@ -66,6 +66,11 @@ def spoken(example: Conversation) -> list[Message]:
     return [message for message in example.messages if message.role != "system"]
 
 
+def system_of(example: Conversation) -> list[str]:
+    """What the system is told: one text or none."""
+    return [message.content for message in example.messages if message.role == "system"]
+
+
 def with_turns(example: Conversation, texts: Sequence[str]) -> Conversation:
     """The example with other texts for its turns."""
     rest = iter(texts)

@@ -8,12 +8,12 @@ from pydantic import Field
 
 from bllossom.config import InputPath, Model
 from bllossom.console import say
-from bllossom.localize.flag import FLAGS, RuleSettings, flags_of, make_checker, prompt_of
+from bllossom.localize.flag import RuleSettings, flags_of, load_flags, make_checker, prompt_of
 from bllossom.localize.records import Pair, load_pairs, passages, spoken
 from bllossom.localize.reviewing.book import Book, Decision
 from bllossom.localize.reviewing.desk import Desk
 from bllossom.localize.rules.checker import Flag
-from bllossom.serving.log import AppendLog, read_log
+from bllossom.serving.log import AppendLog
 from bllossom.serving.pages import Page, serve
 
 LOG = "reviews.jsonl"
@@ -37,19 +37,30 @@ def review(config: ReviewConfig) -> None:
     """Serve the page until it is stopped.
 
     Raises:
-        BllossomError: another server has the folder, the port is taken, or an input cannot be read.
+        BllossomError: another server has the folder, the port is taken, an input cannot be read, or the flags are of
+            another translation.
     """
     config.folder.mkdir(parents=True, exist_ok=True)
     with AppendLog(config.folder / LOG) as log:  # first of all: a second server is refused at once
-        pairs = load_pairs(config.translation)
-        checker = make_checker(config.rules, pairs)
-        flags = _flags(config, pairs) or group(pairs, flags_of(checker, pairs, prompt_of(config.translation)))
-        book = book_of(pairs, config.judged_twice, map(Decision.of, log.records))
-        desk = Desk(pairs, checker, flags, book, log)
-        checker.flags("", passages(pairs[0]))  # the morphology is loaded now, not under somebody's first keystroke
+        desk = open_desk(config, log)
         if log.records:
             say(f"{len(log.records):,} decisions taken up from {log.path}")
         serve(page_of(desk), port=config.port, folder=config.folder)
+
+
+def open_desk(config: ReviewConfig, log: AppendLog) -> Desk:
+    """The desk of a translation, with its flags and the decisions of the log.
+
+    Raises:
+        BllossomError: an input cannot be read, or the flags are of another translation.
+    """
+    pairs, prompt = load_pairs(config.translation), prompt_of(config.translation)
+    given = load_flags(config.flags, config.translation, pairs) if config.flags is not None else None
+    checker = make_checker(config.rules, pairs)
+    flags = flags_of(checker, pairs, prompt) if given is None else given
+    book = book_of(pairs, config.judged_twice, map(Decision.of, log.records))
+    checker.flags("", passages(pairs[0]))  # the morphology is loaded now, not under somebody's first keystroke
+    return Desk(pairs, checker, group(pairs, flags), book, log, prompt)
 
 
 def page_of(desk: Desk) -> Page:
@@ -88,10 +99,3 @@ def group(pairs: list[Pair], flags: list[Flag]) -> dict[str, list[Flag]]:
     for flag in flags:
         found[flag.id].append(flag)
     return found
-
-
-def _flags(config: ReviewConfig, pairs: list[Pair]) -> dict[str, list[Flag]]:
-    if config.flags is None:
-        return {}
-    known = {pair.id for pair in pairs}
-    return group(pairs, [Flag(**record) for record in read_log(config.flags / FLAGS) if record["id"] in known])

@@ -25,10 +25,12 @@ from bllossom.localize.records import (
     TARGET,
     Ends,
     Note,
+    Pair,
     join,
     note_figures,
     read_examples,
     spoken,
+    system_of,
     write_examples,
     write_notes,
 )
@@ -106,8 +108,20 @@ def _build(config: TranslateConfig, folder: Path) -> dict[str, Any]:
     write_examples(folder / SOURCE, (pair.source for pair in pairs))
     write_examples(folder / TARGET, (pair.target for pair in pairs))
     write_notes(folder / NOTES, notes)
-    messages = sum(len(spoken(pair.source)) for pair in pairs)
-    return {"examples": len(pairs), "left_out": left_out, "messages": messages, **note_figures(notes)}
+    figures: dict[str, Any] = {
+        "examples": len(pairs),
+        "left_out": left_out,
+        "messages": sum(len(spoken(pair.source)) for pair in pairs),
+        "examples_with_untranslated_system": sum(_keeps_system(pair) for pair in pairs),
+    }
+    if kept_systems := figures["examples_with_untranslated_system"]:
+        say(f"{kept_systems:,} of {len(pairs):,} examples keep their system message untranslated")
+    return figures | note_figures(notes)
+
+
+def _keeps_system(pair: Pair) -> bool:
+    """Whether the translation has a system message, and it is the source's to the letter."""
+    return bool(system_of(pair.source)) and system_of(pair.target) == system_of(pair.source)
 
 
 def _targets(config: TranslateConfig, sources: list[Conversation]) -> tuple[list[Conversation], list[Note], list[str]]:

@@ -5,6 +5,7 @@ with AppendLog(path) as log:      # one process at a time
 read_log(path)                    # [{"id": 7}]; may be read while another process appends
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -62,9 +63,6 @@ class AppendLog:
             os.close(self._descriptor)
             raise BllossomError(f"another process is writing {self.path}; wait for it or end it") from error
         self.records = read_log(self.path)
-        size = os.fstat(self._descriptor).st_size
-        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            os.write(self._descriptor, b"\n")  # a cut line is left as it is; the next one starts anew
         return self
 
     def __exit__(
@@ -78,15 +76,26 @@ class AppendLog:
         Raises:
             BllossomError: the disk is full or gone: the record is not kept.
         """
-        left = json.dumps(record, ensure_ascii=False).encode("utf8", "surrogatepass") + b"\n"
+        line = json.dumps(record, ensure_ascii=False).encode("utf8", "surrogatepass") + b"\n"
         try:
-            while left:
-                left = left[os.write(self._descriptor, left) :]
-            os.fsync(self._descriptor)
+            size = os.fstat(self._descriptor).st_size
+            # A cut line is left as it is, whoever left it: the next one starts anew.
+            left = b"\n" + line if self._ends_in_a_cut_line(size) else line
+            try:
+                while left:
+                    left = left[os.write(self._descriptor, left) :]
+                os.fsync(self._descriptor)
+            except OSError:
+                with contextlib.suppress(OSError):  # the disk may be gone altogether
+                    os.ftruncate(self._descriptor, size)
+                raise
         except OSError as error:
             raise BllossomError(
                 f"{self.path} cannot be written ({error.strerror}); free some room and run the same command"
             ) from error
+
+    def _ends_in_a_cut_line(self, size: int) -> bool:
+        return size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

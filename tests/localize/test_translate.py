@@ -216,6 +216,37 @@ def test_translations_that_exist_are_joined_on_id(tmp_path, source):
     assert [record["id"] for record in lines(tmp_path / "good" / "target.jsonl")] == list("abcd")
 
 
+def test_system_messages_that_stay_as_they_are_are_counted_and_said(tmp_path, capsys):
+    def example(identity, *texts):
+        roles = ("system", "user", "assistant")[3 - len(texts) :]
+        turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+        return json.dumps({"id": identity, "messages": turns}, ensure_ascii=False) + "\n"
+
+    source, theirs = tmp_path / "source.jsonl", tmp_path / "theirs.jsonl"
+    system = "You are a helpful assistant."
+    source.write_text(
+        example("a", system, "Where is Rome?", "In Italy.")
+        + example("b", system, "Thanks!", "You are welcome.")
+        + example("c", "How far is it?", "It is near.")
+    )
+    with stand_in(korean) as server:
+        manifest = translate(config(server, source, tmp_path / "out"))
+    assert manifest.figures["examples_with_untranslated_system"] == 2
+    assert "2 of 3 examples keep their system message untranslated" in capsys.readouterr().err
+    kept = [record["messages"][0]["content"] for record in lines(tmp_path / "out" / "target.jsonl")]
+    assert kept[:2] == [system] * 2
+
+    theirs.write_text(
+        example("a", "당신은 친절한 도우미입니다.", "로마는 어디에 있습니까?", "이탈리아에 있습니다.")
+        + example("b", "고맙습니다!", "천만에요.")
+        + example("c", "얼마나 멉니까?", "가깝습니다.")
+    )
+    settings = {"source": [{"path": str(source)}], "from_file": [{"path": str(theirs)}], "output": tmp_path / "joined"}
+    manifest = translate(TranslateConfig.model_validate(settings))
+    assert manifest.figures["examples_with_untranslated_system"] == 0
+    assert "untranslated" not in capsys.readouterr().err
+
+
 def test_one_translator_is_asked_for(tmp_path, source):
     with pytest.raises(ValueError, match="one of by_endpoint, by_model and from_file"):
         TranslateConfig.model_validate({"source": [{"path": str(source)}], "output": tmp_path / "out"})

@@ -31,6 +31,7 @@ class Desk:
         flags: Mapping[str, list[Flag]],
         book: Book,
         log: AppendLog,
+        prompt: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.pairs = {pair.id: pair for pair in pairs}
@@ -39,6 +40,7 @@ class Desk:
         self.checker = checker
         self.book = book
         self.log = log
+        self.prompt = prompt  # what the translator was told, if that is known
         self.clock = clock
         self._flags = dict(flags)
         self._held: dict[str, tuple[str, float]] = {}  # example to reviewer and time of the last touch
@@ -210,7 +212,7 @@ class Desk:
         return self._flags[identity]
 
     def _flags_of(self, identity: str, texts: Sequence[str]) -> list[Flag]:
-        return self.checker.flags(identity, passages(self.pairs[identity], texts))
+        return self.checker.flags(identity, passages(self.pairs[identity], texts, self.prompt))
 
     def _texts(self, identity: str) -> Sequence[str]:
         states = list(self.book.copies(identity).values())
