@@ -89,19 +89,32 @@ def test_stopped_run_goes_on_exactly(make: Make, tmp_path: Path, monkeypatch: py
     assert all((weights[0][key] == weights[1][key]).all() for key in weights[0])
 
 
-def test_a_kill_while_samples_are_written_costs_no_training(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
+ENDED_WHILE_SAMPLES_ARE_WRITTEN = """
+import os
+from bllossom.cli import main
+from bllossom.training import sft
 
-    whole = sft(make("whole", samples=1, checkpoint_every=2))
-    monkeypatch.setattr(sft_module, "write_samples", killed)
-    with pytest.raises(KeyboardInterrupt):
-        sft(make("again", samples=1, checkpoint_every=2))
-    monkeypatch.undo()
-    assert checkpoints.newest(partial_of(tmp_path / "again") / "checkpoints") is not None
-    assert sft(make("again", samples=1, checkpoint_every=2)).fingerprint == whole.fingerprint
+sft.write_samples = lambda *_: os.kill(os.getpid(), {ending})
+main()
+"""
+
+
+@pytest.mark.parametrize(("ending", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)])
+def test_an_end_while_samples_are_written_costs_no_training(
+    ending: signal.Signals, code: int, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step is saved although no multiple of `checkpoint_every` was reached."""
+    values = {"samples": 1, "checkpoint_every": 200}
+    whole = sft(make("whole", **values))
+    _, _, *command = launch(make("again", **values))
+    process = start("-c", ENDED_WHILE_SAMPLES_ARE_WRITTEN.format(ending=int(ending)), *command)
+    said = process.communicate()[1]
+    assert process.returncode == code, said
+    newest = checkpoints.newest(partial_of(tmp_path / "again") / "checkpoints")
+    assert newest is not None
+    assert newest.name == "step-00000005"
+    monkeypatch.setattr("bllossom.training.runs.trainer.accumulate", lambda *_: pytest.fail("a step was made again"))
+    assert sft(make("again", **values)).fingerprint == whole.fingerprint
     assert not (tmp_path / "again/checkpoints").exists()
 
 

@@ -135,9 +135,10 @@ class _Loop:
             state = state.model_copy(update={"unscored": figures})
         else:
             self.log.write(state.step, figures)
-        # Before anything is scored, which may take longer than the steps did.
-        periodic = state.step % self.run.config.checkpoint_every == 0 and not last
-        if periodic or stop_asked or (due and (last or self.watch.keep_best)):
+        # Before anything is scored, which may take longer than the steps did; and after the last step always: a stop
+        # or a kill while the model is written, or answers for samples, costs no training.
+        periodic = state.step % self.run.config.checkpoint_every == 0
+        if periodic or stop_asked or last or (due and self.watch.keep_best):
             self._save(state)
         if stop_asked:
             raise _stopped(state, self.segment)
