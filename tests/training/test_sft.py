@@ -15,8 +15,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
-from bllossom.artifacts import verify
+from bllossom.artifacts import Manifest, verify
+from bllossom.cli import make_app
 from bllossom.errors import BllossomError, ConfigError, Stopped
 from bllossom.model.merge_adapter import MergeAdapterConfig, merge_adapter
 from bllossom.ranks.ranks import Ranks
@@ -25,7 +27,7 @@ from bllossom.training.engines.rows import Row
 from bllossom.training.runs import checkpoints
 from bllossom.training.sft import SftConfig, dry_run, sft
 from bllossom.training.tuning.example_rows import PackedSteps
-from tests.fixtures.command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
+from tests.fixtures.command_runs import assert_same_run, flip, log_lines, partial_of, start, wait_for_step
 from tests.fixtures.tiny_chat import write_tiny_model
 
 EXAMPLES = [{"instruction": f"Count to {n}.", "output": " ".join(map(str, range(n + 1)))} for n in range(1, 11)]
@@ -190,6 +192,64 @@ def test_held_out_answers_are_scored_and_the_best_epoch_is_kept(make: Make, tmp_
     still = {"learning_rate": {"peak": 1e-9}, "epochs": 1, "model": str(tmp_path / "tuned"), "examples_per_step": 8}
     again = sft(make("again", **changes | still))
     assert again.figures["heldout_loss"]["en"] == pytest.approx(scores[best], rel=1e-5)
+
+
+@pytest.fixture
+def behind_its_best(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Manifest, SftConfig]:
+    """A whole run that ends with the weights of an earlier epoch, and the config of one that was stopped after it."""
+    values = {"holdout": 0.2, "epochs": 30, "patience": 2, "learning_rate": {"peak": 0.3}, "examples_per_step": 8}
+    whole, again = sft(make("whole", **values)), make("again", **values)
+    at_step(whole.figures["best_step"], lambda: signal.raise_signal(signal.SIGTERM), monkeypatch)
+    with pytest.raises(Stopped):
+        sft(again)
+    monkeypatch.undo()
+    assert len(checkpoints.complete_ones(partial_of(tmp_path / "again") / "checkpoints")) == 2
+    return whole, again
+
+
+def at_step(number: int, act: Callable[[], object], patch: pytest.MonkeyPatch) -> None:
+    """Do something while the rows of the step after `number` of them are read."""
+
+    class ActingSteps(PackedSteps):
+        def micro_batches(self, step: int, ranks: Ranks) -> list[list[Row]]:
+            if step == number:
+                act()
+            return super().micro_batches(step, ranks)
+
+    patch.setattr(sft_module, "PackedSteps", ActingSteps)
+
+
+def test_a_cleaned_run_still_ends_with_its_best_epoch(behind_its_best: tuple[Manifest, SftConfig]) -> None:
+    whole, again = behind_its_best
+    cleaned = CliRunner().invoke(make_app(), ["clean", str(again.output)], input="n\ny\n")
+    assert cleaned.exit_code == 0, cleaned.output
+    assert sft(again).fingerprint == whole.fingerprint
+
+
+def test_a_damaged_best_epoch_is_refused_before_a_step_is_made(
+    behind_its_best: tuple[Manifest, SftConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, again = behind_its_best
+    flip(best_weights(whole, again))
+    monkeypatch.setattr("bllossom.training.runs.trainer.accumulate", lambda *_: pytest.fail("a step was made"))
+    with pytest.raises(BllossomError, match=r"which scored best, is damaged \(engine/model.safetensors is not"):
+        sft(again)
+
+
+def test_a_best_epoch_that_is_damaged_meanwhile_is_not_published(
+    behind_its_best: tuple[Manifest, SftConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, again = behind_its_best
+    at_step(whole.figures["best_step"] + 1, lambda: flip(best_weights(whole, again)), monkeypatch)
+    with pytest.raises(BllossomError, match=r"which scored best, is damaged \(engine/model.safetensors is not"):
+        sft(again)
+    assert not again.output.exists()
+
+
+def best_weights(whole: Manifest, again: SftConfig) -> Path:
+    """Of the stopped run: a file of the checkpoint that scored best."""
+    saved = partial_of(again.output) / "checkpoints"
+    return checkpoints.at_step(saved, whole.figures["best_step"]) / "engine/model.safetensors"
 
 
 def test_a_family_whose_rows_leak_is_not_packed(
