@@ -42,13 +42,13 @@ class Leftover:
 
 
 def find_leftovers(run: Path, now: float) -> Iterator[tuple[Leftover, list[Leftover]]]:
-    """Each partial folder at or below `run` with the checkpoints in it that are not the newest; `now` is in seconds.
+    """Each partial folder at or below `run` with the checkpoints in it that may go; `now` is in seconds.
 
     Raises:
         BllossomError: there is no such folder, and no partial one of that output.
     """
     # Here, not above: `bllossom --help` imports no torch.
-    from bllossom.training.runs.checkpoints import CHECKPOINTS, DAMAGED, WRITING, complete_ones
+    from bllossom.training.runs.checkpoints import CHECKPOINTS, DAMAGED, WRITING, complete_ones, unneeded
 
     found = {*_below(run), *partial_folders(run)} if run.is_dir() else {*partial_folders(run)}
     if not found and not run.is_dir():
@@ -57,7 +57,10 @@ def find_leftovers(run: Path, now: float) -> Iterator[tuple[Leftover, list[Lefto
         output = folder.with_name(folder.name.partition(PARTIAL)[0])
         checkpoints = folder / CHECKPOINTS
         complete = complete_ones(checkpoints)
-        older = [*complete[:-1], *(path for name in (WRITING, DAMAGED) for path in checkpoints.glob(f"{name}*"))]
+        older = [
+            *unneeded(checkpoints),
+            *(path for name in (WRITING, DAMAGED) for path in checkpoints.glob(f"{name}*")),
+        ]
         yield (
             Leftover(folder, output, _describe(folder, complete, now), _bytes(folder)),
             [Leftover(path, output, "behind the newest checkpoint", _bytes(path)) for path in older],

@@ -71,7 +71,7 @@ def publish_by_ranks(
 
     Raises:
         BllossomError: `check` found something, or a rank failed.
-        Stopped: stopped on request; the same command goes on.
+        Stopped: stopped on request, at whatever the ranks were; the same command goes on.
     """
     joined = ranks.launched_from_outside()
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun, when it is killed, leaves its ranks as our launcher would
@@ -159,11 +159,14 @@ def _launch(work: Work[Config], config: Config, folder: Path, world: int, device
         signals_to_handle="SIGQUIT",  # the others are ours
     )
     _start_tracker()
-    with _forward_stop_requests():
+    with _forward_stop_requests() as stop_asked:
         try:
             results = elastic_launch(launch, _rank_main)(work, config, folder, device, os.getpid())
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
+            if stop_asked() and -failure.exitcode in stop_signals():
+                # Where a rank loads or publishes, nothing hears it but the signal's default action.
+                raise Stopped("stopped; to go on, run the same command") from error
             raise _rank_error(rank, failure) from error
     if stopped := results[0].get("stopped"):
         raise Stopped(stopped)
@@ -194,6 +197,7 @@ def _rank_main(work: Work[Config], config: Config, folder: Path, device: DeviceT
     the process `launcher`, they end with it.
     """
     end_with(launcher)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as SIGTERM: torch's processes take a KeyboardInterrupt for an end
     mine = ranks.join(device)
     try:
         result: dict[str, Any] = {"figures": work(config, folder, mine)}
@@ -230,17 +234,22 @@ def _rank_error(rank: int, failure: ProcessFailure) -> BllossomError:
 
 
 @contextmanager
-def _forward_stop_requests() -> Iterator[None]:
-    """Hand what asks to stop on to the ranks, which end at a consistent place, and wait for them."""
+def _forward_stop_requests() -> Iterator[Callable[[], bool]]:
+    """Hand what asks to stop on to the ranks, which end at a consistent place, and wait for them.
+
+    Yields a function that says whether anything asked.
+    """
+    asked: list[int] = []
 
     def forward(number: int, _: object) -> None:
+        asked.append(number)
         say("stopping once what is under way is saved")
         for child in psutil.Process().children():
             child.send_signal(signal.SIGTERM)
 
     previous = {number: signal.signal(number, forward) for number in stop_signals()}
     try:
-        yield
+        yield lambda: bool(asked)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

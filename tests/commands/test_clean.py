@@ -61,6 +61,22 @@ def test_old_checkpoints_can_go_alone(left):
     ]
 
 
+def test_the_best_checkpoint_stays_as_the_run_may_end_with_it(left):
+    [half] = partial_folders(left / "half")
+    (half / "checkpoints/step-00000030/state.json").write_text('{"best_step": 10}')
+    cleaned = clean(left / "half", answers="n\ny\n")
+    assert cleaned.exit_code == 0, cleaned.output
+    assert "step-00000010  " not in cleaned.stdout
+    assert [path.name for path in sorted((half / "checkpoints").iterdir())] == ["step-00000010", "step-00000030"]
+
+
+def test_what_a_run_goes_on_from_stays_where_the_newest_state_is_damaged(left):
+    [half] = partial_folders(left / "half")
+    (half / "checkpoints/step-00000030/state.json").write_text("{")
+    assert clean(left / "half", answers="n\ny\n").exit_code == 0
+    assert [path.name for path in sorted((half / "checkpoints").iterdir())] == ["step-00000020", "step-00000030"]
+
+
 def test_all_of_it_goes_with_yes_and_the_published_stays(left):
     assert clean(left, "--yes").exit_code == 0
     assert folders(left) == ["done", "done/deep", "done/logs"]

@@ -33,6 +33,23 @@ torch.save = half
 main()
 """
 
+KILLED_WHILE_THE_MODEL_IS_WRITTEN = """
+import os, signal
+from transformers import PreTrainedModel
+from bllossom.cli import main
+
+write = PreTrainedModel.save_pretrained
+
+def half(self, folder):
+    write(self, folder)
+    path = os.path.join(folder, "model.safetensors")
+    os.truncate(path, os.path.getsize(path) // 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+PreTrainedModel.save_pretrained = half
+main()
+"""
+
 
 @pytest.fixture(scope="module")
 def whole(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -70,6 +87,27 @@ def test_killed_while_a_checkpoint_is_written(
     assert (saved / checkpoints.WRITING).is_dir()
     assert [path.name for path in checkpoints.complete_ones(saved)] == ["step-00000005"]
     pretrain(PretrainConfig(**settings(output)))
+    assert_same_run(whole, output)
+
+
+def test_killed_while_the_model_is_written_makes_no_step_again(
+    settings: Settings,
+    whole: Path,
+    tmp_path: Path,
+    write_yaml: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last step is saved although nothing is scored after it, and no multiple of `checkpoint_every` was reached."""
+    output = tmp_path / "model"
+    values = settings(output, evaluate_every=False, checkpoint_every=1000)
+    process = start("-c", KILLED_WHILE_THE_MODEL_IS_WRITTEN, "pretrain", "--config", write_yaml(values))
+    said = process.communicate()[1]
+    assert process.returncode == -signal.SIGKILL, said
+    newest = checkpoints.newest(partial_of(output) / "checkpoints")
+    assert newest is not None
+    assert newest.name == "step-00000020"
+    monkeypatch.setattr("bllossom.training.runs.trainer.accumulate", lambda *_: pytest.fail("a step was made again"))
+    pretrain(PretrainConfig(**values))
     assert_same_run(whole, output)
 
 

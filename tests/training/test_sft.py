@@ -15,8 +15,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
-from bllossom.artifacts import verify
+from bllossom.artifacts import Manifest, verify
+from bllossom.cli import make_app
 from bllossom.errors import BllossomError, ConfigError, Stopped
 from bllossom.model.merge_adapter import MergeAdapterConfig, merge_adapter
 from bllossom.ranks.ranks import Ranks
@@ -25,7 +27,7 @@ from bllossom.training.engines.rows import Row
 from bllossom.training.runs import checkpoints
 from bllossom.training.sft import SftConfig, dry_run, sft
 from bllossom.training.tuning.example_rows import PackedSteps
-from tests.fixtures.command_runs import assert_same_run, log_lines, partial_of, start, wait_for_step
+from tests.fixtures.command_runs import assert_same_run, flip, log_lines, partial_of, start, wait_for_step
 from tests.fixtures.tiny_chat import write_tiny_model
 
 EXAMPLES = [{"instruction": f"Count to {n}.", "output": " ".join(map(str, range(n + 1)))} for n in range(1, 11)]
@@ -89,19 +91,32 @@ def test_stopped_run_goes_on_exactly(make: Make, tmp_path: Path, monkeypatch: py
     assert all((weights[0][key] == weights[1][key]).all() for key in weights[0])
 
 
-def test_a_kill_while_samples_are_written_costs_no_training(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
+ENDED_WHILE_SAMPLES_ARE_WRITTEN = """
+import os
+from bllossom.cli import main
+from bllossom.training import sft
 
-    whole = sft(make("whole", samples=1, checkpoint_every=2))
-    monkeypatch.setattr(sft_module, "write_samples", killed)
-    with pytest.raises(KeyboardInterrupt):
-        sft(make("again", samples=1, checkpoint_every=2))
-    monkeypatch.undo()
-    assert checkpoints.newest(partial_of(tmp_path / "again") / "checkpoints") is not None
-    assert sft(make("again", samples=1, checkpoint_every=2)).fingerprint == whole.fingerprint
+sft.write_samples = lambda *_: os.kill(os.getpid(), {ending})
+main()
+"""
+
+
+@pytest.mark.parametrize(("ending", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)])
+def test_an_end_while_samples_are_written_costs_no_training(
+    ending: signal.Signals, code: int, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step is saved although no multiple of `checkpoint_every` was reached."""
+    values = {"samples": 1, "checkpoint_every": 200}
+    whole = sft(make("whole", **values))
+    _, _, *command = launch(make("again", **values))
+    process = start("-c", ENDED_WHILE_SAMPLES_ARE_WRITTEN.format(ending=int(ending)), *command)
+    said = process.communicate()[1]
+    assert process.returncode == code, said
+    newest = checkpoints.newest(partial_of(tmp_path / "again") / "checkpoints")
+    assert newest is not None
+    assert newest.name == "step-00000005"
+    monkeypatch.setattr("bllossom.training.runs.trainer.accumulate", lambda *_: pytest.fail("a step was made again"))
+    assert sft(make("again", **values)).fingerprint == whole.fingerprint
     assert not (tmp_path / "again/checkpoints").exists()
 
 
@@ -177,6 +192,64 @@ def test_held_out_answers_are_scored_and_the_best_epoch_is_kept(make: Make, tmp_
     still = {"learning_rate": {"peak": 1e-9}, "epochs": 1, "model": str(tmp_path / "tuned"), "examples_per_step": 8}
     again = sft(make("again", **changes | still))
     assert again.figures["heldout_loss"]["en"] == pytest.approx(scores[best], rel=1e-5)
+
+
+@pytest.fixture
+def behind_its_best(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Manifest, SftConfig]:
+    """A whole run that ends with the weights of an earlier epoch, and the config of one that was stopped after it."""
+    values = {"holdout": 0.2, "epochs": 30, "patience": 2, "learning_rate": {"peak": 0.3}, "examples_per_step": 8}
+    whole, again = sft(make("whole", **values)), make("again", **values)
+    at_step(whole.figures["best_step"], lambda: signal.raise_signal(signal.SIGTERM), monkeypatch)
+    with pytest.raises(Stopped):
+        sft(again)
+    monkeypatch.undo()
+    assert len(checkpoints.complete_ones(partial_of(tmp_path / "again") / "checkpoints")) == 2
+    return whole, again
+
+
+def at_step(number: int, act: Callable[[], object], patch: pytest.MonkeyPatch) -> None:
+    """Do something while the rows of the step after `number` of them are read."""
+
+    class ActingSteps(PackedSteps):
+        def micro_batches(self, step: int, ranks: Ranks) -> list[list[Row]]:
+            if step == number:
+                act()
+            return super().micro_batches(step, ranks)
+
+    patch.setattr(sft_module, "PackedSteps", ActingSteps)
+
+
+def test_a_cleaned_run_still_ends_with_its_best_epoch(behind_its_best: tuple[Manifest, SftConfig]) -> None:
+    whole, again = behind_its_best
+    cleaned = CliRunner().invoke(make_app(), ["clean", str(again.output)], input="n\ny\n")
+    assert cleaned.exit_code == 0, cleaned.output
+    assert sft(again).fingerprint == whole.fingerprint
+
+
+def test_a_damaged_best_epoch_is_refused_before_a_step_is_made(
+    behind_its_best: tuple[Manifest, SftConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, again = behind_its_best
+    flip(best_weights(whole, again))
+    monkeypatch.setattr("bllossom.training.runs.trainer.accumulate", lambda *_: pytest.fail("a step was made"))
+    with pytest.raises(BllossomError, match=r"which scored best, is damaged \(engine/model.safetensors is not"):
+        sft(again)
+
+
+def test_a_best_epoch_that_is_damaged_meanwhile_is_not_published(
+    behind_its_best: tuple[Manifest, SftConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, again = behind_its_best
+    at_step(whole.figures["best_step"] + 1, lambda: flip(best_weights(whole, again)), monkeypatch)
+    with pytest.raises(BllossomError, match=r"which scored best, is damaged \(engine/model.safetensors is not"):
+        sft(again)
+    assert not again.output.exists()
+
+
+def best_weights(whole: Manifest, again: SftConfig) -> Path:
+    """Of the stopped run: a file of the checkpoint that scored best."""
+    saved = partial_of(again.output) / "checkpoints"
+    return checkpoints.at_step(saved, whole.figures["best_step"]) / "engine/model.safetensors"
 
 
 def test_a_family_whose_rows_leak_is_not_packed(

@@ -83,8 +83,8 @@ def save(folder: Path, state: State, engine: Engine, ranks: Ranks, keep: int) ->
     if ranks.first:
         write_state(writing, state, checksums)
         finish(writing, complete)
-        for unneeded in _unneeded(folder, keep):
-            shutil.rmtree(unneeded)
+        for path in unneeded(folder, keep):
+            shutil.rmtree(path)
     ranks.wait()
     return complete
 
@@ -129,6 +129,30 @@ def newest(folder: Path) -> Path | None:
     """The newest complete checkpoint."""
     found = complete_ones(folder)
     return found[-1] if found else None
+
+
+def unneeded(folder: Path, keep: int = 1) -> list[Path]:
+    """The complete checkpoints that may go: all but the newest `keep` and the best one, with which a run may end.
+
+    One whose state cannot be read is no matter for a run that is past it. Where that is the newest, the one before it
+    is what a run goes on from, and stays.
+    """
+    found = complete_ones(folder)
+    states = {path: state for path in found if (state := _state_of(path)) is not None}
+    if not states:
+        return []
+    newest_readable = max(states)
+    scores = {path: score for path, state in states.items() if (score := state.score()) is not None}
+    # They are one, unless the step that scored best was not saved.
+    best = {at_step(folder, states[newest_readable].best_step), min(scores, key=lambda p: scores[p], default=None)}
+    return [path for path in found[:-keep] if path < newest_readable and path not in best]
+
+
+def _state_of(checkpoint: Path) -> State | None:
+    try:
+        return read_state(checkpoint)
+    except BllossomError:
+        return None
 
 
 def damage(checkpoint: Path) -> str | None:
@@ -255,17 +279,3 @@ def _differences(state: State, inputs: RunInputs) -> str:
 
 def _choice(engine: str) -> str:
     return "null" if engine == "plain" else engine
-
-
-def _unneeded(folder: Path, keep: int) -> list[Path]:
-    found = complete_ones(folder)
-    scores = {path: score for path in found if (score := _score_of(path)) is not None}
-    best = min(scores, key=lambda path: scores[path]) if scores else None
-    return [path for path in found[:-keep] if path != best]
-
-
-def _score_of(checkpoint: Path) -> float | None:
-    try:
-        return read_state(checkpoint).score()
-    except BllossomError:  # damaged since, and no matter for a run that is past it
-        return None

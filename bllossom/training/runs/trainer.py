@@ -59,9 +59,12 @@ def train(
 
     Raises:
         Stopped: somebody asked to; a checkpoint of the last whole step is saved.
-        BllossomError: the loss or the gradient is not finite, or the loss spikes; or the checkpoint is not this run's.
+        BllossomError: the loss or the gradient is not finite, or the loss spikes; or the checkpoint is not this run's,
+            or the one that scored best is damaged.
     """
     state = _go_on(run, engine, segment, start)
+    if watch.keep_best and state.best_step not in (0, state.step):
+        _check_best(run, state)  # at the end too, but nobody wants to hear of it only then
     engine.training(True)
     with (
         step_log(run.folder, run.config, run.ranks, done=state.step, steps=segment.total or segment.end) as log,
@@ -135,9 +138,10 @@ class _Loop:
             state = state.model_copy(update={"unscored": figures})
         else:
             self.log.write(state.step, figures)
-        # Before anything is scored, which may take longer than the steps did.
-        periodic = state.step % self.run.config.checkpoint_every == 0 and not last
-        if periodic or stop_asked or (due and (last or self.watch.keep_best)):
+        # Before anything is scored, which may take longer than the steps did; and after the last step always: a stop
+        # or a kill while the model is written, or answers for samples, costs no training.
+        periodic = state.step % self.run.config.checkpoint_every == 0
+        if periodic or stop_asked or last or (due and self.watch.keep_best):
             self._save(state)
         if stop_asked:
             raise _stopped(state, self.segment)
@@ -174,12 +178,27 @@ def _best(run: Run[TrainingConfig], engine: Engine, state: State) -> State:
     """Bring back the weights that scored best; the state tells how far the run had come, and what they scored."""
     if state.best_step == state.step:
         return state
-    checkpoint = checkpoints.at_step(run.folder / CHECKPOINTS, state.best_step)
+    checkpoint = _check_best(run, state)
     best = checkpoints.read_state(checkpoint)
     engine.load(checkpoint / checkpoints.ENGINE)
     if run.ranks.first:
         say(f"the weights after step {best.step} of {state.step} scored best on what was held out: they are kept")
     return state.model_copy(update={"heldout": best.heldout, "losses": best.losses})
+
+
+def _check_best(run: Run[TrainingConfig], state: State) -> Path:
+    """The checkpoint that scored best, which is not the newest one.
+
+    Raises:
+        BllossomError: it is not what was written any more; on every rank.
+    """
+    checkpoint = checkpoints.at_step(run.folder / CHECKPOINTS, state.best_step)
+    if why := run.ranks.from_first(checkpoints.damage(checkpoint) if run.ranks.first else None):
+        raise BllossomError(
+            f"{checkpoint}, which scored best, is damaged ({why}), and the run may end with its weights; bring it back "
+            f"from a copy, or remove {checkpoint.parent} to start over from the first step"
+        )
+    return checkpoint
 
 
 def _go_on(run: Run[TrainingConfig], engine: Engine, segment: Segment, start: State) -> State:

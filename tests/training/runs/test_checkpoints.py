@@ -19,7 +19,7 @@ from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.runs import checkpoints
 from bllossom.training.runs.checksums import seal, unseal
 from bllossom.training.runs.reshard import reshard
-from tests.fixtures.command_runs import assert_same_run, partial_of
+from tests.fixtures.command_runs import assert_same_run, flip, partial_of
 
 Settings = Callable[..., dict[str, Any]]
 
@@ -49,13 +49,6 @@ def stopped(runs: Path, tmp_path: Path) -> Path:
     partial = partial_of(runs / "model")
     shutil.copytree(partial, tmp_path / partial.name)
     return tmp_path / "model"
-
-
-def flip(path: Path) -> None:
-    """Change one bit in the middle of a file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 DAMAGES: dict[str, Callable[[Path], None]] = {

@@ -1,9 +1,11 @@
 """A rank that dies: the others end soon, and the user is told which one died, and of what."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,7 +104,12 @@ def test_rank_that_does_not_answer_is_ended_with_the_others(
 
 
 def ranks_of(launcher: psutil.Process) -> list[psutil.Process]:
-    return [child for child in launcher.children() if "spawn_main" in " ".join(child.cmdline())]
+    found = []
+    for child in launcher.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_ranks_end_with_a_launcher_that_is_killed(
@@ -157,6 +164,24 @@ def test_a_hangup_of_the_whole_group_ends_without_a_traceback(
     said = "".join(filter(None, process.communicate(timeout=ALL_END_SECONDS)))
     assert process.returncode == 75
     assert "Traceback" not in said
+
+
+@pytest.mark.usefixtures("_hangup_is_heard")
+@pytest.mark.parametrize("ask", [os.kill, os.killpg], ids=["the launcher", "the group"])
+def test_a_stop_while_ranks_load_is_a_stop(
+    ask: Callable[[int, int], None], settings: Settings, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    """They have just begun to import what they need, and nothing of theirs hears it yet."""
+    output = tmp_path / "model"
+    process = start("-m", "bllossom.cli", "pretrain", "--config", write_yaml(settings(output, processes=2)))
+    while len(ranks_of(psutil.Process(process.pid))) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    ask(process.pid, signal.SIGTERM if ask is os.kill else signal.SIGHUP)
+    said = process.communicate(timeout=ALL_END_SECONDS)[1]
+    assert process.returncode == 75, said
+    assert said.splitlines()[-1] == "stopped; to go on, run the same command"
+    assert "error" not in said
 
 
 def test_nohup_goes_on_without_its_terminal(
