@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from bllossom.evaluation.judge.ask import LocalJudge, ask_local
+from bllossom.evaluation.judge.ask import LocalJudge, ask_endpoint, ask_local
 from bllossom.evaluation.judge.pairs import Item
 from bllossom.evaluation.judge.prompt import JudgePrompt
+from bllossom.serving.endpoint import Endpoint
 from bllossom.serving.log import read_log
 from tests.evaluation.answers.conftest import TEMPLATE, save_model
+from tests.serving.stand_in import stand_in
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,20 @@ def test_after_a_reply_that_nobody_sees_the_question_holds_the_reminder(local, t
     assert found.raw == read_log(tmp_path / "replies.jsonl")[1]["text"]
     [again] = prompt().messages_again(asked[0], nothing)
     assert again == {"role": "user", "content": asked[0][0]["content"] + "\n\nTag!"}
+
+
+@pytest.mark.parametrize("first", ["local", "endpoint"])
+def test_another_kind_of_judge_asks_anew_and_leaves_the_replies_of_the_first(local, tmp_path, first):
+    replies, asked = tmp_path / "replies.jsonl", questions(prompt(), ["x", "y", "a" * 200])
+    with stand_in(lambda body, attempt: "[[A]]") as server:
+        endpoint = Endpoint(url=server.url, model="m", key_variable=None)
+        judges = {
+            "local": lambda: [reply.place for reply in ask_local(local, replies, prompt(), asked)],
+            "endpoint": lambda: [reply.place for reply in ask_endpoint(endpoint, replies, prompt(), asked)],
+        }
+        places = {"local": [None] * 3, "endpoint": ["first"] * 3}
+        other = {"local": "endpoint", "endpoint": "local"}[first]
+        for name in (first, other, first, other):
+            assert judges[name]() == places[name]
+        assert len(server.bodies) == 3
+    assert len(read_log(replies)) == 5 + 3, "each was asked once"
