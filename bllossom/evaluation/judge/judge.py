@@ -184,7 +184,9 @@ def _languages(config: JudgeConfig, pairs: Sequence[Pair]) -> Languages:
 def _judged(
     item: Item, verdicts: Mapping[Order, Verdict], languages: Languages | None, wrong_language_loses: bool
 ) -> Judged:
-    language, wrong_a, wrong_b = primary(item.language), False, False
+    language = primary(item.language)
+    wrong_a: bool | None = None
+    wrong_b: bool | None = None
     if languages is not None:
         language = language or languages.of(item.messages[-1]["content"])
         wrong_a = is_wrong(languages.of(item.answer_a), language)
