@@ -12,8 +12,8 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -49,6 +49,10 @@ class Reply:
     output_tokens: int
     counted: bool  # False where the endpoint gave no usage and the tokens are estimated
     cost: float  # money, 0 without a price
+
+
+FILED_KEYS = {"key", *(field.name for field in fields(Reply))}
+"""What a record of a reply holds."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ class Client:
     async def __aenter__(self) -> "Client":
         self._key = key = self.endpoint.key()
         self._log.__enter__()
-        self._replies = {record.pop("key"): Reply(**record) for record in self._log.records}
+        self._replies = _replies(self._log.records)
         self.spent = sum(reply.cost for reply in self._replies.values())
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx2.AsyncClient(
@@ -257,6 +261,16 @@ class Client:
         got = usage["completion_tokens"] if counted else estimate_tokens(text)
         finish = str(choice.get("finish_reason") or "stop")
         return Reply(text, finish, sent, got, counted, self.endpoint.cost(sent, got))
+
+
+def _replies(records: Iterable[Mapping[str, Any]]) -> dict[str, Reply]:
+    """The replies among the records of a file, by their keys.
+
+    A model on this machine files its answers there too, in records of its own. Keys are hashes of all that was asked,
+    so that none of those would be found by a request of a client's.
+    """
+    filed = [record for record in records if record.keys() == FILED_KEYS]
+    return {record["key"]: Reply(**{name: record[name] for name in FILED_KEYS - {"key"}}) for record in filed}
 
 
 def _retry_after_seconds(response: httpx2.Response) -> float:

@@ -12,6 +12,7 @@ from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 from bllossom.errors import BllossomError
 from bllossom.localize.translate import TranslateConfig, translate
 from bllossom.serving.log import read_log
+from tests.serving.stand_in import stand_in
 
 ENGLISH = ("the", "cat", "sees", "big", "house")
 WORDS = {"kor_Hang": ("그", "고양이", "본다", "큰", "집"), "deu_Latn": ("die", "Katze", "sieht", "gross", "Haus")}
@@ -133,6 +134,25 @@ def test_what_is_answered_is_not_translated_again_and_another_model_is_asked_ane
     shutil.rmtree(tmp_path / "out")
     translate(config(tmp_path, moved, ("the cat", "big house")))
     assert len(read_log(answers)) == 2 * before
+
+
+@pytest.mark.parametrize("first", ["by_model", "by_endpoint"])
+def test_a_model_and_an_endpoint_file_their_answers_side_by_side(tmp_path, translator, first):
+    with stand_in(lambda body, attempt: "그 고양이") as server:
+        by_model = config(tmp_path, translator, ("the cat", "big house"))
+        endpoint = {"url": server.url, "model": "m", "key_variable": None}
+        by_endpoint = TranslateConfig.model_validate(
+            by_model.model_dump() | {"by_model": None, "by_endpoint": {"endpoint": endpoint}}
+        )
+        expected = {"by_model": [["그 고양이", "큰 집"]], "by_endpoint": [["그 고양이", "그 고양이"]]}
+        ways = [("by_model", by_model), ("by_endpoint", by_endpoint)]
+        if first == "by_endpoint":
+            ways.reverse()
+        for name, settings in [*ways, *ways]:
+            translate(settings, force=True)
+            assert contents(tmp_path) == expected[name]
+        assert len(server.bodies) == 2
+    assert len(read_log(tmp_path / "out.answers.jsonl")) == 4, "each was asked once"
 
 
 def test_a_translation_that_ends_at_its_limit_is_noted_as_cut(tmp_path, translator):

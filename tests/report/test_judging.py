@@ -1,6 +1,7 @@
 """The page's part on judging: its figures are the manifest's, and its pictures are drawn from them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from bllossom.report.blocks import Drawing, Table
 from bllossom.report.run_folder import Figure, read_run
 from bllossom.report.sections.judging import judging
 
+TWICE = [Judged(str(number), {"ab": "a", "ba": "ab"[number % 2]}, 5, 9) for number in range(6)]
 
-def judged_run(folder: Path, names: list[tuple[str, str]]) -> Path:
+
+def judged_run(folder: Path, names: list[tuple[str, str]], found: Sequence[Judged] = TWICE) -> Path:
     """A run of one step, as `bllossom judge` would leave its manifest."""
-    found = [Judged(str(number), {"ab": "a", "ba": "ab"[number % 2]}, 5, 9) for number in range(6)]
     pairs = [{"a": a, "b": b, **measure(found, draws=50, seed=0)} for a, b in names]
     strengths = {"x": {"strength": 0.5, "interval": [0.1, 0.9]}} if len(names) > 1 else None
     figures = {"pairs": pairs, "strengths": strengths}
@@ -39,6 +41,14 @@ def test_figures_are_the_manifests_and_a_pair_has_one_picture(tmp_path):
         for key in figure.source.partition("#/")[2].split("/"):
             value = value[int(key)] if isinstance(value, list) else value[key]
         assert value == figure.value
+
+
+def test_flips_that_were_not_measured_are_no_figure(tmp_path):
+    section = judging([read_run(judged_run(tmp_path, [("x", "y")], [Judged("0", {"ab": "a"}, 5, 9)]))])
+    [row] = section.blocks[1].rows
+    cells = dict(zip(section.blocks[1].header, row, strict=True))
+    assert cells["flips"] is None
+    assert cells["win rate of A"].value == 1
 
 
 def test_a_round_robin_has_a_picture_a_model_and_strengths(tmp_path):

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from bllossom.artifacts import fingerprint
-from bllossom.config import Model, Source
+from bllossom.config import InputPath, Model, Source
 from bllossom.evaluation.judge.prompt import JudgePrompt
 from bllossom.evaluation.judge.verdicts import Place, parse
+from bllossom.hub import is_hub_id
+from bllossom.instructions.formats.choose import FormatName
 from bllossom.serving.client import Client, RequestFailedError, gather
 from bllossom.serving.endpoint import Endpoint, Message
 from bllossom.serving.log import AppendLog
@@ -31,7 +33,7 @@ class LocalJudge(Model):
 
     model: Annotated[Source, Field(description="a model folder, an adapter's folder, or a hub id")]
     template: Annotated[
-        str | None, Field(description="a chat format by name or a Jinja file; null: the model's own")
+        FormatName | InputPath | None, Field(description="a chat format by name or a Jinja file; null: the model's own")
     ] = None
     max_tokens: Annotated[int, Field(gt=0, description="tokens of one reply at most")] = 512
     batch_size: Annotated[int, Field(gt=0, description="replies made at once")] = 16
@@ -79,7 +81,13 @@ def ask_endpoint(
 
 
 def ask_local(judge: LocalJudge, replies: Path, prompt: JudgePrompt, questions: Sequence[list[Message]]) -> list[Reply]:
-    """Ask all questions of a model of one's own, in batches. A question that does not fit its window has no reply."""
+    """Ask all questions of a model of one's own, in batches. A question that does not fit its window has no reply.
+
+    `model` is pinned.
+
+    Raises:
+        BllossomError: the model does not load, its chat form cannot be used, or another process writes the replies.
+    """
     tags = prompt.tags.by_place()
     with AppendLog(replies) as log:
         asker = _LocalAsker(judge, log)
@@ -100,9 +108,10 @@ class _LocalAsker:
     """Replies by the content of what is asked; the model is loaded once something is not there yet."""
 
     def __init__(self, judge: LocalJudge, log: AppendLog) -> None:
-        path = Path(judge.model)
         self.judge, self.log = judge, log
-        self.identity = fingerprint(path) if path.exists() else judge.model
+        # By their contents: what was changed in the same place is asked again, what was moved is not.
+        self.identity = judge.model if is_hub_id(judge.model) else fingerprint(Path(judge.model))
+        self.template = fingerprint(judge.template) if isinstance(judge.template, Path) else judge.template
         self.known = {record["key"]: record["text"] for record in log.records}
         self.model: AnswerModel | None = None
 
@@ -116,10 +125,10 @@ class _LocalAsker:
 
     def _answer(self, missing: Mapping[str, list[Message]]) -> None:
         # Imports torch, which an endpoint does not need.
-        from bllossom.evaluation.answers.model import AnswerModel, format_choice
+        from bllossom.evaluation.answers.model import AnswerModel
 
         if self.model is None:
-            self.model = AnswerModel.load(self.judge.model, format_choice(self.judge.template), self.judge.device)
+            self.model = AnswerModel.load(self.judge.model, self.judge.template, self.judge.device)
         keys = list(missing)
         prompts = [self.model.encode(missing[key]) for key in keys]
         fitting = [index for index, ids in enumerate(prompts) if len(ids) < self.model.window]
@@ -139,5 +148,5 @@ class _LocalAsker:
         self.known[key] = text
 
     def _key(self, question: list[Message]) -> str:
-        settings: Any = [self.identity, self.judge.template, self.judge.max_tokens, question]
+        settings: Any = [self.identity, self.template, self.judge.max_tokens, question]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -27,6 +27,7 @@ from bllossom.evaluation.judge.rates import measure
 from bllossom.evaluation.judge.report import lines, preferences, write_pictures, write_report
 from bllossom.evaluation.judge.strengths import measure_strengths
 from bllossom.evaluation.judge.verdicts import ORDERS, Judged, Order, Verdict, of_models
+from bllossom.hub import pin
 from bllossom.serving.client import estimate
 from bllossom.serving.endpoint import Endpoint
 from bllossom.serving.log import write_records
@@ -75,16 +76,19 @@ def judge(config: JudgeConfig, *, force: bool = False) -> Manifest:
     """Have all pairs of `config` judged in both orders, and publish verdicts, figures, pictures and preferences.
 
     Raises:
-        BllossomError: the answers do not fit each other, or the judge cannot be asked; the same command goes on.
+        BllossomError: the answers do not fit each other, a hub id cannot be fetched, or the judge cannot be asked; the
+            same command goes on.
     """
     files = find_files(config.answers)
     wanted = choose_pairs(list(files), config.pairs)
     prompt = load_prompt(config.prompt)
     if config.endpoint is not None:
         config.endpoint.key()  # a missing one is told before anything is made
+    if config.local is not None:
+        local = config.local.model_copy(update={"model": pin(config.local.model)})
+        config = config.model_copy(update={"local": local})
     used = {name for pair in wanted for name in pair}
-    inputs = {f"answers.{name}": path for name, path in files.items() if name in used}
-    inputs |= {"prompt": Path(config.prompt)} if Path(config.prompt).is_file() else {}
+    inputs = {f"answers.{name}": path for name, path in files.items() if name in used} | _inputs(config)
     build = lambda folder: _build(config, prompt, _read(files, wanted), folder)  # noqa: E731
     manifest = publish(config, stage="judge", inputs=inputs, build=build, force=force)
     for line in lines(manifest.figures):
@@ -105,6 +109,16 @@ def dry_run(config: JudgeConfig) -> list[str]:
         return [*lines, f"{len(questions):,} requests of {config.local.model if config.local else ''}"]
     told = estimate(config.endpoint, config.replies_file(), [(question, REPLY_LENGTH) for question in questions])
     return [*lines, told.line(), f"prompt {prompt.version}; replies are filed in {config.replies_file()}"]
+
+
+def _inputs(config: JudgeConfig) -> dict[str, Path | str]:
+    """What the judge itself is made of; its model is pinned."""
+    found: dict[str, Path | str] = {"prompt": Path(config.prompt)} if Path(config.prompt).is_file() else {}
+    if config.local is not None:
+        found["local.model"] = config.local.model
+        if isinstance(config.local.template, Path):
+            found["local.template"] = config.local.template
+    return found
 
 
 def _read(files: Mapping[str, Path], wanted: Sequence[tuple[str, str]]) -> list[Pair]:
@@ -170,7 +184,9 @@ def _languages(config: JudgeConfig, pairs: Sequence[Pair]) -> Languages:
 def _judged(
     item: Item, verdicts: Mapping[Order, Verdict], languages: Languages | None, wrong_language_loses: bool
 ) -> Judged:
-    language, wrong_a, wrong_b = primary(item.language), False, False
+    language = primary(item.language)
+    wrong_a: bool | None = None
+    wrong_b: bool | None = None
     if languages is not None:
         language = language or languages.of(item.messages[-1]["content"])
         wrong_a = is_wrong(languages.of(item.answer_a), language)

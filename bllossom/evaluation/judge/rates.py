@@ -22,7 +22,10 @@ EQUAL_LENGTH = 0.1  # answers are about as long where they differ by no more tha
 
 
 def measure(judged: Sequence[Judged], *, draws: int, seed: int) -> dict[str, Any]:
-    """All figures of A against B. Rates are shares of 1; an interval is [low, high] at 95 %, null without a value."""
+    """All figures of A against B. Rates are shares of 1; an interval is [low, high] at 95 %, null without a value.
+
+    What was not measured is None: flips where each prompt has one order, other languages where none was looked at.
+    """
     outcomes = [pair.outcome() for pair in judged]
     kept = [pair for pair, outcome in zip(judged, outcomes, strict=True) if outcome != "error"]
     counts = Counter(outcomes)
@@ -35,14 +38,15 @@ def measure(judged: Sequence[Judged], *, draws: int, seed: int) -> dict[str, Any
         **_rates(kept, draws, seed),
         "sign_test_p": sign_test(counts["win"], counts["lose"]),
         "first_position_rate": first_position_rate(judged),
-        "flip_rate": _share([pair.flipped() for pair in kept]),
+        # A voter sees one order: where there is no second one, that it says the same is not known.
+        "flip_rate": _share([pair.flipped() for pair in kept if len(pair.by_order) > 1]),
         "mean_characters": {
             "a": _mean([pair.characters_a for pair in judged]),
             "b": _mean([pair.characters_b for pair in judged]),
         },
         "wrong_language": {
-            "a": sum(pair.wrong_language_a for pair in judged),
-            "b": sum(pair.wrong_language_b for pair in judged),
+            "a": _count([pair.wrong_language_a for pair in judged]),
+            "b": _count([pair.wrong_language_b for pair in judged]),
         },
         "by_length": _groups(kept, [_length_group(pair) for pair in kept], ("a shorter", "about equal", "a longer")),
     }
@@ -111,6 +115,12 @@ def _length_group(pair: Judged) -> str:
     if abs(difference) <= EQUAL_LENGTH * (pair.characters_a + pair.characters_b) / 2:
         return "about equal"
     return "a longer" if difference > 0 else "a shorter"
+
+
+def _count(found: Sequence[bool | None]) -> int | None:
+    """How many hold; None where none was looked at."""
+    known = [one for one in found if one is not None]
+    return sum(known) if known else None
 
 
 def _share(found: Sequence[bool]) -> float | None:

@@ -126,7 +126,7 @@ def _trust(pairs: Sequence[Mapping[str, Any]]) -> str:
             percent(pair["first_position_rate"]),
             percent(pair["flip_rate"]),
             *(f"{pair['mean_characters'][side]:.0f}" for side in ("a", "b")),
-            *(f"{pair['wrong_language'][side]:,}" for side in ("a", "b")),
+            *(_number(pair["wrong_language"][side]) for side in ("a", "b")),
         ]
         for pair in pairs
     ]
@@ -152,6 +152,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def percent(value: float | None) -> str:
     """A share in percent; – without one."""
     return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
 
 
 def _interval(interval: Sequence[float] | None, form: str = "") -> str:

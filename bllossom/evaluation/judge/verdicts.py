@@ -32,8 +32,9 @@ class Judged:
     characters_b: int
     category: str | None = None
     language: str | None = None
-    wrong_language_a: bool = False
-    wrong_language_b: bool = False
+    wrong_language_a: bool | None = None
+    wrong_language_b: bool | None = None
+    """None where languages are not looked at."""
     wrong_language_loses: bool = False
     """Whether an answer in another language than its prompt loses to one that is not, whatever the verdicts say."""
 

@@ -239,4 +239,6 @@ def test_prompts_in_a_language_that_is_not_told_apart_are_refused_before_it_cost
         with pytest.raises(ConfigError, match="there are prompts in vi, which is not among en, ko"):
             judge(config(server.url, answers=answers))
         assert server.bodies == []
-        judge(config(server.url, answers=answers, languages=[]))
+        [pair] = judge(config(server.url, answers=answers, languages=[])).figures["pairs"]
+    assert pair["wrong_language"] == {"a": None, "b": None}
+    assert "| one – two | – | 0.0 % | 3 | 3 | – | – |" in (tmp_path / "judged" / "report.md").read_text(encoding="utf8")

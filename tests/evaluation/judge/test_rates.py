@@ -62,6 +62,20 @@ def test_errors_alone_give_no_rate():
     assert found["error"] == 2
 
 
+def test_what_one_order_cannot_tell_is_not_measured():
+    found = rates([Judged("0", {"ab": "a"}, 9, 9), Judged("1", {"ba": "b"}, 9, 9)])
+    assert found["flip_rate"] is None
+    assert found["win_rate"]["value"] == 0.5
+    both = rates([*judged(WIN, INCONSISTENT), Judged("2", {"ab": "a"}, 9, 9)])
+    assert both["flip_rate"] == 0.5, "of the prompts with two orders"
+
+
+def test_languages_that_are_not_looked_at_are_not_counted():
+    assert rates(judged(WIN, LOSE))["wrong_language"] == {"a": None, "b": None}
+    looked_at = judged(WIN, LOSE, wrong_language_a=False, wrong_language_b=True)
+    assert rates(looked_at)["wrong_language"] == {"a": 0, "b": 2}
+
+
 @pytest.mark.parametrize(
     ("wins", "losses", "p"),
     [(0, 0, 1.0), (5, 5, 1.0), (1, 0, 1.0), (8, 2, 2 * (1 + 10 + 45) / 1024), (0, 10, 2 / 1024)],

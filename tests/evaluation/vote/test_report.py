@@ -44,6 +44,8 @@ def test_the_report_tells_votes_agreement_and_the_judge(pair, files, tmp_path):
     ]
     told = report_votes(files, tmp_path / "votes", write(tmp_path / "judge" / "verdicts.jsonl", judged))
     assert "| 미나 | 3 | 1 | 1 | 1 |" in told
+    # each prompt was seen in one order, and nobody looked at languages
+    assert "| – | 14 | 14 | – | – |" in told
     assert "6 votes on 3 of 3 prompts" in told
     # agree on 2 of 3; chance: a ⅓·⅔ + b ⅓·0 + tie ⅓·⅓ = ⅓
     assert "Voters agree in 66.7 % of the pairs of votes on one prompt, Cohen's κ 0.50, Krippendorff's α" in told
