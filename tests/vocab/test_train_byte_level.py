@@ -8,6 +8,7 @@ import pytest
 
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.files import copy_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.vocab.train import TrainVocabConfig, train_vocab
 
@@ -24,6 +25,21 @@ def test_the_bases_own_bpe_goes_on(byte_level_base: Path, texts: dict[str, Path]
     assert len(encode_text(after, "정부는 대통령은")) < len(encode_text(before, "정부는 대통령은"))
     assert encode_text(after, "the river") == encode_text(before, "the river")
     assert json.loads((tmp_path / "out/certificate.json").read_text())["new_pieces"] == 58
+
+
+def test_the_rows_of_the_bases_model_are_an_input(
+    byte_level_base: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    copy_tokenizer(byte_level_base, base)
+    (base / "config.json").write_text('{"vocab_size": 602}')
+    first = train_vocab(configure(base, texts, tmp_path / "out"))
+    read = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"}
+    assert {name for name in first.inputs if name.startswith("base")} == {"base", *(f"base/{name}" for name in read)}
+    (base / "config.json").write_text('{"vocab_size": 610}')  # new ids begin higher up
+    with pytest.raises(BllossomError, match=r"holds another result \(input base/config.json: "):
+        train_vocab(configure(base, texts, tmp_path / "out"))
 
 
 def test_what_does_not_fit_is_refused(
