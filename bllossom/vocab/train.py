@@ -66,7 +66,13 @@ class TrainVocabConfig(StageConfig):
         ),
     ] = None
     character_coverage: Annotated[
-        float, Field(gt=0.9, le=1, description="share of the text's characters that get a piece of their own")
+        float,
+        Field(
+            gt=0.9,
+            le=1,
+            description="share of the text's characters that get a piece of their own; not with a byte-level base, "
+            "whose bytes make every character",
+        ),
     ] = 0.9995
 
 
@@ -113,7 +119,13 @@ def _check(config: TrainVocabConfig) -> None:
         )
     if config.scripts is not None and not byte_level:
         raise ConfigError("scripts: only a byte-level base needs them; take them out, or name such a base")
-    check_scripts(config.scripts or [])
+    if byte_level and config.character_coverage != TrainVocabConfig.model_fields["character_coverage"].default:
+        raise ConfigError(
+            "character_coverage: a byte-level base has the bytes of every character, so that none is left out; take "
+            "it out"
+        )
+    if config.scripts is not None:
+        check_scripts(config.scripts)
 
 
 def _go_on(config: TrainVocabConfig, files: Sequence[Path], base: Base, folder: Path) -> dict[str, Any]:

@@ -49,5 +49,9 @@ def test_what_does_not_fit_is_refused(
         train_vocab(configure(byte_level_base, texts, tmp_path / "no", scripts=None))
     with pytest.raises(ConfigError, match="only a byte-level base needs them; take them out"):
         train_vocab(configure(small_base, texts, tmp_path / "no"))
+    with pytest.raises(ConfigError, match="scripts: is an empty list; write Unicode scripts such as Hangul"):
+        train_vocab(configure(byte_level_base, texts, tmp_path / "no", scripts=[]))
+    with pytest.raises(ConfigError, match=r"character_coverage: a byte-level base has the bytes .*; take it out"):
+        train_vocab(configure(byte_level_base, texts, tmp_path / "no", character_coverage=0.99))
     with pytest.raises(BllossomError, match="the base has 602 ids already; set a larger one"):
         train_vocab(configure(byte_level_base, texts, tmp_path / "no", vocab_size=602))
