@@ -11,7 +11,7 @@ byte, for the same config and inputs: times, dates and host names belong into lo
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,14 @@ def publish(
     inputs: Inputs,
     build: Callable[[Path], dict[str, Any]],
     force: bool = False,
+    added_inputs: Collection[str] = (),
 ) -> Manifest:
     """Let `build` fill a partial folder, then publish it as `config.output`; do nothing if it is there already.
 
     `inputs` name whatever the stage reads below a path of its config: their contents, not their paths, are part of what
     makes two results the same. `force` replaces whatever else is at the output, once the new result is whole.
+    `added_inputs` name those that results of before do not record: one without them all is the same result still, and
+    that is said.
 
     `build(folder)` returns the stage's figures. After a kill it is called on the same folder again, and either goes on
     from what it finds or writes its files anew.
@@ -79,7 +82,7 @@ def publish(
     """
     output = _place(config.output)
     _check_apart(config.output, output, inputs)
-    request = Request(stage, config, inputs, FileHashes(cached=True))
+    request = Request(stage, config, inputs, FileHashes(cached=True), frozenset(added_inputs))
     find = partial(_already_published, output, request)
     if (published := _unless_forced(find, request, force)) is not None:
         return published
@@ -180,12 +183,18 @@ def _unless_forced(find: Callable[[], Manifest | None], request: Request, force:
             raise
         say(f"{taken}: --force replaces it")
         return None
-    if published is not None and force and (problems := verify(request.config.output)):
+    if published is None:
+        return None
+    where, unrecorded = request.config.output, ", ".join(sorted(request.unrecorded(published)))
+    if force and (problems := verify(where)):
         say(f"{problems[0]}: --force replaces it")
         return None
-    if published is not None:
-        where = request.config.output
-        say(f"{request.stage}: {where} is there already, made from the same config and inputs: nothing to do")
+    if force and unrecorded:
+        say(f"{where} was made before {unrecorded} were recorded: --force replaces it")
+        return None
+    say(f"{request.stage}: {where} is there already, made from the same config and inputs: nothing to do")
+    if unrecorded:
+        say(f"{where} was made before {unrecorded} were recorded: if one was changed since, make it again with --force")
     return published
 
 

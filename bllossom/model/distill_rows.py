@@ -5,7 +5,8 @@ It comes after expand and before pretrain. Snippets are of the tokens that train
 
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,11 +113,9 @@ def cut_snippets(config: DistillRowsConfig, pieces: Pieces) -> list[list[int]]:
         BllossomError: the tokens are another tokenizer's, or hold none of the new pieces.
     """
     index = read_index(config.tokens, tokenizer_fingerprint(load_tokenizer(config.model)))
-    share = -(-config.steps * config.batch_snippets // len(index.sources))
-    found: list[list[int]] = []
-    for source in index.sources:
-        snippets = _snippets_of(open_stream(config.tokens, index, source), config.snippet_tokens, pieces)
-        found += islice(snippets, share)
+    streams = [open_stream(config.tokens, index, source) for source in index.sources]
+    sources = [_snippets_of(stream, config.snippet_tokens, pieces) for stream in streams]
+    found = list(islice(_in_turn(sources), config.steps * config.batch_snippets))
     if not found:
         raise BllossomError(f"tokens: {config.tokens} hold none of the new pieces; prepare text of their language")
     random.Random(config.seed).shuffle(found)
@@ -132,6 +131,16 @@ def _snippets_of(stream: TokenStream, length: int, pieces: Pieces) -> Iterator[l
             snippet = ids[at : at + length]
             if any(pieces.base <= number < pieces.base + pieces.new for number in snippet[:-1]):
                 yield snippet
+
+
+def _in_turn(sources: Iterable[Iterator[list[int]]]) -> Iterator[list[int]]:
+    """One of each source after the other, again and again: what one lacks (English has no new pieces) others give."""
+    left = deque(sources)
+    while left:
+        source = left.popleft()
+        if (snippet := next(source, None)) is not None:
+            yield snippet
+            left.append(source)
 
 
 def _choose(snippets: Sequence[list[int]], config: DistillRowsConfig, step: int, pieces: Pieces) -> list[Snippet]:

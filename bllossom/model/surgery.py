@@ -31,6 +31,7 @@ from bllossom.model.safetensors import (
 )
 from bllossom.provenance.fingerprints import payload
 from bllossom.tokenizer.files import tokenizer_files
+from bllossom.tokenizer.load import load_tokenizer
 
 HEADER_BYTES = 1 << 20  # more than a shard's header or an index takes
 
@@ -62,8 +63,7 @@ class SurgeryPlan:
                 message = f"{folder}: {name} has {rows:,} rows, config.json's vocab_size is {stated}"
                 raise BllossomError(f"{message}; correct the one that is wrong")
             if pieces.base > rows:
-                message = f"{folder}: its tokenizer has {pieces.base:,} pieces, {name} only {rows:,} rows"
-                raise BllossomError(f"{message}; put the tokenizer the model was trained with into its folder")
+                raise BllossomError(_too_few_rows(folder, pieces.base, name, rows))
             if pieces.rows < rows:
                 message = f"{self.tokenizer} has {pieces.rows:,} rows, the model {rows:,}: none may be lost"
                 raise BllossomError(f"{message}; make it again with pad_to_multiple_of={rows} in merge-vocab")
@@ -100,6 +100,22 @@ class SurgeryPlan:
     def small_files(self) -> list[Path]:
         """What is copied as it is, beside the base's chat template."""
         return [*carried_files(self.checkpoint.folder), *tokenizer_files(self.tokenizer)]
+
+
+def _too_few_rows(folder: Path, pieces: int, name: str, rows: int) -> str:
+    """What to do about a tokenizer with more ids than the matrix has rows: added tokens alone may be left out."""
+    above = {number: piece for piece, number in load_tokenizer(folder).get_added_vocab().items() if number >= rows}
+    if len(above) < pieces - rows:
+        message = f"{folder}: its tokenizer has {pieces:,} pieces, {name} only {rows:,} rows"
+        return f"{message}; put the tokenizer the model was trained with into its folder"
+    first = min(above)
+    message = (
+        f"{folder}: its tokenizer adds {above[first]!r} as id {first:,}, and {name} has {rows:,} rows, none for it"
+    )
+    return (
+        f"{message}: the model never learned it; take it out of the tokenizer's files there, and make the new "
+        "tokenizer from them with merge-vocab"
+    )
 
 
 def write_model(plan: SurgeryPlan, folder: Path) -> dict[str, Any]:

@@ -31,6 +31,9 @@ class Request:
     config: StageConfig
     sources: Inputs
     hashes: FileHashes
+    added_inputs: frozenset[str] = frozenset()
+    """Names of inputs that count since some later version. One of them at least is in every request of this stage, so
+    that a manifest without any was written before."""
 
     @cached_property
     def inputs(self) -> dict[str, str]:
@@ -54,7 +57,8 @@ class Request:
         """Of the partial folder that this command would have left before manifests had a format number."""
         ignored = self.config.execution_keys | self.config.mending_keys
         settings = {key: value for key, value in _settings_in_format_1(self.config).items() if key not in ignored}
-        return _hash({"stage": self.stage, "config": settings | {"output": None}, "inputs": self.inputs})
+        inputs = {name: found for name, found in self.inputs.items() if name not in self.added_inputs}
+        return _hash({"stage": self.stage, "config": settings | {"output": None}, "inputs": inputs})
 
     def differences(self, other: Origin, *, mending: bool) -> list[str]:
         """What keeps `other` from being the same result, each as `key: … there, … here`; nothing where it is the same.
@@ -64,11 +68,15 @@ class Request:
         if other.stage != self.stage:
             return [f"it was made by {other.stage}"]
         changes = changed_keys(self.config, other, self.sources, mending=mending)
-        for name in sorted(other.inputs.keys() | self.inputs.keys()):
+        for name in sorted((other.inputs.keys() | self.inputs.keys()) - self.unrecorded(other)):
             old, new = other.inputs.get(name, "not recorded"), self.inputs.get(name, "none")
             if old != new and not self._is_fingerprint_of(old, name):
                 changes.append(f"input {name}: {_short(old)} there, {_short(new)} here")
         return changes
+
+    def unrecorded(self, other: Origin) -> frozenset[str]:
+        """The inputs that cannot be compared: `other` was made before they counted, and does not say what they were."""
+        return frozenset() if self.added_inputs & other.inputs.keys() else self.added_inputs
 
     def _is_fingerprint_of(self, other: str, name: str) -> bool:
         """Whether `other` is what format 1 says of an input that the hub has: the fingerprint of its contents."""

@@ -20,8 +20,14 @@ KNOWN = (
 SYMBOLS, OTHER = "digits and symbols", "Other"
 
 
-def check_scripts(names: Iterable[str], key: str = "scripts") -> None:
-    """Raise ConfigError for a name that Unicode does not know as a script; `key` is where it stands."""
+def check_scripts(names: Sequence[str], key: str = "scripts") -> None:
+    """Refuse a list that names no script, or one that Unicode does not know; `key` is where it stands.
+
+    Raises:
+        ConfigError: says which, and what to write.
+    """
+    if not names:
+        raise ConfigError(f"{key}: is an empty list; write Unicode scripts such as Hangul or Latin, or leave it out")
     for name in names:
         try:
             regex.compile(rf"\p{{Script={name}}}")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bllossom.config import InputGlob, Model, Source
+from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.byte_level_file import find_tokenizer_json, is_byte_level, to_bytes
 from bllossom.tokenizer.sentencepiece_file import NORMAL, SPACE, UNIGRAM, ModelProto, find_model_file, read_model
@@ -23,7 +24,10 @@ class DonorText(Model):
     text: Annotated[list[InputGlob], Field(min_length=1, description="text files, folders or globs; each is a source")]
     pieces: Annotated[
         Annotated[int, Field(gt=0)] | Literal["auto"],
-        Field(description="new pieces in all; auto: as many as leave a tenth below 100 occurrences in the text"),
+        Field(
+            description="new pieces in all; auto: as many as leave a tenth below 100 occurrences in the text, at "
+            "most 32,000",
+        ),
     ]
 
 
@@ -66,6 +70,9 @@ def find_donor(source: str) -> Path:
 def read_donor(path: Path) -> Donor:
     """The pieces of a SentencePiece model of any type, or of a tokenizer.json of any type.
 
+    Where none begins with `▁`, which is so of scripts without spaces and of BPE that split at spaces and dropped them,
+    nothing tells which ones begin words: all are taken to stand inside them, and that is said.
+
     Raises:
         BllossomError: the file is something else, holds no piece, or marks where words end: that `się</w>` ends one
             says not whether it begins one too, which is all that a base's pieces tell.
@@ -73,6 +80,11 @@ def read_donor(path: Path) -> Donor:
     likely = _from_tokenizer_json(path) if path.suffix == ".json" else _from_model(read_model(path))
     if not likely:
         raise BllossomError(f"donor: {path} holds no piece that is text; name another vocabulary")
+    if not any(piece.startswith(SPACE) for piece in likely):
+        say(
+            f"donor: {path} marks no beginnings of words ({SPACE}): its pieces are taken as they stand, inside words, "
+            "which is right for a script without spaces; for others name a donor that marks them (Metaspace, ByteLevel)"
+        )
     return Donor(path, likely)
 
 
@@ -111,6 +123,8 @@ def _from_tokenizer_json(path: Path) -> dict[str, float]:
         read = [raw.decode(errors="replace").replace(" ", SPACE) for p in ordered if (raw := to_bytes(p)) is not None]
     elif (prefix := _continuing_prefix(model)) is not None:
         read = [_from_marked(piece, prefix) for piece in ordered]
+    elif _is_word_level(model):
+        read = [piece if piece.startswith(SPACE) else SPACE + piece for piece in ordered]
     else:
         read = ordered
     texts = dict.fromkeys(text for text in read if not (BROKEN in text or NUL in text or _is_byte(text)))
@@ -125,6 +139,12 @@ def _continuing_prefix(model: Mapping[str, Any]) -> str | None:
     untyped = model.get("type") is None and "max_input_chars_per_word" in model
     usual = "##" if untyped or model.get("type") == "WordPiece" else None
     return model.get("continuing_subword_prefix", usual) or None
+
+
+def _is_word_level(model: Mapping[str, Any]) -> bool:
+    """Whether each piece is a word. Of untyped files, BPE's have merges and WordPiece's a longest word."""
+    untyped = model.get("type") is None and not {"merges", "max_input_chars_per_word"} & model.keys()
+    return untyped or model.get("type") == "WordLevel"
 
 
 def _from_marked(piece: str, prefix: str) -> str:

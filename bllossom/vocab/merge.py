@@ -18,6 +18,7 @@ from bllossom.config import AddedIn, InputGlob, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.scripts import check_scripts, holds_script, main_scripts
+from bllossom.vocab.base_inputs import files_beside
 from bllossom.vocab.donor import Donor, DonorText, OneDonor, check_donors, describe, find_donor, read_donor
 from bllossom.vocab.families.bases import Base, ByteLevelBase, open_base
 from bllossom.vocab.families.vocabulary import Vocabulary, count_atoms, count_words
@@ -97,7 +98,10 @@ def merge_vocab(config: MergeVocabConfig, *, force: bool = False) -> Manifest:
     donors = [read_donor(find_donor(donor)) for donor in _donors(config) if isinstance(donor, str)]
     text = locate_samples({"text": text.text}, "donor") if (text := _text(config)) is not None else {}
     samples = locate_samples(config.samples)
-    inputs = {"base": base.path} | {f"donor/{i}" if i else "donor": donor.path for i, donor in enumerate(donors)}
+    beside = files_beside(base.path, byte_level=isinstance(base, ByteLevelBase))
+    inputs = (
+        {"base": base.path} | beside | {f"donor/{i}" if i else "donor": donor.path for i, donor in enumerate(donors)}
+    )
     inputs |= {f"text/{i}": path for i, path in enumerate(text.get("text", []))}
     inputs |= {f"samples/{name}/{i}": path for name, paths in samples.items() for i, path in enumerate(paths)}
     return publish(
@@ -106,6 +110,7 @@ def merge_vocab(config: MergeVocabConfig, *, force: bool = False) -> Manifest:
         inputs=inputs,
         build=lambda folder: _build(config, base, donors, text.get("text", []), samples, folder),
         force=force,
+        added_inputs=beside,
     )
 
 

@@ -27,6 +27,7 @@ from bllossom.tokenizer.sentencepiece_file import (
     read_model,
     read_model_bytes,
 )
+from bllossom.vocab.base_inputs import files_beside
 from bllossom.vocab.families.bases import Base, find_byte_level, open_base
 from bllossom.vocab.families.sentencepiece import append
 from bllossom.vocab.learning.from_text import learn_from_text
@@ -65,7 +66,13 @@ class TrainVocabConfig(StageConfig):
         ),
     ] = None
     character_coverage: Annotated[
-        float, Field(gt=0.9, le=1, description="share of the text's characters that get a piece of their own")
+        float,
+        Field(
+            gt=0.9,
+            le=1,
+            description="share of the text's characters that get a piece of their own; not with a byte-level base, "
+            "whose bytes make every character",
+        ),
     ] = 0.9995
 
 
@@ -78,21 +85,23 @@ def train_vocab(config: TrainVocabConfig, *, force: bool = False) -> Manifest:
     files = [path for source in config.text for path in locate(source)]
     inputs = {f"text/{i}": path for i, path in enumerate(files)}
     _check(config)
+    beside: dict[str, Path] = {}
     if config.base is not None and (path := find_byte_level(config.base)) is not None:
         byte_level = open_base(config.base)
-        inputs["base"] = path
+        beside = files_beside(path, byte_level=True)
+        inputs |= {"base": path} | beside
 
         def build(folder: Path) -> dict[str, Any]:
             return _go_on(config, files, byte_level, folder)
     else:
         base_file = None if config.base is None else find_model_file(config.base)
         if base_file is not None:
-            inputs["base"] = base_file
+            inputs["base"] = base_file  # alone: of what lies beside it nothing is read
 
         def build(folder: Path) -> dict[str, Any]:
             return _build(config, files, base_file, folder)
 
-    return publish(config, stage="train-vocab", inputs=inputs, build=build, force=force)
+    return publish(config, stage="train-vocab", inputs=inputs, build=build, force=force, added_inputs=beside)
 
 
 def dry_run(config: TrainVocabConfig) -> list[str]:
@@ -110,7 +119,13 @@ def _check(config: TrainVocabConfig) -> None:
         )
     if config.scripts is not None and not byte_level:
         raise ConfigError("scripts: only a byte-level base needs them; take them out, or name such a base")
-    check_scripts(config.scripts or [])
+    if byte_level and config.character_coverage != TrainVocabConfig.model_fields["character_coverage"].default:
+        raise ConfigError(
+            "character_coverage: a byte-level base has the bytes of every character, so that none is left out; take "
+            "it out"
+        )
+    if config.scripts is not None:
+        check_scripts(config.scripts)
 
 
 def _go_on(config: TrainVocabConfig, files: Sequence[Path], base: Base, folder: Path) -> dict[str, Any]:

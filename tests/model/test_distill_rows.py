@@ -116,6 +116,26 @@ def test_what_is_held_out_is_not_learned_from(expanded: Path) -> None:
     assert not held & found
 
 
+def test_sources_without_new_pieces_leave_their_share_to_the_others(expanded: Path) -> None:
+    folder = expanded.parent
+    texts = {"en": "The red baker sells bread. ", "ko": KOREAN, "more": KOREAN}
+    for name, text in texts.items():
+        lines = "\n".join(f"{number} {text * 3}" for number in range(8 if name == "more" else 40))
+        (folder / f"{name}.txt").write_text(lines, encoding="utf8")
+    korean = [{"path": str(folder / f"{name}.txt"), "name": name, "split": "line"} for name in ("ko", "more")]
+    sources = {"en": [{"path": str(folder / "en.txt"), "split": "line"}], "ko": korean}
+    settings = {"tokenizer": str(expanded), "sources": sources, "output": folder / "tokens", "deduplicate": False}
+    prepare(PrepareConfig.model_validate(settings), force=True)
+    pieces = compare_tokenizers(folder / "base-model", expanded)
+    config = configure(expanded, steps=12, batch_snippets=2)
+    snippets = cut_snippets(config, pieces)
+    assert len(snippets) == 24
+    assert snippets == cut_snippets(config, pieces)
+    assert all(any(number >= pieces.base for number in snippet) for snippet in snippets)
+    every = cut_snippets(configure(expanded, steps=1000), pieces)
+    assert 24 < len(every) < 2000  # all there are, where there are fewer than the steps take
+
+
 def test_tokens_without_the_pieces_and_those_of_another_tokenizer_are_refused(
     expanded: Path, vocabularies: tuple[Path, Path]
 ) -> None:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file, safe_open, save_file
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from bllossom.artifacts import verify
@@ -19,6 +20,7 @@ from bllossom.model.checkpoint import fetch
 from bllossom.model.expand import ExpandConfig, dry_run, expand
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
+from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
 from tests.fixtures.loopback import Quiet, serving
 
 BASE = 330
@@ -396,6 +398,27 @@ def test_row_counts_that_do_not_fit_are_refused(
     (base / "config.json").write_text((base / "config.json").read_text().replace(": 330", ": 331"))
     with pytest.raises(BllossomError, match=r"has 330 rows, config.json's vocab_size is 331; correct"):
         expand(config(base))
+
+
+def test_an_added_token_above_the_matrix_is_named(
+    make_model: Callable[..., Path],
+    config: Callable[..., ExpandConfig],
+    vocabularies: tuple[Path, Path],
+    tmp_path: Path,
+) -> None:
+    """As the text-only Gemma 3 has it: <image_soft_token> stands behind the last row."""
+    base, donor = make_model(), str(vocabularies[0].parent / "ko")
+    whole = (base / "tokenizer.json").read_bytes()
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<image_soft_token>"])
+    tokenizer.save(str(base / "tokenizer.json"))
+    merge_vocab(MergeVocabConfig(base=str(base), donor=donor, output=tmp_path / "merged"))
+    told = r"adds '<image_soft_token>' as id 330, and .* has 330 rows, none for it: .*; take it out of the tokenizer's"
+    with pytest.raises(BllossomError, match=told):
+        expand(config(base, tokenizer=tmp_path / "merged"))
+    (base / "tokenizer.json").write_bytes(whole)
+    merge_vocab(MergeVocabConfig(base=str(base), donor=donor, output=tmp_path / "again"))
+    assert expand(config(base, tokenizer=tmp_path / "again")).figures["new_pieces"] > 0
 
 
 def test_a_disk_without_room_is_met_before_writing(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import pytest
 
-from bllossom.artifacts import read_origin
+from bllossom.artifacts import Manifest, publish, read_origin
 from bllossom.config import AddedIn, InputGlob, InputPath
 from bllossom.errors import BllossomError
 from bllossom.files import FileHashes
@@ -94,6 +94,34 @@ def test_a_key_that_was_added_is_no_other_result_at_its_default(config):
     assert request(grown).differences(there, mending=True) == []
     other = grown.model_copy(update={"rate": 2.0})
     assert request(other).differences(there, mending=True) == ["rate: 1.0 there, 2.0 here"]
+
+
+def copy_with(config: Copying, also: Path, *, force: bool = False) -> Manifest:
+    """Copying, a version later: it names a second file that it had read all along."""
+
+    def build(folder: Path) -> dict[str, int]:
+        (folder / "copy.txt").write_text(also.read_text())
+        return {}
+
+    inputs = {"source": config.source, "source/also": also}
+    return publish(config, stage="copy", inputs=inputs, build=build, force=force, added_inputs=["source/also"])
+
+
+def test_an_input_that_was_added_is_no_other_result_and_counts_once_it_is_recorded(config, tmp_path, capsys):
+    also = tmp_path / "also.txt"
+    also.write_text("also")
+    before = copy(config)
+    assert copy_with(config, also) == before
+    told = capsys.readouterr().err
+    assert "nothing to do" in told
+    assert "was made before source/also were recorded: if one was changed since, make it again with --force" in told
+    made = copy_with(config, also, force=True)
+    assert set(made.inputs) == {"source", "source/also"}
+    assert "before" not in capsys.readouterr().err.replace("was made before source/also were recorded: --force", "")
+    assert copy_with(config, also) == made
+    also.write_text("other")
+    with pytest.raises(BllossomError, match=r"holds another result \(input source/also: .* there, .* here\)"):
+        copy_with(config, also)
 
 
 def test_a_key_that_is_gone_is_told(config):

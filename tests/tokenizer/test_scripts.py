@@ -38,6 +38,11 @@ def test_unknown_scripts_are_named() -> None:
         check_scripts(["Hangul", "Hangeul"])
 
 
+def test_a_list_without_a_script_is_refused() -> None:
+    with pytest.raises(ConfigError, match="donor_filter: is an empty list; write Unicode scripts such as Hangul"):
+        check_scripts([], "donor_filter")
+
+
 def test_a_donors_main_scripts_are_those_of_a_tenth_of_its_pieces() -> None:
     assert main_scripts(["가", "나", "다", "라", "마", "바", "사", "아", "자", "차", "a", "1"]) == ["Hangul"]
     assert main_scripts(["あ", "い", "カ", "漢", "字", "12"]) == ["Han", "Hiragana", "Katakana"]

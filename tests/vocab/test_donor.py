@@ -60,6 +60,30 @@ def test_bpe_that_marks_what_goes_on_is_read_as_wordpiece_is(tmp_path: Path) -> 
     assert not any("#" in piece for piece in pieces)
 
 
+@pytest.mark.parametrize("kind", [{"type": "WordLevel"}, {}])
+def test_the_pieces_of_a_word_level_model_are_words(tmp_path: Path, kind: dict[str, str]) -> None:
+    path = write_donor(tmp_path, **kind, vocab={"[UNK]": 0, "나라": 1, "▁에서": 2})
+    assert read_donor(path).pieces == ["▁나라", "▁에서"]
+
+
+def test_a_donor_that_marks_no_beginnings_of_words_is_taken_as_it_stands_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = Tokenizer(BPE(unk_token="[UNK]"))
+    trained.pre_tokenizer = Whitespace()  # drops the spaces
+    trained.train_from_iterator(["나라에서 나라는"] * 9, BpeTrainer(special_tokens=["[UNK]"], vocab_size=40))
+    trained.save(str(tmp_path / "tokenizer.json"))
+    unigram = tmp_path / "unigram.json"
+    model = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["ประเทศ", -1.0], ["ไทย", -2.0]]}
+    unigram.write_text(json.dumps({"model": model}), encoding="utf8")
+    assert "나라" in read_donor(tmp_path / "tokenizer.json").pieces
+    assert read_donor(unigram).pieces == ["ประเทศ", "ไทย"]
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count("marks no beginnings of words (▁): its pieces are taken as they stand, inside words") == 2
+    read_donor(write_donor(tmp_path, type="BPE", merges=[], vocab={"▁나라": 0, "에서": 1}))
+    assert capsys.readouterr().err == ""
+
+
 def test_pieces_that_mark_where_words_end_are_refused(tmp_path: Path) -> None:
     vocab = {"[UNK]": 0, "się</w>": 1, "pro": 2, "wadzić</w>": 3}
     path = write_donor(tmp_path, type="BPE", end_of_word_suffix="</w>", merges=[], vocab=vocab)

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.convert import normal_scores
 from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.files import copy_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokenizer.scripts import holds_script
 from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
@@ -93,6 +94,27 @@ def test_two_runs_give_the_same_bytes(
     first = merge_vocab(configure(small_base, small_donor, tmp_path / "a", repair="swap", samples=samples))
     second = merge_vocab(configure(small_base, small_donor, tmp_path / "b", repair="swap", samples=samples))
     assert first.fingerprint == second.fingerprint
+
+
+def test_each_file_of_the_base_that_is_read_is_an_input(small_base: Path, small_donor: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    copy_tokenizer(small_base, base)
+    config = configure(base / "tokenizer.model", small_donor, tmp_path / "out")
+    first = merge_vocab(config)
+    names = {"tokenizer.model", "tokenizer.json", "tokenizer_config.json"}
+    assert {name for name in first.inputs if name.startswith("base")} == {"base", *(f"base/{name}" for name in names)}
+    assert merge_vocab(config) == first
+    told = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps(told | {"model_max_length": 77}))
+    with pytest.raises(BllossomError, match=r"holds another result \(input base/tokenizer_config.json: "):
+        merge_vocab(config)
+    (base / "chat_template.jinja").write_text("{{ messages }}")
+    with pytest.raises(BllossomError, match=r"input base/chat_template.jinja: not recorded there"):
+        merge_vocab(config)
+    again = merge_vocab(config, force=True)
+    assert again.fingerprint != first.fingerprint
+    assert (tmp_path / "out/chat_template.jinja").is_file()
 
 
 def test_a_donor_filter_leaves_other_texts_alone(

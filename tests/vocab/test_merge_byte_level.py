@@ -18,6 +18,7 @@ from bllossom.tokenizer.load import load_tokenizer
 from bllossom.vocab.donor import DonorText
 from bllossom.vocab.families.bases import open_base
 from bllossom.vocab.families.byte_level import ByteLevelVocabulary
+from bllossom.vocab.learning import from_text, knee
 from bllossom.vocab.merge import MergeVocabConfig, dry_run, merge_vocab
 from bllossom.vocab.proof.certificate import Pair
 from tests.fixtures.vocabularies import LLAMA3_PATTERN, QWEN_PATTERN, train_byte_level
@@ -76,6 +77,21 @@ def test_the_certificate_says_what_was_checked(repaired: Path) -> None:
     unassigned = len(certificate["unicode"]["unassigned_and_changed"])
     said = "get other ids, all of the scripts asked for" + (f" but {unassigned}, which" if unassigned else ".")
     assert said in (repaired / "report.html").read_text(encoding="utf8")
+
+
+def test_auto_that_takes_all_it_may_try_says_so(
+    byte_level_base: Path, texts: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = open_base(str(byte_level_base))
+    monkeypatch.setattr(knee, "RARE", 0)  # as in a text so large that no piece is rare
+    monkeypatch.setattr(from_text, "MOST", 20)
+    learned, _ = from_text.learn_from_text(base, [texts["ko"]], "auto", HANGUL)
+    assert len(learned.pieces) == 20
+    assert "pieces: auto tries 20 at most, and takes them all" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setattr(from_text, "MOST", 32_000)
+    learned, _ = from_text.learn_from_text(base, [texts["ko"]], "auto", HANGUL)
+    assert 20 < len(learned.pieces) < 32_000
+    assert "at most" not in capsys.readouterr().err
 
 
 def test_the_bases_parts_survive(repaired: Path, byte_level_base: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.files import copy_tokenizer
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.vocab.train import TrainVocabConfig, train_vocab
 
@@ -26,6 +27,21 @@ def test_the_bases_own_bpe_goes_on(byte_level_base: Path, texts: dict[str, Path]
     assert json.loads((tmp_path / "out/certificate.json").read_text())["new_pieces"] == 58
 
 
+def test_the_rows_of_the_bases_model_are_an_input(
+    byte_level_base: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    copy_tokenizer(byte_level_base, base)
+    (base / "config.json").write_text('{"vocab_size": 602}')
+    first = train_vocab(configure(base, texts, tmp_path / "out"))
+    read = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"}
+    assert {name for name in first.inputs if name.startswith("base")} == {"base", *(f"base/{name}" for name in read)}
+    (base / "config.json").write_text('{"vocab_size": 610}')  # new ids begin higher up
+    with pytest.raises(BllossomError, match=r"holds another result \(input base/config.json: "):
+        train_vocab(configure(base, texts, tmp_path / "out"))
+
+
 def test_what_does_not_fit_is_refused(
     byte_level_base: Path, small_base: Path, texts: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -33,5 +49,9 @@ def test_what_does_not_fit_is_refused(
         train_vocab(configure(byte_level_base, texts, tmp_path / "no", scripts=None))
     with pytest.raises(ConfigError, match="only a byte-level base needs them; take them out"):
         train_vocab(configure(small_base, texts, tmp_path / "no"))
+    with pytest.raises(ConfigError, match="scripts: is an empty list; write Unicode scripts such as Hangul"):
+        train_vocab(configure(byte_level_base, texts, tmp_path / "no", scripts=[]))
+    with pytest.raises(ConfigError, match=r"character_coverage: a byte-level base has the bytes .*; take it out"):
+        train_vocab(configure(byte_level_base, texts, tmp_path / "no", character_coverage=0.99))
     with pytest.raises(BllossomError, match="the base has 602 ids already; set a larger one"):
         train_vocab(configure(byte_level_base, texts, tmp_path / "no", vocab_size=602))

@@ -11,7 +11,7 @@ from bllossom.text.sources import read_documents
 from bllossom.tokenizer.scripts import code_points
 from bllossom.vocab.families.bases import Base
 from bllossom.vocab.families.vocabulary import Atoms, count_atoms
-from bllossom.vocab.learning.knee import MOST, Remainder, as_table, choose_size, make_curve
+from bllossom.vocab.learning.knee import MOST, RARE, Remainder, as_table, choose_size, make_curve
 from bllossom.vocab.learning.learn import Pair, learn, weigh, without_loose_ends
 from bllossom.vocab.repair.repair import Repaired
 
@@ -53,7 +53,13 @@ def learn_from_text(
     sizes = sorted({*range(step, len(kept), step), len(kept)})
     curve = make_curve(kept, every, text, encode_with, sizes)
     if pieces == "auto":
-        kept = without_loose_ends(kept[: choose_size(curve)], vocabulary.is_whole)
+        size = choose_size(curve)
+        if size == MOST:
+            say(
+                f"merge-vocab: pieces: auto tries {MOST:,} at most, and takes them all: of still more, too, a tenth or "
+                f"less might occur less than {RARE} times; name a number for more"
+            )
+        kept = without_loose_ends(kept[:size], vocabulary.is_whole)
     say(f"merge-vocab: {len(kept):,} pieces learned from {len(sources)} source(s), {sum(every.values()):,} words")
     order = [left + right for left, right in kept]
     broken = [piece for piece in order if not vocabulary.is_whole(piece)]
