@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -67,7 +67,7 @@ def run_side_by_side(
                         failed.append(job)
                 time.sleep(LOOK_SECONDS)
         finally:
-            _stop(list(running.values()))
+            _stop(list(running.values()), asked)
         if asked() and not failed:
             raise Stopped("stopped; to go on, run the same command")
     if failed:
@@ -88,20 +88,23 @@ def _start(step: PlannedStep, slot: int, jobs: int, logs: Path, force: bool) -> 
     return _Job(step, process, log, slot, time.monotonic())
 
 
-def _stop(jobs: Sequence[_Job]) -> None:
-    """Ask the jobs to stop, and wait until they have saved what they have; one who asks again does not want to wait."""
+def _stop(jobs: Sequence[_Job], asked: Callable[[], int]) -> None:
+    """Ask the jobs to stop, and wait until they have saved what they have; one who asks again does not want to wait.
+
+    `asked` says how often somebody asked for a stop, the first time included that led here.
+    """
     if not jobs:
         return
+    heard = min(asked(), 1)
     for job in jobs:
         job.process.send_signal(signal.SIGTERM)
     names = ", ".join(job.step.name for job in jobs)
     say(f"stopping: {names} finish what is under way and save it; Ctrl-C again ends them at once")
-    with stop_requests() as asked_again:
-        while any(job.process.poll() is None for job in jobs):
-            if asked_again():
-                for job in jobs:
-                    job.process.kill()
-            time.sleep(LOOK_SECONDS)
+    while any(job.process.poll() is None for job in jobs):
+        if asked() > heard:
+            for job in jobs:
+                job.process.kill()
+        time.sleep(LOOK_SECONDS)
 
 
 def _share(slot: int, jobs: int, environment: Mapping[str, str]) -> dict[str, str]:

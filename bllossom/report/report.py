@@ -61,8 +61,8 @@ def report(folders: Sequence[Path], output: Path | None = None, *, live: bool = 
 def report_live(folders: Sequence[Path], output: Path | None = None) -> None:
     """Write the page again and again, until Ctrl-C; the page loads itself anew, and no longer when that came."""
     path = report(folders, output, live=True)
-    say(f"{path}: written anew every {REFRESH_SECONDS} seconds; Ctrl-C ends it")
     try:
+        say(f"{path}: written anew every {REFRESH_SECONDS} seconds; Ctrl-C ends it")
         while True:
             time.sleep(REFRESH_SECONDS)
             with contextlib.suppress(FileNotFoundError):  # a step was published, and so renamed, while it was read

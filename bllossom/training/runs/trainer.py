@@ -68,9 +68,9 @@ def train(
     engine.training(True)
     with (
         step_log(run.folder, run.config, run.ranks, done=state.step, steps=segment.total or segment.end) as log,
-        stop_requests() as stopping,
+        stop_requests() as asked,
     ):
-        loop = _Loop(run, engine, objective, source, segment, watch, log, stopping)
+        loop = _Loop(run, engine, objective, source, segment, watch, log, lambda: asked() > 0)
         if state.unscored:
             state = loop.score(state)
         while state.step < segment.end and not watch.ends_early(state):
