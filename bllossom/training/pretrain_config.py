@@ -83,6 +83,7 @@ class PretrainConfig(TrainingConfig):
                 f"global_batch {self.global_batch:,} tokens is not a multiple of block_size {self.block_size:,}; the "
                 f"nearest that fits is {nearest}"
             )
+        # A config that is read back, as from a manifest, states the default too: it was nobody's wish.
         allowed = self.mixture.max_epochs
         if self.epochs and allowed != MixtureConfig.model_fields["max_epochs"].default and allowed < self.epochs:
             raise ValueError(

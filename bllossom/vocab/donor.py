@@ -124,7 +124,7 @@ def _from_tokenizer_json(path: Path) -> dict[str, float]:
     elif (prefix := _continuing_prefix(model)) is not None:
         read = [_from_marked(piece, prefix) for piece in ordered]
     elif _is_word_level(model):
-        read = [piece if piece.startswith(SPACE) else SPACE + piece for piece in ordered]
+        read = [_as_beginning(piece) for piece in ordered]
     else:
         read = ordered
     texts = dict.fromkeys(text for text in read if not (BROKEN in text or NUL in text or _is_byte(text)))
@@ -149,8 +149,11 @@ def _is_word_level(model: Mapping[str, Any]) -> bool:
 
 def _from_marked(piece: str, prefix: str) -> str:
     """These mark what goes on inside a word, SentencePiece what begins one. Nothing goes on in a mark alone."""
-    if piece.startswith(prefix) and piece != prefix:
-        return piece.removeprefix(prefix)
+    goes_on = piece.startswith(prefix) and piece != prefix
+    return piece.removeprefix(prefix) if goes_on else _as_beginning(piece)
+
+
+def _as_beginning(piece: str) -> str:
     return piece if piece.startswith(SPACE) else SPACE + piece
 
 

@@ -215,6 +215,7 @@ def _build(
     say(f"merge-vocab: {len(merged.pieces):,} pieces, proved on {proof.texts:,} texts")
     named = [piece for donor in donors for piece in donor.pieces] or list(map(merged.read, repaired.pieces))
     merge = MergedVocabulary(vocabulary, named, merged, base.first_new_id, repaired)
+    # Not by what was set: a config that is read back, as by `run --jobs`, states the default too.
     given = config.example != MergeVocabConfig.model_fields["example"].default
     example = config.example if given else choose_example(merge, config.example, documents)
     report = measure(merge, documents, words, proof, example)

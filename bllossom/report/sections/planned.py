@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from transformers import AutoConfig
 
 from bllossom.console import say
+from bllossom.errors import BllossomError
 from bllossom.report.blocks import Block, Cell, Section, Table
 from bllossom.report.run_folder import Figure, RunFolder, RunStep
 from bllossom.report.sections.training import LOG
@@ -67,8 +68,8 @@ def compare_with_plan(step: RunStep) -> dict[str, Any] | None:
         return None
     try:
         planned_figures = _plan(step, config.resolved("cpu", liger_installed=False))
-    except Exception as error:  # every family has its own way not to be built without weights; the page stands anyway
-        say(f"{step.label}: no plan to hold it against ({str(error) or type(error).__name__})")
+    except (BllossomError, OSError, ValueError) as error:  # a family that cannot be counted, a damaged config.json
+        say(f"{step.label}: no plan to hold it against ({error})")
         return None
     return {
         "planned": planned_figures,
