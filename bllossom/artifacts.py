@@ -23,7 +23,7 @@ from bllossom.files import FileHashes, locked, sync_folder, write_whole
 from bllossom.hub import is_hub_id
 from bllossom.paths import shown
 from bllossom.provenance.circumstances import Clock, git_commit, versions
-from bllossom.provenance.fingerprints import Inputs, combine, fingerprint, payload, verify
+from bllossom.provenance.fingerprints import Inputs, combine, damage, fingerprint, payload, verify
 from bllossom.provenance.identity import Request
 from bllossom.provenance.manifest import (
     CARD,
@@ -84,13 +84,13 @@ def publish(
     _check_apart(config.output, output, inputs)
     request = Request(stage, config, inputs, FileHashes(cached=True), frozenset(added_inputs))
     find = partial(_already_published, output, request)
-    if (published := _unless_forced(find, request, force)) is not None:
+    if not force and (published := _there_already(find, request, force)) is not None:
         return published
     new_folders = [folder for folder in (output.parent, *output.parent.parents) if not folder.exists()]
     with _clear_failures(output), _removed_on_failure(new_folders):
         _make(output.parent)
         with locked(lock_of(output), str(config.output)):
-            if (published := _unless_forced(find, request, force)) is not None:  # by who had the lock before
+            if (published := _there_already(find, request, force)) is not None:  # by who had the lock before, say
                 return published
             unfinished = _own_partial(output, request, force)
             clock = Clock()
@@ -175,7 +175,9 @@ def _check_apart(output: Path, place: Path, inputs: Inputs) -> None:
             )
 
 
-def _unless_forced(find: Callable[[], Manifest | None], request: Request, force: bool) -> Manifest | None:
+def _there_already(find: Callable[[], Manifest | None], request: Request, force: bool) -> Manifest | None:
+    """The manifest of the output, if nothing is to be done; with `force`, something is where a file of it is damaged,
+    or an input was not recorded."""
     try:
         published = find()
     except OutputTakenError as taken:
@@ -186,15 +188,18 @@ def _unless_forced(find: Callable[[], Manifest | None], request: Request, force:
     if published is None:
         return None
     where, unrecorded = request.config.output, ", ".join(sorted(request.unrecorded(published)))
-    if force and (problems := verify(where)):
-        say(f"{problems[0]}: --force replaces it")
+    if force and (problems := damage(where, published)):
+        say(f"{where}: {problems[0]}: --force replaces it")
         return None
     if force and unrecorded:
-        say(f"{where} was made before {unrecorded} were recorded: --force replaces it")
+        say(f"{where} does not record {unrecorded}: --force replaces it")
         return None
     say(f"{request.stage}: {where} is there already, made from the same config and inputs: nothing to do")
     if unrecorded:
-        say(f"{where} was made before {unrecorded} were recorded: if one was changed since, make it again with --force")
+        say(
+            f"{where} does not record {unrecorded}, as it was made before these counted or were there: if one was "
+            "added or changed since, make it again with --force"
+        )
     return published
 
 

@@ -55,8 +55,8 @@ def shared() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
-    """The folder that scripts/get_smollm2.py made: BLLOSSOM_SMOLLM2, or models/smollm2; skip the test without it."""
-    path = Path(os.environ.get("BLLOSSOM_SMOLLM2", ROOT / "models" / "smollm2"))
+    """The folder that scripts/get_smollm2.py made: SMOLLM2, or models/smollm2; skip the test without it."""
+    path = Path(os.environ.get("SMOLLM2", ROOT / "models" / "smollm2"))
     if not (path / "model.safetensors").is_file():
-        pytest.skip(f"no SmolLM2 in {path}: run scripts/get_smollm2.py --output {path} (or set BLLOSSOM_SMOLLM2)")
+        pytest.skip(f"no SmolLM2 in {path}: run scripts/get_smollm2.py --output {path} (or set SMOLLM2)")
     return path

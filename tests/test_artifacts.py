@@ -49,7 +49,17 @@ def test_force_makes_what_verify_finds_damaged_anew(config, capsys):
     copy(config, force=True)
     assert damaged.read_text() == "text"
     assert artifacts.verify(config.output) == []
-    assert "--force replaces it" in capsys.readouterr().err
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count(f"{config.output}: deep/copy.txt: its contents changed") == told.count("--force replaces it") == 1
+
+
+def test_force_leaves_a_whole_result_with_something_beside_it(config):
+    calls = []
+    copy(config, calls=calls)
+    (config.output / "notes.txt").write_text("mine")
+    copy(config, calls=calls, force=True)
+    assert len(calls) == 1
+    assert (config.output / "notes.txt").read_text() == "mine"
 
 
 def test_changed_input_is_another_result(config):

@@ -108,13 +108,12 @@ def _too_few_rows(folder: Path, pieces: int, name: str, rows: int) -> str:
     if len(above) < pieces - rows:
         message = f"{folder}: its tokenizer has {pieces:,} pieces, {name} only {rows:,} rows"
         return f"{message}; put the tokenizer the model was trained with into its folder"
-    first = min(above)
-    message = (
-        f"{folder}: its tokenizer adds {above[first]!r} as id {first:,}, and {name} has {rows:,} rows, none for it"
-    )
+    named = ", ".join(f"{above[number]!r} (id {number:,})" for number in sorted(above)[:5])
+    many = f"{len(above)} tokens, {named}" + (" …" if len(above) > 5 else "")
     return (
-        f"{message}: the model never learned it; take it out of the tokenizer's files there, and make the new "
-        "tokenizer from them with merge-vocab"
+        f"{folder}: its tokenizer adds {named if len(above) == 1 else many}, and {name} has {rows:,} rows, none for "
+        "that: the model never learned it; take it out of the tokenizer's files there, and make the new tokenizer "
+        "from them with merge-vocab"
     )
 
 

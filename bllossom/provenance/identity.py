@@ -32,8 +32,8 @@ class Request:
     sources: Inputs
     hashes: FileHashes
     added_inputs: frozenset[str] = frozenset()
-    """Names of inputs that count since some later version. One of them at least is in every request of this stage, so
-    that a manifest without any was written before."""
+    """Names of inputs that count since some later version. A manifest without any was written before, or when there
+    were none: which it was, nothing tells."""
 
     @cached_property
     def inputs(self) -> dict[str, str]:
@@ -75,7 +75,7 @@ class Request:
         return changes
 
     def unrecorded(self, other: Origin) -> frozenset[str]:
-        """The inputs that cannot be compared: `other` was made before they counted, and does not say what they were."""
+        """The inputs that cannot be compared, as `other` says nothing of them."""
         return frozenset() if self.added_inputs & other.inputs.keys() else self.added_inputs
 
     def _is_fingerprint_of(self, other: str, name: str) -> bool:

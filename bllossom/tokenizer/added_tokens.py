@@ -48,20 +48,24 @@ def read_added_tokens(folder: Path, vocab: Mapping[str, int], tokenizer: str = T
         add(tokenizer, token["content"], token["id"], token)
     for number, token in (read_json(folder / CONFIG).get("added_tokens_decoder") or {}).items():
         add(CONFIG, token["content"], int(number), {key: token[key] for key in FLAGS if key in token})
-    named = special_tokens(read_roles(folder))
+    named = special_tokens(read_json(folder / CONFIG)) | special_tokens(read_json(folder / ROLES))
     for content, number in read_json(folder / ADDED).items():
         add(ADDED, content, number, {"normalized": False, "special": content in named})
     return added
 
 
 def read_roles(folder: Path) -> dict[str, Any]:
-    """tokenizer_config.json, and the roles that only an older special_tokens_map.json names.
+    """tokenizer_config.json with the roles of an older special_tokens_map.json.
+
+    Where they disagree the map counts, unless tokenizer_config.json holds the added tokens too: as transformers 5 has
+    it.
 
     Raises:
         BllossomError: one of them is damaged.
     """
-    told = read_json(folder / CONFIG)
-    return read_json(folder / ROLES) | {key: value for key, value in told.items() if value is not None}
+    told = {key: value for key, value in read_json(folder / CONFIG).items() if value is not None}
+    older = {key: value for key, value in read_json(folder / ROLES).items() if value is not None}
+    return older | told if "added_tokens_decoder" in told else told | older
 
 
 def special_tokens(config: Mapping[str, Any]) -> set[str]:

@@ -29,10 +29,12 @@ from bllossom.tokenizer.added_tokens import (
     read_roles,
     special_tokens,
 )
+from bllossom.tokenizer.files import BESIDE
 
 VOCAB = "vocab.json"
 CARRIED = (ROLES, ADDED, "chat_template.jinja")
-READ = (TOKENIZER, CONFIG, ADDED, ROLES, "chat_template.jinja", VOCAB, "config.json")
+BYTE_LEVEL_BESIDE = (*BESIDE, VOCAB, "config.json")
+"""What is read with a tokenizer.json. The model's config says how many rows there are: where new ids begin."""
 CLASS = "PreTrainedTokenizerFast"
 """transformers 5 takes tokenizer.json as it is under this class; under some others it replaces parts of it
 (transformers#45920, #45812, #45488)."""
@@ -140,7 +142,7 @@ def find_tokenizer_json(source: str) -> Path | None:
 
     try:
         name, revision = name_and_revision(source)
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(READ)))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=[TOKENIZER, *BYTE_LEVEL_BESIDE]))
     except (OSError, HTTPError, ValueError):
         return None  # the reader of SentencePiece models says what is wrong with a hub id
     return folder / TOKENIZER if (folder / TOKENIZER).is_file() else None

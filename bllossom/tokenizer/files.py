@@ -13,6 +13,8 @@ TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
 )
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
+"""What is read with a file of pieces, of either family: added tokens, roles, the chat template."""
 PIECE_FILES = ("tokenizer.model", "tokenizer.json", "vocab.json")
 
 

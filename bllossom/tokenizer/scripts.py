@@ -17,6 +17,8 @@ KNOWN = (
     "Gurmukhi", "Kannada", "Malayalam", "Oriya", "Sinhala", "Tibetan", "Mongolian",
 )
 # fmt: on
+UNSPACED = frozenset({"Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan"})
+"""Written without spaces between words."""
 SYMBOLS, OTHER = "digits and symbols", "Other"
 
 
@@ -38,6 +40,13 @@ def check_scripts(names: Sequence[str], key: str = "scripts") -> None:
 def holds_script(piece: str, names: Iterable[str]) -> bool:
     """True where the piece holds a character of one of the scripts."""
     return any(_pattern(name).search(piece) is not None for name in names)
+
+
+def holds_letter(piece: str, names: Iterable[str]) -> bool:
+    """True where the piece holds a letter or mark of the scripts: one of theirs, or one that Unicode gives to several
+    scripts (Script_Extensions), of which no other known one uses it, as ー of Hiragana and Katakana."""
+    asked = tuple(names)
+    return any(_is_letter_of(character, asked) for character in piece)
 
 
 def script_of(piece: str) -> str:
@@ -62,6 +71,16 @@ def main_scripts(pieces: Sequence[str]) -> list[str]:
 @functools.cache
 def _pattern(name: str) -> regex.Pattern[str]:
     return regex.compile(rf"\p{{Script={name}}}")
+
+
+@functools.cache
+def _is_letter_of(character: str, names: tuple[str, ...]) -> bool:
+    if holds_script(character, names):
+        return True
+    if not regex.match(r"[\p{L}\p{M}]", character):
+        return False
+    users = [name for name in {*KNOWN, *names} if regex.match(rf"\p{{Script_Extensions={name}}}", character)]
+    return bool(users) and set(users) <= set(names)
 
 
 @functools.cache

@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-from bllossom.tokenizer.files import tokenizer_files
-
-MODEL_CONFIG = "config.json"
+from bllossom.tokenizer.byte_level_file import BYTE_LEVEL_BESIDE
+from bllossom.tokenizer.files import BESIDE
 
 
 def files_beside(base: Path, *, byte_level: bool) -> dict[str, Path]:
-    """The inputs `base/<name>`: the file of the base itself and those beside it that are read with it.
+    """The inputs `base/<name>`: what is read beside the file with the pieces, and nothing else.
 
-    Added tokens, roles and the chat template stand in several files. Of a byte-level base the model's config.json is
-    read as well: it says how many rows there are, and so where new ids begin.
+    The base itself is not among them: it may be called as one likes. Other files come and go (the stages behind fetch
+    more of a hub's), and change nothing.
     """
-    beside = base.parent / MODEL_CONFIG
-    files = [base, *tokenizer_files(base.parent), *([beside] if byte_level and beside.is_file() else [])]
-    return {f"base/{file.name}": file for file in files}
+    names = BYTE_LEVEL_BESIDE if byte_level else ("tokenizer.json", *BESIDE)
+    return {f"base/{name}": base.parent / name for name in names if (base.parent / name).is_file()}

@@ -13,6 +13,7 @@ from bllossom.config import InputGlob, Model, Source
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.byte_level_file import find_tokenizer_json, is_byte_level, to_bytes
+from bllossom.tokenizer.scripts import UNSPACED, script_of
 from bllossom.tokenizer.sentencepiece_file import NORMAL, SPACE, UNIGRAM, ModelProto, find_model_file, read_model
 
 BROKEN, NUL = "�", "\0"  # SentencePiece takes a piece with a NUL for an unused one
@@ -121,9 +122,9 @@ def _from_tokenizer_json(path: Path) -> dict[str, float]:
         )
     if is_byte_level(path):
         read = [raw.decode(errors="replace").replace(" ", SPACE) for p in ordered if (raw := to_bytes(p)) is not None]
-    elif (prefix := _continuing_prefix(model)) is not None:
+    elif prefix := _continuing_prefix(model):
         read = [_from_marked(piece, prefix) for piece in ordered]
-    elif _is_word_level(model):
+    elif _kind(model) == "WordLevel":
         read = [_as_beginning(piece) for piece in ordered]
     else:
         read = ordered
@@ -131,20 +132,18 @@ def _from_tokenizer_json(path: Path) -> dict[str, float]:
     return {text: 1 / (i + 1) for i, text in enumerate(texts)}
 
 
-def _continuing_prefix(model: Mapping[str, Any]) -> str | None:
-    """What marks the pieces that go on inside a word, in WordPiece models and BPE trained so; None where nothing does.
-
-    Files from before tokenizers 0.9 name no type; only WordPiece limits how long a word may be.
-    """
-    untyped = model.get("type") is None and "max_input_chars_per_word" in model
-    usual = "##" if untyped or model.get("type") == "WordPiece" else None
-    return model.get("continuing_subword_prefix", usual) or None
+def _kind(model: Mapping[str, Any]) -> str:
+    """The type of a model. Files from before tokenizers 0.9 name none, where only BPE has merges, and only WordPiece
+    limits how long a word may be."""
+    told = "BPE" if "merges" in model else "WordPiece" if "max_input_chars_per_word" in model else "WordLevel"
+    return model.get("type") or told
 
 
-def _is_word_level(model: Mapping[str, Any]) -> bool:
-    """Whether each piece is a word. Of untyped files, BPE's have merges and WordPiece's a longest word."""
-    untyped = model.get("type") is None and not {"merges", "max_input_chars_per_word"} & model.keys()
-    return untyped or model.get("type") == "WordLevel"
+def _continuing_prefix(model: Mapping[str, Any]) -> str:
+    """What marks the pieces that go on inside a word, in WordPiece models and BPE trained so; empty where nothing
+    does."""
+    prefix = model.get("continuing_subword_prefix")
+    return prefix if prefix is not None else "##" if _kind(model) == "WordPiece" else ""
 
 
 def _from_marked(piece: str, prefix: str) -> str:
@@ -154,7 +153,8 @@ def _from_marked(piece: str, prefix: str) -> str:
 
 
 def _as_beginning(piece: str) -> str:
-    return piece if piece.startswith(SPACE) else SPACE + piece
+    """With the mark of a word's beginning, but where no space stands in front of words: there text never has it."""
+    return piece if piece.startswith(SPACE) or script_of(piece) in UNSPACED else SPACE + piece
 
 
 def _is_byte(piece: str) -> bool:

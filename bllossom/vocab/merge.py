@@ -200,7 +200,6 @@ def _build(
     documents = read_samples(samples)
     words = {language: count_words(vocabulary, texts) for language, texts in documents.items()}
     scripts = None if config.donor_filter == "all" else config.donor_filter
-    selected = _without_foreign_characters(base, selected, scripts)
     if (learned := _text(config)) is not None:
         repaired, curve = learn_from_text(base, text, learned.pieces, scripts, selected.likely)
     else:
@@ -248,8 +247,13 @@ def _select(config: MergeVocabConfig, base: Base, donors: Sequence[Donor]) -> Se
     kept = list(dict.fromkeys(text for piece in new if (text := written[piece]) is not None))
     if not kept:
         raise ConfigError(f"donor: every new piece of {names} {CROSSES}; choose a donor made for this base, or text")
+    foreign = _with_foreign_characters(base, kept, config.donor_filter)
+    kept = [piece for piece in kept if piece not in foreign]
+    if not kept:
+        raise ConfigError(f"donor: every new piece of {names} {FOREIGN} ({', '.join(sorted(foreign)[:5])} …)")
     likely = [_likely(donor, written, set(kept)) for donor in donors]
-    return Selection(kept, {CROSSES: crossing} if crossing else {}, likely)
+    left_out = {CROSSES: crossing, FOREIGN: [piece for piece in written if piece in foreign]}
+    return Selection(kept, {reason: pieces for reason, pieces in left_out.items() if pieces}, likely)
 
 
 def _likely(donor: Donor, written: Mapping[str, str | None], kept: set[str]) -> dict[str, float]:
@@ -294,18 +298,14 @@ def _lone_characters(base: Base, new: Sequence[str]) -> list[str]:
     return sorted({character for piece in new for character in piece} - set(base.vocabulary.pieces) - set(new))
 
 
-def _without_foreign_characters(base: Base, selected: Selection, scripts: Sequence[str] | None) -> Selection:
-    """Leave out pieces with a character that the base lacks and that is not the scripts' own: it would become a piece,
-    and text of other scripts that holds it (ZWNJ, an Arabic comma) would get other ids."""
-    if scripts is None or isinstance(base, ByteLevelBase):  # whose characters are bytes, never pieces to be added
-        return selected
+def _with_foreign_characters(base: Base, new: Sequence[str], scripts: Literal["all"] | list[str]) -> set[str]:
+    """The pieces with a character that the base lacks and that is not the scripts' own: it would become a piece, and
+    text of other scripts that holds it (ZWNJ, an Arabic comma) would get other ids."""
+    if scripts == "all" or isinstance(base, ByteLevelBase):  # whose characters are bytes, never pieces to be added
+        return set()
     allowed = base.allowed(scripts)
-    foreign = {character for character in _lone_characters(base, selected.pieces) if not allowed(character)}
-    left = [piece for piece in selected.pieces if foreign.intersection(piece)]
-    if not left:
-        return selected
-    kept = [piece for piece in selected.pieces if not foreign.intersection(piece)]
-    return Selection(kept, selected.left_out | {FOREIGN: left}, selected.likely)
+    foreign = {character for character in _lone_characters(base, new) if not allowed(character)}
+    return {piece for piece in new if foreign.intersection(piece)}
 
 
 def _check_none(base: Base, new: Sequence[str]) -> None:

@@ -410,12 +410,15 @@ def test_an_added_token_above_the_matrix_is_named(
     base, donor = make_model(), str(vocabularies[0].parent / "ko")
     whole = (base / "tokenizer.json").read_bytes()
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
-    tokenizer.add_special_tokens(["<image_soft_token>"])
-    tokenizer.save(str(base / "tokenizer.json"))
-    merge_vocab(MergeVocabConfig(base=str(base), donor=donor, output=tmp_path / "merged"))
-    told = r"adds '<image_soft_token>' as id 330, and .* has 330 rows, none for it: .*; take it out of the tokenizer's"
-    with pytest.raises(BllossomError, match=told):
-        expand(config(base, tokenizer=tmp_path / "merged"))
+    for token, told in (
+        ("<image_soft_token>", r"adds '<image_soft_token>' \(id 330\), and .* has 330 rows, none for that: .*"),
+        ("<audio>", r"adds 2 tokens, '<image_soft_token>' \(id 330\), '<audio>' \(id 331\), and .* 330 rows"),
+    ):
+        tokenizer.add_special_tokens([token])
+        tokenizer.save(str(base / "tokenizer.json"))
+        merge_vocab(MergeVocabConfig(base=str(base), donor=donor, output=tmp_path / token))
+        with pytest.raises(BllossomError, match=f"{told}.*; take it out of the tokenizer's"):
+            expand(config(base, tokenizer=tmp_path / token))
     (base / "tokenizer.json").write_bytes(whole)
     merge_vocab(MergeVocabConfig(base=str(base), donor=donor, output=tmp_path / "again"))
     assert expand(config(base, tokenizer=tmp_path / "again")).figures["new_pieces"] > 0

@@ -114,10 +114,10 @@ def test_an_input_that_was_added_is_no_other_result_and_counts_once_it_is_record
     assert copy_with(config, also) == before
     told = capsys.readouterr().err
     assert "nothing to do" in told
-    assert "was made before source/also were recorded: if one was changed since, make it again with --force" in told
+    assert "does not record source/also, as it was made before these counted or were there: if one was added" in told
     made = copy_with(config, also, force=True)
     assert set(made.inputs) == {"source", "source/also"}
-    assert "before" not in capsys.readouterr().err.replace("was made before source/also were recorded: --force", "")
+    assert "does not record source/also: --force replaces it" in capsys.readouterr().err
     assert copy_with(config, also) == made
     also.write_text("other")
     with pytest.raises(BllossomError, match=r"holds another result \(input source/also: .* there, .* here\)"):

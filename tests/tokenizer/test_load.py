@@ -174,6 +174,22 @@ def test_a_role_that_only_added_tokens_json_numbers_is_no_text(small_base: Path,
     assert 700 in encode_text(load_tokenizer(tmp_path), "<|im_end|>")
 
 
+@pytest.mark.parametrize("numbered", [False, True])
+def test_roles_of_two_files_that_disagree_are_those_of_transformers(
+    small_base: Path, tmp_path: Path, numbered: bool
+) -> None:
+    shutil.copyfile(small_base / "tokenizer.model", tmp_path / "tokenizer.model")
+    decoder = {"added_tokens_decoder": {"700": {"content": "<|im_end|>", "special": True}}} if numbered else {}
+    told = {"eos_token": "</s>", "tokenizer_class": "LlamaTokenizer"} | decoder
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<|im_end|>": 700}))
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.eos_token == AutoTokenizer.from_pretrained(tmp_path).eos_token
+    assert tokenizer.eos_token == ("</s>" if numbered else "<|im_end|>")
+    assert 700 not in encode_text(tokenizer, "<|im_end|>")  # named by one of them: outside text ends no turn
+
+
 def test_pieces_with_equal_scores_are_refused_by_the_loader(small_base: Path, tmp_path: Path) -> None:
     model = read_model(small_base / "tokenizer.model")
     for piece in ("강물", "물강", "강물은"):

@@ -34,6 +34,20 @@ def test_wordpiece_marks_what_goes_on_whether_or_not_it_names_its_type(tmp_path:
     assert read_donor(write_donor(tmp_path, **model, vocab=vocab)).pieces == ["▁나라", "에서", "는", "▁##"]
 
 
+def test_wordpiece_whose_mark_is_null_or_empty(tmp_path: Path) -> None:
+    null = write_donor(tmp_path, type="WordPiece", continuing_subword_prefix=None, vocab={"나라": 0, "##에서": 1})
+    assert read_donor(null).pieces == ["▁나라", "에서"]
+    empty = write_donor(tmp_path, type="WordPiece", continuing_subword_prefix="", vocab={"나라": 0, "##에서": 1})
+    assert read_donor(empty).pieces == ["나라", "##에서"]
+
+
+def test_words_of_scripts_without_spaces_get_no_mark_of_one(tmp_path: Path) -> None:
+    words = write_donor(tmp_path, type="WordLevel", vocab={"中国": 0, "人民": 1, "Beijing": 2})
+    assert read_donor(words).pieces == ["中国", "人民", "▁Beijing"]
+    pieces = write_donor(tmp_path, type="WordPiece", vocab={"東京": 0, "##都": 1, "나라": 2, "ประเทศ": 3})
+    assert read_donor(pieces).pieces == ["東京", "都", "▁나라", "ประเทศ"]
+
+
 def test_wordpiece_with_a_mark_of_its_own(tmp_path: Path) -> None:
     path = write_donor(
         tmp_path, continuing_subword_prefix="@@", max_input_chars_per_word=100, vocab={"나라": 0, "@@에서": 1, "##": 2}

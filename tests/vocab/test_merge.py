@@ -102,9 +102,12 @@ def test_each_file_of_the_base_that_is_read_is_an_input(small_base: Path, small_
     copy_tokenizer(small_base, base)
     config = configure(base / "tokenizer.model", small_donor, tmp_path / "out")
     first = merge_vocab(config)
-    names = {"tokenizer.model", "tokenizer.json", "tokenizer_config.json"}
+    names = {"tokenizer.json", "tokenizer_config.json"}
     assert {name for name in first.inputs if name.startswith("base")} == {"base", *(f"base/{name}" for name in names)}
     assert merge_vocab(config) == first
+    (base / "vocab.json").write_text("{}")  # is not read
+    (base / "llama.model").symlink_to(base / "tokenizer.model")  # another spelling of the same base
+    assert merge_vocab(configure(base / "llama.model", small_donor, tmp_path / "out")) == first
     told = json.loads((base / "tokenizer_config.json").read_text())
     (base / "tokenizer_config.json").write_text(json.dumps(told | {"model_max_length": 77}))
     with pytest.raises(BllossomError, match=r"holds another result \(input base/tokenizer_config.json: "):
@@ -157,9 +160,38 @@ def test_characters_of_no_script_get_no_piece_where_scripts_are_asked_for(
     )
     before, after = load_tokenizer(small_base), load_tokenizer(tmp_path / "out")
     assert encode_text(after, "سلام") != encode_text(before, "سلام")
-    for text in ("word\u200cplay", "a، b", "क\u200dष"):
+    for text in ("word\u200cplay", "a، b"):
         assert encode_text(after, text) == encode_text(before, text)
     assert "2 donor pieces left out: holds a character that the base lacks" in " ".join(capsys.readouterr().err.split())
+    foreign = configure(small_base, write_list(tmp_path, ["سلام،", "می\u200cخواهم"]), tmp_path / "no", repair=repair)
+    foreign = foreign.model_copy(update={"donor_filter": ["Arabic"], "samples": samples})
+    for stage in (dry_run, merge_vocab):
+        with pytest.raises(ConfigError, match=r"every new piece of .* holds a character that the base lacks"):
+            stage(foreign)
+
+
+def write_list(folder: Path, pieces: list[str]) -> Path:
+    """A donor that is a plain list of pieces."""
+    model = {"type": "BPE", "merges": [], "vocab": {piece: i for i, piece in enumerate(pieces)}}
+    (folder / "list.json").write_text(json.dumps({"model": model}), encoding="utf8")
+    return folder / "list.json"
+
+
+def test_a_mark_that_the_scripts_share_with_no_other_is_theirs(
+    small_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pieces = ["サーバー", "データ", "ひらがな・カタカナ"]  # ー is Common by its script, and Japanese alone; ・ is not
+    donor, scripts = write_list(tmp_path, pieces), ["Hiragana", "Katakana"]
+    (tmp_path / "ja.txt").write_text("サーバーのデータ\n" * 20, encoding="utf8")
+    settings: dict[str, Any] = {"donor_filter": scripts, "samples": {"ja": [str(tmp_path / "ja.txt")]}}
+    config = configure(small_base, donor, tmp_path / "swap", repair="swap", expected_size=713, **settings)
+    merge_vocab(configure(small_base, donor, tmp_path / "out", repair="add", **settings))
+    added = read_model(tmp_path / "out/tokenizer.model").pieces
+    assert {"ー", "サーバー", "データ"} <= {piece.piece for piece in added}
+    assert "1 donor pieces left out: holds a character that the base lacks" in " ".join(capsys.readouterr().err.split())
+    assert "2 of the donor's 3" in dry_run(config)[0]
+    merge_vocab(config)
+    assert "ー" in {piece.piece for piece in read_model(tmp_path / "swap/tokenizer.model").pieces}
 
 
 def test_swap_without_donor_pieces_enough_says_so(

@@ -441,7 +441,7 @@ def test_smollm2_learns_kobert(smollm2: Path, kobert: Path, shared: Any, tmp_pat
     assert korean["merged"] <= korean["shortest"] * 1.006
 
 
-@pytest.mark.parametrize(("content", "refused"), [("ASSISTANT", True), ("<|turn|>", False)])
+@pytest.mark.parametrize(("content", "refused"), [("ASSISTANT", True), ("Ġhelper", True), ("<|turn|>", False)])
 def test_a_special_token_that_is_a_word_of_text_is_refused_under_ignore_merges(
     byte_level_base: Path, small_donor: Path, texts: dict[str, Path], tmp_path: Path, content: str, refused: bool
 ) -> None:

@@ -11,12 +11,12 @@ from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.added_tokens import TOKENIZER
 from bllossom.tokenizer.byte_level_file import ByteLevelFile, find_tokenizer_json, is_byte_level, read_byte_level
 from bllossom.tokenizer.convert import with_added_tokens, write_tokenizer
-from bllossom.tokenizer.scripts import code_points, holds_script
+from bllossom.tokenizer.scripts import code_points, holds_letter
 from bllossom.tokenizer.sentencepiece_file import check_base, find_model_file, read_model
 from bllossom.vocab.families.byte_level import ByteLevelVocabulary, last_joins, only_in
 from bllossom.vocab.families.sentencepiece import SentencePieceVocabulary, append
 from bllossom.vocab.families.vocabulary import Vocabulary
-from bllossom.vocab.proof.certificate import as_text, certify
+from bllossom.vocab.proof.certificate import as_text, certify, texts_like
 from bllossom.vocab.proof.counts import Proof
 from bllossom.vocab.proof.sentencepiece import compare_with_base, prove
 from bllossom.vocab.repair.repair import Repaired
@@ -91,7 +91,7 @@ class SentencePieceBase:
         self.first_new_id, self.rows = len(self.model.pieces), 0
 
     def allowed(self, scripts: Scripts) -> Callable[[str], bool]:
-        return (lambda piece: True) if scripts is None else (lambda piece: holds_script(piece, scripts))
+        return (lambda piece: True) if scripts is None else (lambda piece: holds_letter(piece, scripts))
 
     def with_letters(self, letters: Sequence[str]) -> Vocabulary:
         return SentencePieceVocabulary(append(self.model, letters))
@@ -152,7 +152,7 @@ def _check_added_words(file: ByteLevelFile, extended: Mapping[str, Any]) -> None
         return
     before, after = as_text(file.as_read), as_text(extended)
     for content in outside:
-        for text in (content, f"\n{content}"):
+        for text in texts_like(content):
             if before.encode(text).ids != after.encode(text).ids:
                 raise BllossomError(
                     f"{file.path}: its added token {content!r} is a word as text has it, and would be made of that "

@@ -255,7 +255,7 @@ def check_texts(
         ThreadPoolExecutor(os.cpu_count()) as threads,  # the library works outside of Python's lock
         progress("certificate", total=sum(map(len, documents.values()))) as advance,
     ):
-        literal = [before + token for token in special for before in ("", "\n")]
+        literal = [text for token in special for text in texts_like(token)]
         strings = itertools.chain(literal, generate_strings(pieces, special, GENERATED))
         for _ in threads.map(check, batches(strings, BATCH_CHARACTERS)):
             pass
@@ -267,6 +267,13 @@ def check_texts(
                 counts.ids += np.bincount(np.concatenate(batch), minlength=pair.size)
                 advance(len(batch))
     return Proof(GENERATED, languages)
+
+
+def texts_like(token: str) -> list[str]:
+    """The texts that a lookup among the pieces could take for an added token: it is written as text, they as bytes."""
+    raw = to_bytes(token)
+    spelled = [] if raw is None else [raw.decode(errors="replace")]
+    return [before + text for text in dict.fromkeys([token, *spelled]) for before in ("", "\n")]
 
 
 def as_text(settings: Mapping[str, Any]) -> Tokenizer:
