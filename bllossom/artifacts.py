@@ -39,8 +39,12 @@ from bllossom.provenance.manifest import (
     read_origin,
 )
 
+FAILED_REQUESTS = "failed_requests"
+"""The figure of a stage that asks others, for what had no answer and is part of the result as that."""
+
 __all__ = [
     "CARD",
+    "FAILED_REQUESTS",
     "LOGS",
     "MANIFEST",
     "PARTIAL",
@@ -66,6 +70,7 @@ def publish(
     build: Callable[[Path], dict[str, Any]],
     force: bool = False,
     added_inputs: Collection[str] = (),
+    scratch: Collection[str] = (),
 ) -> Manifest:
     """Let `build` fill a partial folder, then publish it as `config.output`; do nothing if it is there already.
 
@@ -75,7 +80,8 @@ def publish(
     that is said.
 
     `build(folder)` returns the stage's figures. After a kill it is called on the same folder again, and either goes on
-    from what it finds or writes its files anew.
+    from what it finds or writes its files anew. `scratch` names files and folders in it to go on from, which are no
+    part of the result: they stay until that is whole on the disk, as hashing a model takes minutes, too.
 
     Raises:
         BllossomError: an input is missing, the output holds something else, the disk is full or read-only.
@@ -93,32 +99,57 @@ def publish(
             if (published := _there_already(find, request, force)) is not None:  # by who had the lock before, say
                 return published
             unfinished = _own_partial(output, request, force)
-            clock = Clock()
-            try:
-                figures = build(unfinished)
-            except BaseException:
-                _remove_if_nothing_was_made(unfinished)
-                raise
-            names = payload(unfinished)
-            records = request.hashes.record([unfinished / name for name in names])
-            files = dict(zip(names, records, strict=True))
-            manifest = Manifest(
-                **request.origin.model_dump(),
-                id=request.id,
-                fingerprint=combine(files),
-                figures=figures,
-                files=files,
-                versions=versions(),
-                git_commit=git_commit(),
-                run=clock.figures(),
-            )
-            _write(unfinished / MANIFEST, manifest)
-            (unfinished / UNFINISHED).unlink()
-            sync_folder(unfinished)
+            if (manifest := _whole(unfinished, request)) is None:
+                manifest = _made(unfinished, request, build, scratch)
+            for name in scratch:
+                _remove(unfinished / name)
             if not force:
                 _still_free(find, unfinished)
             _move_into_place(unfinished, output)
     return manifest
+
+
+def _made(
+    unfinished: Path, request: Request, build: Callable[[Path], dict[str, Any]], scratch: Collection[str]
+) -> Manifest:
+    """Build, and write the manifest. All of it is on the disk once the partial folder no longer says `unfinished`."""
+    _write(unfinished / UNFINISHED, request.origin)
+    clock = Clock()
+    try:
+        figures = build(unfinished)
+    except BaseException:
+        _remove_if_nothing_was_made(unfinished)
+        raise
+    names = [name for name in payload(unfinished) if Path(name).parts[0] not in scratch]
+    records = request.hashes.record([unfinished / name for name in names])
+    files = dict(zip(names, records, strict=True))
+    manifest = Manifest(
+        **request.origin.model_dump(),
+        id=request.id,
+        fingerprint=combine(files),
+        figures=figures,
+        files=files,
+        versions=versions(),
+        git_commit=git_commit(),
+        run=clock.figures(),
+    )
+    _write(unfinished / MANIFEST, manifest)
+    sync_folder(unfinished)
+    (unfinished / UNFINISHED).unlink()
+    return manifest
+
+
+def _whole(unfinished: Path, request: Request) -> Manifest | None:
+    """The manifest of a partial folder that was only to be moved into place when a kill came."""
+    manifest = None if (unfinished / UNFINISHED).exists() else read_manifest(unfinished)
+    return None if manifest is None or request.differences(manifest, mending=True) else manifest
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def partial_folders(output: Path) -> list[Path]:
@@ -177,7 +208,7 @@ def _check_apart(output: Path, place: Path, inputs: Inputs) -> None:
 
 def _there_already(find: Callable[[], Manifest | None], request: Request, force: bool) -> Manifest | None:
     """The manifest of the output, if nothing is to be done; with `force`, something is where a file of it is damaged,
-    or an input was not recorded."""
+    requests had failed, or an input was not recorded."""
     try:
         published = find()
     except OutputTakenError as taken:
@@ -190,6 +221,9 @@ def _there_already(find: Callable[[], Manifest | None], request: Request, force:
     where, unrecorded = request.config.output, ", ".join(sorted(request.unrecorded(published)))
     if force and (problems := damage(where, published)):
         say(f"{where}: {problems[0]}: --force replaces it")
+        return None
+    if force and (failed := published.figures.get(FAILED_REQUESTS)):
+        say(f"{where}: {failed:,} requests have no reply: --force asks them again")
         return None
     if force and unrecorded:
         say(f"{where} does not record {unrecorded}: --force replaces it")
@@ -242,7 +276,6 @@ def _own_partial(output: Path, request: Request, force: bool) -> Path:
             say(f"{folder} was left unfinished by another config or other inputs ({why}); --force removes it")
     own = own or output.with_name(f"{output.name}{PARTIAL}{request.id}")
     _make(own)
-    _write(own / UNFINISHED, request.origin)
     return own
 
 

@@ -62,6 +62,56 @@ def test_force_leaves_a_whole_result_with_something_beside_it(config):
     assert (config.output / "notes.txt").read_text() == "mine"
 
 
+def keep_and_copy(config, began):
+    """A stage that keeps in `steps` what it goes on from."""
+
+    def build(folder):
+        began.append((folder / "steps/one").exists())
+        (folder / "steps").mkdir(exist_ok=True)
+        (folder / "steps/one").write_text("1")
+        (folder / "copy.txt").write_text("text")
+        return {}
+
+    inputs = {"source": config.source}
+    return artifacts.publish(config, stage="copy", inputs=inputs, build=build, scratch=["steps", "never"])
+
+
+def test_what_a_stage_goes_on_from_stays_until_the_result_is_whole(config, monkeypatch):
+    began: list[bool] = []
+    for ended in ("payload", "sync_folder", "_move_into_place"):  # while it is hashed, written out, renamed
+        with monkeypatch.context() as patched:
+            patched.setattr(artifacts, ended, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                keep_and_copy(config, began)
+        assert not config.output.exists()
+    assert began == [False, True, True]
+    manifest = keep_and_copy(config, began)
+    assert len(began) == 3  # it was whole, and only to be moved
+    assert list(manifest.files) == ["copy.txt"]
+    assert {path.name for path in config.output.iterdir()} == {"copy.txt", "manifest.json"}
+    assert artifacts.verify(config.output) == []
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_force_asks_again_what_had_no_reply(config):
+    calls: list[int] = []
+
+    def ask(*, force):
+        def build(folder):
+            calls.append(1)
+            (folder / "copy.txt").write_text("text")
+            return {artifacts.FAILED_REQUESTS: 1 if len(calls) == 1 else 0}
+
+        return artifacts.publish(config, stage="copy", inputs={"source": config.source}, build=build, force=force)
+
+    for force, made in ((False, 1), (False, 1), (True, 2), (True, 2)):
+        ask(force=force)
+        assert len(calls) == made
+
+
 def test_changed_input_is_another_result(config):
     copy(config)
     config.source.write_text("changed")
@@ -140,12 +190,14 @@ def test_what_was_published_meanwhile_is_kept_without_force(tmp_path, config):
         elsewhere = config.model_copy(update={"output": tmp_path / "elsewhere", "suffix": "!"})
         copy(elsewhere)
         elsewhere.output.rename(config.output)
-        return {}
+        return {"of": "this run"}
 
     with pytest.raises(BllossomError, match=r"holds another result \(suffix.*while this run worked.*--force"):
         artifacts.publish(config, stage="copy", inputs={"source": config.source}, build=build)
     assert (config.output / "deep/copy.txt").read_text() == "text!"
-    assert copy(config, force=True).figures == {"characters": 4}
+    calls: list[Path] = []
+    assert copy(config, force=True, calls=calls).figures == {"of": "this run"}
+    assert not calls, "it was whole"
 
 
 def test_a_stale_partial_folder_is_named_and_removed_with_force(config, capsys):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from bllossom.artifacts import Manifest, publish
+from bllossom.artifacts import FAILED_REQUESTS, Manifest, publish
 from bllossom.config import StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError
@@ -116,6 +116,8 @@ def _build(config: TranslateConfig, folder: Path) -> dict[str, Any]:
     }
     if kept_systems := figures["examples_with_untranslated_system"]:
         say(f"{kept_systems:,} of {len(pairs):,} examples keep their system message untranslated")
+    if config.by_endpoint is not None:  # what a model here could not translate it could not the next time
+        figures[FAILED_REQUESTS] = len(left_out)
     return figures | note_figures(notes)
 
 
@@ -152,4 +154,5 @@ def _tell_failures(config: TranslateConfig, sources: list[Conversation], made: l
     )
     if not config.keep_going or len(failed) == len(made):
         raise BllossomError(f"{told}. The same command asks these alone; keep_going=true publishes without them")
-    say(f"{told}; they are left out")
+    again = "; --force asks them again" if config.by_endpoint is not None else ""
+    say(f"{told}; they are left out{again}")

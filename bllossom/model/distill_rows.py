@@ -64,6 +64,7 @@ def distill_rows(config: DistillRowsConfig, *, force: bool = False) -> Manifest:
         inputs=inputs,
         build=lambda folder: _build(config, checkpoint, pieces, folder),
         force=force,
+        scratch=[STATE],
     )
 
 
@@ -95,7 +96,6 @@ def _build(config: DistillRowsConfig, checkpoint: Checkpoint, pieces: Pieces, fo
     after = score(learner, held)
     say(f"distill-rows: distance of the hidden states {before:.4f} → {after:.4f}")
     _write(learner, checkpoint, pieces, folder)
-    (folder / STATE).unlink(missing_ok=True)
     return {
         "rows": pieces.rows,
         "old_rows": pieces.base,
@@ -179,7 +179,7 @@ def _learn(
             loss.backward()
             optimizer.step()
             advance(1, f"loss {loss.item():.4f}")
-            if (step + 1) % config.save_every == 0:
+            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
                 _save(learner, optimizer, step + 1, state)
 
 

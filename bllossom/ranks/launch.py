@@ -9,7 +9,7 @@ WORLD_SIZE is set       this process is a rank of torchrun, the deepspeed launch
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -64,8 +64,9 @@ def publish_by_ranks(
     check: Callable[[Path], None],
     work: Work[Config],
     force: bool,
+    scratch: Collection[str] = (),
 ) -> Manifest:
-    """Publish what `work` leaves in its folder.
+    """Publish what `work` leaves in its folder, but for `scratch`, what it goes on from.
 
     `check` looks at the partial folder, and whatever else can be wrong, before any rank works.
 
@@ -91,7 +92,7 @@ def publish_by_ranks(
         return figures
 
     try:
-        manifest = publish(config, stage=stage, inputs=inputs, build=build, force=force)
+        manifest = publish(config, stage=stage, inputs=inputs, build=build, force=force, scratch=scratch)
     except Exception as error:
         if not working:  # while working the others meet the same error, or lose their connection to this rank
             mine.from_first(f"{error}")
@@ -235,16 +236,24 @@ def _rank_error(rank: int, failure: ProcessFailure) -> BllossomError:
 
 @contextmanager
 def _forward_stop_requests() -> Iterator[Callable[[], bool]]:
-    """Hand what asks to stop on to the ranks, which end at a consistent place, and wait for them.
+    """Hand what asks to stop on to the ranks, which end at a consistent place, and wait for them. Where there are none,
+    not yet or no longer, nothing is under way.
 
     Yields a function that says whether anything asked.
+
+    Raises:
+        Stopped: there were none.
     """
     asked: list[int] = []
+    before = {child.pid for child in psutil.Process().children()}
 
     def forward(number: int, _: object) -> None:
         asked.append(number)
+        started = [child for child in psutil.Process().children() if child.pid not in before]
+        if not started:
+            raise Stopped("stopped; to go on, run the same command")
         say("stopping once what is under way is saved")
-        for child in psutil.Process().children():
+        for child in started:
             child.send_signal(signal.SIGTERM)
 
     previous = {number: signal.signal(number, forward) for number in stop_signals()}

@@ -30,12 +30,12 @@ def stop_signals() -> Sequence[signal.Signals]:
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], int]]:
-    """Yield a function that says how often somebody asked to stop; what is under way is finished first."""
+def stop_requests() -> Iterator[Callable[[], Sequence[int]]]:
+    """Yield a function that gives the signals that asked to stop so far; what is under way is finished first."""
     asked: list[int] = []
     previous = {number: signal.signal(number, lambda got, _: asked.append(got)) for number in stop_signals()}
     try:
-        yield lambda: len(asked)
+        yield lambda: asked
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

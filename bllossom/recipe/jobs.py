@@ -15,7 +15,7 @@ import yaml
 from bllossom.artifacts import Manifest, read_manifest
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
-from bllossom.ranks.lifetime import stop_requests
+from bllossom.ranks.lifetime import stop_requests, stop_signals
 from bllossom.recipe.recipe import PlannedStep
 
 LOOK_SECONDS = 0.2
@@ -67,7 +67,7 @@ def run_side_by_side(
                         failed.append(job)
                 time.sleep(LOOK_SECONDS)
         finally:
-            _stop(list(running.values()), asked)
+            failed += _stop(list(running.values()), asked)
         if asked() and not failed:
             raise Stopped("stopped; to go on, run the same command")
     if failed:
@@ -88,23 +88,30 @@ def _start(step: PlannedStep, slot: int, jobs: int, logs: Path, force: bool) -> 
     return _Job(step, process, log, slot, time.monotonic())
 
 
-def _stop(jobs: Sequence[_Job], asked: Callable[[], int]) -> None:
-    """Ask the jobs to stop, and wait until they have saved what they have; one who asks again does not want to wait.
+def _stop(jobs: Sequence[_Job], asked: Callable[[], Sequence[int]]) -> list[_Job]:
+    """Ask the jobs to stop, wait until they have saved what they have, and give those that failed at it.
 
-    `asked` says how often somebody asked for a stop, the first time included that led here.
+    A second Ctrl-C comes from one who does not want to wait. Other signals come twice by themselves: of a closed
+    terminal SIGHUP, from the shell and from the kernel.
     """
     if not jobs:
-        return
-    heard = min(asked(), 1)
+        return []
     for job in jobs:
         job.process.send_signal(signal.SIGTERM)
     names = ", ".join(job.step.name for job in jobs)
-    say(f"stopping: {names} finish what is under way and save it; Ctrl-C again ends them at once")
+    say(f"stopping: {names} finish what is under way and save it; a second Ctrl-C ends them at once")
+    killed = False
     while any(job.process.poll() is None for job in jobs):
-        if asked() > heard:
+        if not killed and signal.SIGINT in asked()[1:]:
+            killed = True
             for job in jobs:
                 job.process.kill()
         time.sleep(LOOK_SECONDS)
+    for job in jobs:
+        job.log.close()
+    # Before a job's own handlers stand, a signal ends it.
+    stopped = {0, Stopped.exit_code, *(-number for number in stop_signals()), *([-signal.SIGKILL] if killed else [])}
+    return [job for job in jobs if job.process.returncode not in stopped]
 
 
 def _share(slot: int, jobs: int, environment: Mapping[str, str]) -> dict[str, str]:

@@ -39,6 +39,7 @@ PARTS: Sequence[Callable[[Sequence[RunFolder]], Section | None]] = (
     judging,
 )
 REFRESH_SECONDS = 10
+LAST_TRIES = 3
 
 
 def report(folders: Sequence[Path], output: Path | None = None, *, live: bool = False) -> Path:
@@ -68,7 +69,12 @@ def report_live(folders: Sequence[Path], output: Path | None = None) -> None:
             with contextlib.suppress(FileNotFoundError):  # a step was published, and so renamed, while it was read
                 report(folders, output, live=True)
     finally:
-        report(folders, output)
+        for _ in range(LAST_TRIES):
+            with contextlib.suppress(FileNotFoundError):
+                report(folders, output)
+                break
+        else:
+            report(folders, output)
 
 
 def sections(runs: Sequence[RunFolder]) -> list[Section]:

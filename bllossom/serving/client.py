@@ -51,10 +51,6 @@ class Reply:
     cost: float  # money, 0 without a price
 
 
-FILED_KEYS = {"key", *(field.name for field in fields(Reply))}
-"""What a record of a reply holds."""
-
-
 @dataclass(frozen=True)
 class Estimate:
     """What requests would take."""
@@ -266,11 +262,24 @@ class Client:
 def _replies(records: Iterable[Mapping[str, Any]]) -> dict[str, Reply]:
     """The replies among the records of a file, by their keys.
 
-    A model on this machine files its answers there too, in records of its own. Keys are hashes of all that was asked,
-    so that none of those would be found by a request of a client's.
+    A model on this machine files its answers there too, in records without tokens. Keys are hashes of all that was
+    asked, so that none of those would be found by a request of a client's.
+
+    Raises:
+        BllossomError: a record is of another version of the program: what was paid for is not asked again unseen.
     """
-    filed = [record for record in records if record.keys() == FILED_KEYS]
-    return {record["key"]: Reply(**{name: record[name] for name in FILED_KEYS - {"key"}}) for record in filed}
+    known = {field.name for field in fields(Reply)}
+    found: dict[str, Reply] = {}
+    for record in records:
+        if "input_tokens" not in record:
+            continue
+        if record.keys() != {"key", *known}:
+            raise BllossomError(
+                f"the file of replies holds a record of another version ({', '.join(sorted(record))}); move the file "
+                "aside to ask all again, or use the version that wrote it"
+            )
+        found[record["key"]] = Reply(**{name: record[name] for name in known})
+    return found
 
 
 def _retry_after_seconds(response: httpx2.Response) -> float:

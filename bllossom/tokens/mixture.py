@@ -41,7 +41,12 @@ class MixtureConfig(Model):
         Field(description="shares of the sources within a language, in the same unit; by size where none is given"),
     ] = Field(default_factory=dict)
     max_epochs: Annotated[
-        float, Field(gt=0, allow_inf_nan=False, description="how often a source may be read before training refuses")
+        float,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="how often a source may be read before training refuses; `epochs` above 1 stand for a 1 here",
+        ),
     ] = 1
 
     @model_validator(mode="after")

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ from bllossom.tokenizer.load import load_tokenizer
 from bllossom.training.engines.lora import check_base
 from bllossom.training.engines.preference_loss import PreferenceObjective, PreferenceSettings
 from bllossom.training.models import check_kernels, resolve_here, window_of
-from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
+from bllossom.training.runs.checkpoints import RunInputs
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
 from bllossom.training.runs.train_segment import train_segment
@@ -257,7 +256,6 @@ def _train(config: DpoConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
     )
     if ranks.first:
         write_companions(config.model, model, chat, folder)
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return recorded_rows(config.model) | figures | date_figures(chat.template) | figures_of(state, "heldout")
 
 

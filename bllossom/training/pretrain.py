@@ -4,7 +4,6 @@ Old and new embeddings train together. The same stage makes a base from nothing 
 """
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -42,10 +41,10 @@ from bllossom.training.models import (
     load_model,
     resolve_here,
 )
-from bllossom.training.planning.disk import PHASES, DiskNeed, check_disk, disk_need, strategy_of
+from bllossom.training.planning.disk import DiskNeed, check_disk, disk_need, strategy_of
 from bllossom.training.pretrain_config import PretrainConfig, open_mixture
 from bllossom.training.runs import checkpoints
-from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs, State
+from bllossom.training.runs.checkpoints import CHECKPOINTS, PHASES, RunInputs, State
 from bllossom.training.runs.checksums import checksums_of
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Watch, figures_of
@@ -215,8 +214,6 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         base = fetch(config.model, COMPANIONS) if isinstance(config.model, str) else None
         # The ids are the same, but only the model's own files know of its templates and special tokens.
         carry(base, [*filter(None, [base]), config.tokens / "tokenizer"], folder)
-        for leftover in (CHECKPOINTS, PHASES):
-            shutil.rmtree(folder / leftover, ignore_errors=True)
     rows_before = recorded_rows(config.model) if isinstance(config.model, str) else {}
     read: dict[str, Any] = {BLOCKS_READ: config.blocks_before() + steps * config.blocks_per_step()}
     if config.continue_from:

@@ -1,7 +1,6 @@
 """sft: tune on instructions, with loss on the outputs only, L_SFT of the paper (arXiv 2403.10882, section 3)."""
 
 import math
-import shutil
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from bllossom.training.engines.lora import check_base
 from bllossom.training.engines.objective import CausalObjective
 from bllossom.training.engines.rows import PACKABLE
 from bllossom.training.models import check_kernels, resolve_here, window_of
-from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
+from bllossom.training.runs.checkpoints import RunInputs
 from bllossom.training.runs.launch import publish_trained, rank_count
 from bllossom.training.runs.run import Run, Segment, Watch, accumulation_of, figures_of
 from bllossom.training.runs.steps import EvenSteps, StepSource
@@ -240,7 +239,6 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
             write_samples(folder, config, model, chat, questions[: config.samples])
         except Exception as error:  # whatever answering fails by: the training is done, and is not to be lost by it
             say(f"{SAMPLES} is left out, as the model does not answer here: {str(error) or type(error).__name__}")
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # last: a kill before would cost the training
     best = {"best_step": state.best_step} if heldout else {}
     return (
         recorded_rows(config.model) | figures | date_figures(chat.template) | figures_of(state, "heldout_loss") | best

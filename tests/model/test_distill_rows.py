@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from bllossom import artifacts
 from bllossom.corpus.prepare import PrepareConfig, prepare
 from bllossom.errors import BllossomError
 from bllossom.model.distill_rows import DistillRowsConfig, cut_snippets, distill_rows
@@ -102,6 +103,21 @@ def test_a_stopped_run_goes_on_to_the_same_rows(expanded: Path, monkeypatch: pyt
     resumed = distill_rows(configure(expanded, "stopped"))
     assert steps == 17 + 20  # it went on at step 10
     assert resumed.fingerprint == whole.fingerprint
+
+
+def test_an_end_while_it_is_published_costs_no_step(expanded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(_: Path) -> list[str]:
+        raise KeyboardInterrupt
+
+    whole = distill_rows(configure(expanded, "first"))
+    with monkeypatch.context() as patched:
+        patched.setattr(artifacts, "payload", end)
+        with pytest.raises(KeyboardInterrupt):
+            distill_rows(configure(expanded, "ended"))
+    monkeypatch.setattr(RowLearner, "loss", lambda *_: pytest.fail("a step was made again"))
+    again = distill_rows(configure(expanded, "ended"))
+    assert again.fingerprint == whole.fingerprint
+    assert set(again.files) == {path.name for path in configure(expanded, "ended").output.iterdir()} - {"manifest.json"}
 
 
 def test_what_is_held_out_is_not_learned_from(expanded: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,9 @@ from typer.testing import CliRunner
 
 from bllossom.artifacts import read_manifest
 from bllossom.cli import make_app
-from bllossom.errors import Stopped
-from bllossom.recipe.jobs import _share
-from bllossom.recipe.recipe import read_recipe
+from bllossom.errors import BllossomError, Stopped
+from bllossom.recipe.jobs import LOOK_SECONDS, _Job, _share, run_side_by_side
+from bllossom.recipe.recipe import PlannedStep, read_recipe
 
 WORDS = "the river ran along old stones and a quiet village where people kept their garden walls low " * 40
 
@@ -88,6 +89,60 @@ def test_who_asks_twice_to_stop_leaves_no_job_behind(tmp_path: Path) -> None:
         assert b"to go on, run the same command" in process.stderr.read()
     assert process.returncode == Stopped.exit_code
     assert not Path(f"/proc/{job}").exists()
+
+
+def test_a_terminal_that_closes_asks_twice_and_means_it_once(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(WORDS * 50, encoding="utf8")
+    (tmp_path / "vocab.yaml").write_text(f"output: x\ntext: [{tmp_path}/text.txt]\ntype: bpe\nvocab_size: 290\n")
+    step = {"name": "base", "stage": "train-vocab", "config": "vocab.yaml"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"output": str(tmp_path / "runs"), "steps": [step]}))
+    hearing = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    command = [sys.executable, "-m", "bllossom.cli", "run", str(tmp_path / "recipe.yaml"), "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=hearing) as process:
+        assert process.stderr is not None
+        while b"begins: base" not in process.stderr.readline():
+            assert process.poll() is None
+        job = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        os.kill(job, signal.SIGSTOP)  # as one that takes long to save
+        process.send_signal(signal.SIGHUP)
+        assert b"stopping: base finish" in process.stderr.readline()
+        process.send_signal(signal.SIGHUP)
+        time.sleep(3 * LOOK_SECONDS)
+        assert "T (stopped)" in Path(f"/proc/{job}/status").read_text()
+        os.kill(job, signal.SIGCONT)
+        assert b"to go on, run the same command" in process.stderr.read()
+    assert process.returncode == Stopped.exit_code
+
+
+FAILS_AS_IT_STOPS = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("the disk is full"))
+print("ready", flush=True)
+while True:
+    time.sleep(0.1)
+"""
+
+
+def test_a_job_that_fails_while_it_stops_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(step: PlannedStep, slot: int, jobs: int, logs: Path, force: bool) -> _Job:
+        log = (logs / f"{step.name}.log").open("ab")
+        command = [sys.executable, "-c", FAILS_AS_IT_STOPS]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return _Job(step, process, log, slot, 0.0)
+
+    (tmp_path / "text.txt").write_text(WORDS, encoding="utf8")
+    values = {"text": [f"{tmp_path}/text.txt"], "type": "bpe", "vocab_size": 290}
+    recipe = tmp_path / "recipe.yaml"
+    steps = [{"name": "base", "stage": "train-vocab", "set": values}]
+    recipe.write_text(yaml.safe_dump({"output": str(tmp_path / "runs"), "steps": steps}))
+    monkeypatch.setattr("bllossom.recipe.jobs._start", begin)
+    with pytest.raises(BllossomError, match=r"base failed \(all it said is in .*\n.*the disk is full") as failed:
+        run_side_by_side(read_recipe(recipe, []).steps, 2, tmp_path / "logs")
+    assert not isinstance(failed.value, Stopped)
 
 
 def test_a_job_that_cannot_begin_leaves_none_behind(run: Callable[..., tuple[int, str]], tmp_path: Path) -> None:

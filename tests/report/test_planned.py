@@ -57,6 +57,19 @@ def test_a_config_that_is_not_read_any_more_is_named(run: Path) -> None:
     assert any("an earlier version: adapted, adapter" in block for block in section.blocks if isinstance(block, str))
 
 
+@pytest.mark.parametrize(
+    "edited", [{"hidden_size": "abc"}, {"num_attention_heads": 0}, {"vocab_size": None}, {"dtype": "nope"}]
+)
+def test_a_config_that_was_edited_by_hand_costs_its_own_plan_alone(
+    run: Path, edited: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / "adapted/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | edited))
+    section = planned([read_run(run)])
+    assert section is not None
+    assert "no plan to hold it against" in capsys.readouterr().err
+
+
 def test_trainings_without_a_plan_are_named(run: Path) -> None:
     section = planned([read_run(run)])
     assert section is not None

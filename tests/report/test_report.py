@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bllossom.errors import BllossomError
+from bllossom.errors import BllossomError, Stopped
 from bllossom.report.page import show
 from bllossom.report.report import report
 from bllossom.report.run_folder import Figure, read_lines, read_run
@@ -293,5 +293,5 @@ def test_a_live_page_stands_still_once_it_is_stopped(run: Path) -> None:
         assert 'http-equiv="refresh"' in page.read_text()
         process.send_signal(signal.SIGINT)
         process.stderr.read()
-    assert process.returncode != 0
+    assert process.returncode == Stopped.exit_code
     assert 'http-equiv="refresh"' not in page.read_text()

@@ -73,6 +73,20 @@ def test_requests_are_bounded_and_sent_once_also_when_asked_twice_at_once_and_in
     assert 2 <= server.most_at_once <= 4
 
 
+def test_replies_of_another_version_are_refused_and_answers_of_a_model_here_passed_over(tmp_path):
+    file = tmp_path / "answers.jsonl"
+    file.write_text(json.dumps({"key": "local", "text": "mine"}) + "\n")
+    with stand_in(echo) as server:
+        ask_all(endpoint(server), file, ["question"])
+        ask_all(endpoint(server), file, ["question"])
+        assert len(server.bodies) == 1
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text(json.dumps(records[1] | {"seen": True}) + "\n")
+        with pytest.raises(BllossomError, match="holds a record of another version"):
+            ask_all(endpoint(server), file, ["question"])
+    assert len(server.bodies) == 1
+
+
 @pytest.mark.parametrize(
     "misbehaviour",
     [

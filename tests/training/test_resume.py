@@ -50,6 +50,15 @@ PreTrainedModel.save_pretrained = half
 main()
 """
 
+KILLED_WHILE_IT_IS_PUBLISHED = """
+import os, signal
+from bllossom import artifacts
+from bllossom.cli import main
+
+artifacts.payload = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+main()
+"""
+
 
 @pytest.fixture(scope="module")
 def whole(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -90,7 +99,9 @@ def test_killed_while_a_checkpoint_is_written(
     assert_same_run(whole, output)
 
 
-def test_killed_while_the_model_is_written_makes_no_step_again(
+@pytest.mark.parametrize("killed", [KILLED_WHILE_THE_MODEL_IS_WRITTEN, KILLED_WHILE_IT_IS_PUBLISHED])
+def test_killed_while_the_model_is_written_or_published_makes_no_step_again(
+    killed: str,
     settings: Settings,
     whole: Path,
     tmp_path: Path,
@@ -100,7 +111,7 @@ def test_killed_while_the_model_is_written_makes_no_step_again(
     """The last step is saved although nothing is scored after it, and no multiple of `checkpoint_every` was reached."""
     output = tmp_path / "model"
     values = settings(output, evaluate_every=False, checkpoint_every=1000)
-    process = start("-c", KILLED_WHILE_THE_MODEL_IS_WRITTEN, "pretrain", "--config", write_yaml(values))
+    process = start("-c", killed, "pretrain", "--config", write_yaml(values))
     said = process.communicate()[1]
     assert process.returncode == -signal.SIGKILL, said
     newest = checkpoints.newest(partial_of(output) / "checkpoints")
@@ -109,6 +120,7 @@ def test_killed_while_the_model_is_written_makes_no_step_again(
     monkeypatch.setattr("bllossom.training.runs.trainer.accumulate", lambda *_: pytest.fail("a step was made again"))
     pretrain(PretrainConfig(**values))
     assert_same_run(whole, output)
+    assert not (output / "checkpoints").exists()
 
 
 def test_stopped_run_saves_and_exits_75(

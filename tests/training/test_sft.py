@@ -99,17 +99,32 @@ from bllossom.training import sft
 sft.write_samples = lambda *_: os.kill(os.getpid(), {ending})
 main()
 """
+ENDED_WHILE_IT_IS_PUBLISHED = """
+import os
+from bllossom import artifacts
+from bllossom.cli import main
+
+artifacts.payload = lambda _: os.kill(os.getpid(), {ending})
+main()
+"""
 
 
-@pytest.mark.parametrize(("ending", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)])
-def test_an_end_while_samples_are_written_costs_no_training(
-    ending: signal.Signals, code: int, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("ended", "ending", "code"),
+    [
+        (ENDED_WHILE_SAMPLES_ARE_WRITTEN, signal.SIGKILL, -signal.SIGKILL),
+        (ENDED_WHILE_SAMPLES_ARE_WRITTEN, signal.SIGTERM, 75),
+        (ENDED_WHILE_IT_IS_PUBLISHED, signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_an_end_while_samples_are_written_or_all_is_published_costs_no_training(
+    ended: str, ending: signal.Signals, code: int, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last step is saved although no multiple of `checkpoint_every` was reached."""
     values = {"samples": 1, "checkpoint_every": 200}
     whole = sft(make("whole", **values))
     _, _, *command = launch(make("again", **values))
-    process = start("-c", ENDED_WHILE_SAMPLES_ARE_WRITTEN.format(ending=int(ending)), *command)
+    process = start("-c", ended.format(ending=int(ending)), *command)
     said = process.communicate()[1]
     assert process.returncode == code, said
     newest = checkpoints.newest(partial_of(tmp_path / "again") / "checkpoints")

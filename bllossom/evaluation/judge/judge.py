@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from bllossom.artifacts import Manifest, publish
+from bllossom.artifacts import FAILED_REQUESTS, Manifest, publish
 from bllossom.config import InputPath, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
@@ -138,7 +138,7 @@ def _build(config: JudgeConfig, prompt: JudgePrompt, pairs: Sequence[Pair], fold
         replies = ask_endpoint(config.endpoint, config.replies_file(), prompt, questions)
     elif config.local is not None:
         replies = ask_local(config.local, config.replies_file(), prompt, questions)
-    _say_failures(replies)
+    _say_failures(replies, asks_again=config.endpoint is not None)
     rest = iter(replies)
     judged: dict[tuple[str, str], list[Judged]] = {}
     records: list[dict[str, Any]] = []
@@ -160,6 +160,8 @@ def _build(config: JudgeConfig, prompt: JudgePrompt, pairs: Sequence[Pair], fold
         "asked_again": sum(reply.asked == 2 for reply in replies),
         "cost": sum(reply.cost for reply in replies),
     }
+    if config.endpoint is not None:  # what does not fit a model here would not fit the next time
+        figures[FAILED_REQUESTS] = sum(bool(reply.failure) for reply in replies)
     write_pictures(folder / "pictures", judged)
     write_report(folder / "report.md", figures)
     return figures
@@ -222,14 +224,12 @@ def _record(pair: Pair, id_: str, order: str, verdict: str, reply: Reply, versio
     return record | {"prompt_version": version, "cost": reply.cost} | failure
 
 
-def _say_failures(replies: Sequence[Reply]) -> None:
+def _say_failures(replies: Sequence[Reply], *, asks_again: bool) -> None:
     failures = [reply.failure for reply in replies if reply.failure]
     untold = sum(reply.place is None for reply in replies) - len(failures)
     if failures:
-        say(
-            f"{len(failures):,} requests have no reply, counted as errors, the first: {failures[0]}; --force asks them "
-            "again, and only them"
-        )
+        again = "; --force asks them again, and only them" if asks_again else ""
+        say(f"{len(failures):,} requests have no reply, counted as errors, the first: {failures[0]}{again}")
     if untold:
         say(f"{untold:,} replies hold no tag, asked twice: counted as errors")
     if len(failures) == len(replies):

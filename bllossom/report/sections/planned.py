@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from transformers import AutoConfig
 
 from bllossom.console import say
-from bllossom.errors import BllossomError
 from bllossom.report.blocks import Block, Cell, Section, Table
 from bllossom.report.run_folder import Figure, RunFolder, RunStep
 from bllossom.report.sections.training import LOG
@@ -68,8 +67,8 @@ def compare_with_plan(step: RunStep) -> dict[str, Any] | None:
         return None
     try:
         planned_figures = _plan(step, config.resolved("cpu", liger_installed=False))
-    except (BllossomError, OSError, ValueError) as error:  # a family that cannot be counted, a damaged config.json
-        say(f"{step.label}: no plan to hold it against ({error})")
+    except Exception as error:  # whatever a family that cannot be counted, or a config.json edited by hand, ends in
+        say(f"{step.label}: no plan to hold it against ({error or type(error).__name__})")
         return None
     return {
         "planned": planned_figures,

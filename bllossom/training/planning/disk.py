@@ -8,11 +8,8 @@ from bllossom.console import size_text
 from bllossom.errors import BllossomError
 from bllossom.training.engines.deepspeed_engine import read_settings, stage_of
 from bllossom.training.planning.footprint import Strategy
-from bllossom.training.runs.checkpoints import CHECKPOINTS
+from bllossom.training.runs.checkpoints import CHECKPOINTS, PHASES
 from bllossom.training.settings import TrainingConfig
-
-PHASES = "phases"
-"""Below the partial output: what each phase but the last leaves for the next one."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from bllossom.training.engines.engine import Engine
 from bllossom.training.runs.checksums import checksums_of, first_difference, seal, unseal
 
 CHECKPOINTS = "checkpoints"
+PHASES = "phases"
+"""Below the partial output: what each phase but the last leaves for the next one."""
 WRITING = "writing"
 ENGINE = "engine"
 STATE = "state.json"

@@ -15,7 +15,7 @@ from bllossom.ranks.launch import Work, publish_by_ranks
 from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.deepspeed_engine import name_accelerator
 from bllossom.training.runs import checkpoints
-from bllossom.training.runs.checkpoints import CHECKPOINTS, RunInputs
+from bllossom.training.runs.checkpoints import CHECKPOINTS, PHASES, RunInputs
 from bllossom.training.runs.log import check_trackers
 from bllossom.training.settings import TrainingConfig
 
@@ -68,6 +68,7 @@ def publish_trained(
         check=check,
         work=partial(_work, work),
         force=force,
+        scratch=[CHECKPOINTS, PHASES],
     )
 
 

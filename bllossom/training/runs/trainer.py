@@ -70,7 +70,7 @@ def train(
         step_log(run.folder, run.config, run.ranks, done=state.step, steps=segment.total or segment.end) as log,
         stop_requests() as asked,
     ):
-        loop = _Loop(run, engine, objective, source, segment, watch, log, lambda: asked() > 0)
+        loop = _Loop(run, engine, objective, source, segment, watch, log, lambda: bool(asked()))
         if state.unscored:
             state = loop.score(state)
         while state.step < segment.end and not watch.ends_early(state):

@@ -165,13 +165,21 @@ def test_a_dry_run_counts_requests_tokens_and_money_and_sends_nothing(config):
 
 
 def test_requests_that_are_refused_are_errors_and_told(config, capsys):
+    refused = ["number 3 "]
+
     def rule(body, attempt):
-        return (400, {}, b"too long") if "number 3 " in str(body) else longer(body, attempt)
+        return (400, {}, b"too long") if any(part in str(body) for part in refused) else longer(body, attempt)
 
     with stand_in(rule) as server:
-        [pair] = judge(config(server.url)).figures["pairs"]
-    assert pair["error"] == 1
-    assert "2 requests have no reply, counted as errors, the first: " in capsys.readouterr().err
+        assert judge(config(server.url)).figures["pairs"][0]["error"] == 1
+        told = " ".join(capsys.readouterr().err.split())
+        assert "2 requests have no reply, counted as errors, the first: " in told
+        assert "--force asks them again, and only them" in told
+        refused.clear()
+        asked = len(server.bodies)
+        assert judge(config(server.url)).figures["pairs"][0]["error"] == 1
+        assert judge(config(server.url), force=True).figures["pairs"][0]["error"] == 0
+        assert len(server.bodies) == asked + 2
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,34 @@ def test_a_hangup_of_the_whole_group_ends_without_a_traceback(
     assert "Traceback" not in said
 
 
+STOPPED_BEFORE_THE_RANKS = """
+import os, signal
+from bllossom.ranks import launch
+from bllossom.cli import main
+
+begin = launch.elastic_launch
+
+def asked(*settings):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return begin(*settings)
+
+launch.elastic_launch = asked
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_a_stop_before_there_is_a_rank_is_a_stop(
+    settings: Settings, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    config = write_yaml(settings(tmp_path / "model", processes=2))
+    process = start("-c", STOPPED_BEFORE_THE_RANKS, "pretrain", "--config", config)
+    said = process.communicate(timeout=ALL_END_SECONDS)[1]
+    assert process.returncode == 75, said
+    assert said.splitlines()[-1] == "stopped; to go on, run the same command"
+    assert "under way" not in said
+
+
 @pytest.mark.usefixtures("_hangup_is_heard")
 @pytest.mark.parametrize("ask", [os.kill, os.killpg], ids=["the launcher", "the group"])
 def test_a_stop_while_ranks_load_is_a_stop(
