@@ -39,9 +39,6 @@ from bllossom.provenance.manifest import (
     read_origin,
 )
 
-FAILED_REQUESTS = "failed_requests"
-"""The figure of a stage that asks others, for what had no answer and is part of the result as that."""
-
 __all__ = [
     "CARD",
     "FAILED_REQUESTS",
@@ -60,6 +57,9 @@ __all__ = [
     "read_origin",
     "verify",
 ]
+
+FAILED_REQUESTS = "failed_requests"
+"""The figure of a stage that asks others, for what had no answer and is part of the result as that."""
 
 
 def publish(
