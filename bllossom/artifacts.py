@@ -19,11 +19,11 @@ from typing import Any
 from bllossom.config import StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.files import FileHashes, locked, sync_folder, write_whole
+from bllossom.files import CUT, FileHashes, locked, sync_folder, write_whole
 from bllossom.hub import is_hub_id
 from bllossom.paths import shown
 from bllossom.provenance.circumstances import Clock, git_commit, versions
-from bllossom.provenance.fingerprints import Inputs, combine, damage, fingerprint, payload, verify
+from bllossom.provenance.fingerprints import ADDED, Inputs, combine, damage, fingerprint, payload, verify
 from bllossom.provenance.identity import Request
 from bllossom.provenance.manifest import (
     CARD,
@@ -40,6 +40,7 @@ from bllossom.provenance.manifest import (
 )
 
 __all__ = [
+    "ADDED",
     "CARD",
     "FAILED_REQUESTS",
     "LOGS",
@@ -58,6 +59,7 @@ __all__ = [
     "verify",
 ]
 
+REPLACED = ".replaced"
 FAILED_REQUESTS = "failed_requests"
 """The figure of a stage that asks others, for what had no answer and is part of the result as that."""
 
@@ -113,6 +115,8 @@ def _made(
     unfinished: Path, request: Request, build: Callable[[Path], dict[str, Any]], scratch: Collection[str]
 ) -> Manifest:
     """Build, and write the manifest. All of it is on the disk once the partial folder no longer says `unfinished`."""
+    for name in (UNFINISHED, MANIFEST):
+        (unfinished / f"{name}{CUT}").unlink(missing_ok=True)  # left by a kill while it was written
     _write(unfinished / UNFINISHED, request.origin)
     clock = Clock()
     try:
@@ -142,14 +146,22 @@ def _made(
 def _whole(unfinished: Path, request: Request) -> Manifest | None:
     """The manifest of a partial folder that was only to be moved into place when a kill came."""
     manifest = None if (unfinished / UNFINISHED).exists() else read_manifest(unfinished)
-    return None if manifest is None or request.differences(manifest, mending=True) else manifest
+    if manifest is None or request.differences(manifest, mending=True) or damage(unfinished, manifest):
+        return None
+    return manifest
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise BllossomError(
+            f"{path} cannot be removed ({error.strerror}); remove it, and run the same command, which publishes "
+            "the result that is whole beside it"
+        ) from error
 
 
 def partial_folders(output: Path) -> list[Path]:
@@ -194,7 +206,7 @@ def _check_apart(output: Path, place: Path, inputs: Inputs) -> None:
         BllossomError: an input is the output or lies in it, or it lies in an input.
     """
     for name, source in inputs.items():
-        if isinstance(source, str) and is_hub_id(source):
+        if source is None or (isinstance(source, str) and is_hub_id(source)):
             continue
         read = Path(source).resolve()
         if read.is_relative_to(place):
@@ -231,8 +243,8 @@ def _there_already(find: Callable[[], Manifest | None], request: Request, force:
     say(f"{request.stage}: {where} is there already, made from the same config and inputs: nothing to do")
     if unrecorded:
         say(
-            f"{where} does not record {unrecorded}, as it was made before these counted or were there: if one was "
-            "added or changed since, make it again with --force"
+            f"{where} does not record {unrecorded}, as it was made before these counted: if one was added or changed "
+            "since, make it again with --force"
         )
     return published
 
@@ -259,6 +271,10 @@ def _own_partial(output: Path, request: Request, force: bool) -> Path:
     """The partial folder of this request, found or made. Those of others are named, or removed with `force`."""
     own = None
     for folder in partial_folders(output):
+        if folder.name.endswith(REPLACED):  # by a kill as it was removed, or as the new one came into its place
+            if output.exists():
+                shutil.rmtree(folder)
+            continue
         origin = read_origin(folder)
         if origin is None:
             names = [f"{output.name}{PARTIAL}{name}" for name in (request.id, request.id_in_format_1)]
@@ -349,7 +365,7 @@ def _clear_failures(output: Path) -> Iterator[None]:
 
 
 def _move_into_place(unfinished: Path, output: Path) -> None:
-    old = output.with_name(f"{unfinished.name}.replaced")
+    old = output.with_name(f"{unfinished.name}{REPLACED}")
     if output.exists():
         output.rename(old)
     unfinished.rename(output)

@@ -104,9 +104,13 @@ class FileHashes:
         return self._folder / name[:2] / name[2:]
 
 
+CUT = ".unfinished"
+"""Ends the name of a file while it is written."""
+
+
 def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file in one step: it is there whole, on the disk, or not at all."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished = path.with_name(f"{path.name}{CUT}")
     with unfinished.open("wb") as file:
         file.write(data)
         sync_file(file)

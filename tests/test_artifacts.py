@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bllossom import artifacts
+from bllossom import artifacts, files
 from bllossom.errors import BllossomError
 from tests.fixtures.copying import Copying, copy
 
@@ -78,15 +78,22 @@ def keep_and_copy(config, began):
 
 def test_what_a_stage_goes_on_from_stays_until_the_result_is_whole(config, monkeypatch):
     began: list[bool] = []
-    for ended in ("payload", "sync_folder", "_move_into_place"):  # while it is hashed, written out, renamed
+    # While it is hashed, while the manifest is written, while all is brought to the disk, before it is renamed.
+    for module, ended in (
+        (artifacts, "payload"),
+        (files, "sync_file"),
+        (artifacts, "sync_folder"),
+        (artifacts, "_move_into_place"),
+    ):
         with monkeypatch.context() as patched:
-            patched.setattr(artifacts, ended, interrupt)
+            patched.setattr(module, ended, interrupt)
             with pytest.raises(KeyboardInterrupt):
                 keep_and_copy(config, began)
         assert not config.output.exists()
-    assert began == [False, True, True]
+    assert began[-1]
+    made = len(began)
     manifest = keep_and_copy(config, began)
-    assert len(began) == 3  # it was whole, and only to be moved
+    assert len(began) == made  # it was whole, and only to be moved
     assert list(manifest.files) == ["copy.txt"]
     assert {path.name for path in config.output.iterdir()} == {"copy.txt", "manifest.json"}
     assert artifacts.verify(config.output) == []
@@ -94,6 +101,48 @@ def test_what_a_stage_goes_on_from_stays_until_the_result_is_whole(config, monke
 
 def interrupt(*_):
     raise KeyboardInterrupt
+
+
+def test_what_a_kill_leaves_of_an_old_result_is_never_taken_for_the_new_one(config, monkeypatch):
+    copy(config)
+    other = config.model_copy(update={"suffix": "!"})
+    with monkeypatch.context() as patched:
+        patched.setattr(artifacts.shutil, "rmtree", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            copy(other, force=True)
+    [old] = artifacts.partial_folders(config.output)
+    assert old.name.endswith(".replaced")
+    calls: list[Path] = []
+    assert copy(config, force=True, calls=calls).figures == {"characters": 4}
+    assert calls
+    assert not artifacts.partial_folders(config.output)
+
+
+def test_a_partial_folder_that_says_it_is_whole_is_read_before_it_is_published(config, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(artifacts, "_move_into_place", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            copy(config)
+    [unfinished] = artifacts.partial_folders(config.output)
+    (unfinished / "deep/copy.txt").write_text("tixt")  # as a power cut leaves it
+    calls: list[Path] = []
+    copy(config, calls=calls)
+    assert calls == [unfinished]
+    assert (config.output / "deep/copy.txt").read_text() == "text"
+
+
+def test_scratch_may_be_a_link_to_another_disk(config, tmp_path):
+    (tmp_path / "disk").mkdir()
+
+    def build(folder):
+        (folder / "steps").symlink_to(tmp_path / "disk")
+        (folder / "steps/one").write_text("1")
+        (folder / "copy.txt").write_text("text")
+        return {}
+
+    artifacts.publish(config, stage="copy", inputs={"source": config.source}, build=build, scratch=["steps"])
+    assert artifacts.verify(config.output) == []
+    assert (tmp_path / "disk/one").exists()
 
 
 def test_force_asks_again_what_had_no_reply(config):

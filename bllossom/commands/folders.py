@@ -89,6 +89,8 @@ def verify(
         problems = artifacts.verify(folder)
         for problem in problems:
             print_result(problem)
+        if problems and all(problem.endswith(artifacts.ADDED) for problem in problems):
+            raise BllossomError(f"{folder} holds more than its manifest says; move that elsewhere")
         if problems:
             raise BllossomError(f"{folder} is not what its manifest says; make it again with --force")
         print_result(f"{folder} is whole")

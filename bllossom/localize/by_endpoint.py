@@ -48,6 +48,8 @@ class Translated:
     example: Conversation | None
     notes: list[Note]
     failure: str = ""
+    unanswered: bool = False
+    """Whether it failed for want of an answer, so that it is worth asking again."""
 
 
 def translate(settings: EndpointTranslation, answers: Path, examples: Sequence[Conversation]) -> list[Translated]:
@@ -98,7 +100,7 @@ async def _translate(client: Client, settings: EndpointTranslation, example: Con
         try:
             reply, asked = await _ask(client, settings, context, masked)
         except RequestFailedError as error:
-            return Translated(None, notes, f"turn {turn}: {error}")
+            return Translated(None, notes, f"turn {turn}: {error}", unanswered=True)
         restored = unmask(reply.text.strip(), masked)
         if not restored.text:
             return Translated(None, notes, f"turn {turn}: the answer is empty, twice; change the prompt")

@@ -102,7 +102,7 @@ def dry_run(config: TranslateConfig) -> list[str]:
 
 def _build(config: TranslateConfig, folder: Path) -> dict[str, Any]:
     sources = read_examples(config.source, config.ends)
-    targets, notes, left_out = _targets(config, sources)
+    targets, notes, left_out, unanswered = _targets(config, sources)
     kept = {target.id for target in targets}
     pairs = join([source for source in sources if source.id in kept], targets)
     write_examples(folder / SOURCE, (pair.source for pair in pairs))
@@ -116,8 +116,8 @@ def _build(config: TranslateConfig, folder: Path) -> dict[str, Any]:
     }
     if kept_systems := figures["examples_with_untranslated_system"]:
         say(f"{kept_systems:,} of {len(pairs):,} examples keep their system message untranslated")
-    if config.by_endpoint is not None:  # what a model here could not translate it could not the next time
-        figures[FAILED_REQUESTS] = len(left_out)
+    if config.by_endpoint is not None:
+        figures[FAILED_REQUESTS] = unanswered
     return figures | note_figures(notes)
 
 
@@ -126,11 +126,14 @@ def _keeps_system(pair: Pair) -> bool:
     return bool(system_of(pair.source)) and system_of(pair.target) == system_of(pair.source)
 
 
-def _targets(config: TranslateConfig, sources: list[Conversation]) -> tuple[list[Conversation], list[Note], list[str]]:
+def _targets(
+    config: TranslateConfig, sources: list[Conversation]
+) -> tuple[list[Conversation], list[Note], list[str], int]:
+    """The translations, what is to be told of them, the examples left out, and for how many an answer was wanting."""
     if config.from_file is not None:
         targets = read_examples(config.from_file, config.ends)
         join(sources, targets)
-        return targets, [], []
+        return targets, [], [], 0
     if config.by_endpoint is not None:
         made = by_endpoint.translate(config.by_endpoint, config.answers, sources)
     elif config.by_model is not None:
@@ -141,7 +144,7 @@ def _targets(config: TranslateConfig, sources: list[Conversation]) -> tuple[list
     targets = [translated.example for translated in made if translated.example is not None]
     notes = [note for translated in made if translated.example is not None for note in translated.notes]
     left_out = [source.id for source, translated in zip(sources, made, strict=True) if translated.example is None]
-    return targets, notes, left_out
+    return targets, notes, left_out, sum(translated.unanswered for translated in made)
 
 
 def _tell_failures(config: TranslateConfig, sources: list[Conversation], made: list[Translated]) -> None:
@@ -154,5 +157,6 @@ def _tell_failures(config: TranslateConfig, sources: list[Conversation], made: l
     )
     if not config.keep_going or len(failed) == len(made):
         raise BllossomError(f"{told}. The same command asks these alone; keep_going=true publishes without them")
-    again = "; --force asks them again" if config.by_endpoint is not None else ""
+    unanswered = sum(translated.unanswered for _, translated in failed)
+    again = f"; --force asks {unanswered:,} of them again" if unanswered else ""
     say(f"{told}; they are left out{again}")

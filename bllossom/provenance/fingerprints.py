@@ -10,8 +10,10 @@ from bllossom.errors import BllossomError
 from bllossom.files import FileHashes, FileRecord
 from bllossom.provenance.manifest import CARD, LOGS, MANIFEST, UNFINISHED, Manifest, read_manifest
 
-Inputs = Mapping[str, Path | str]
-"""By name: a file or folder, or the hub id of a model."""
+Inputs = Mapping[str, Path | str | None]
+"""By name: a file or folder, or the hub id of a model; None for what would be read and is not there."""
+NONE = "none"
+ADDED = "is not in the manifest"
 
 
 def fingerprint(path: Path) -> str:
@@ -25,19 +27,20 @@ def fingerprint(path: Path) -> str:
 
 
 def fingerprint_inputs(inputs: Inputs, hashes: FileHashes) -> dict[str, str]:
-    """The fingerprint of each input, or `owner/name@commit` for what lies in the hub's cache. All are hashed together.
+    """The fingerprint of each input, `owner/name@commit` for what lies in the hub's cache, `none` for what is not
+    there. All are hashed together.
 
     Raises:
         BllossomError: an input is missing, or cannot be read.
     """
-    here = {name: Path(source) for name, source in inputs.items()}
+    here = {name: Path(source) for name, source in inputs.items() if source is not None}
     named = {
         name: hub.pin(source) for name, source in inputs.items() if isinstance(source, str) and hub.is_hub_id(source)
     }
     known = {name: found for name, path in here.items() if (found := named.get(name) or hub.reference(path))}
     contents = {name: path for name, path in here.items() if name not in known}
     fingerprints = known | fingerprint_contents(contents, hashes)
-    return {name: fingerprints[name] for name in inputs}
+    return {name: fingerprints.get(name, NONE) for name in inputs}
 
 
 def fingerprint_contents(paths: Mapping[str, Path], hashes: FileHashes) -> dict[str, str]:
@@ -97,7 +100,7 @@ def verify(folder: Path) -> list[str]:
             f"{folder} has no {MANIFEST}: it was not published by bllossom, or not yet; name a published folder"
         )
     added = sorted(set(payload(folder)) - manifest.files.keys())
-    return [*damage(folder, manifest), *(f"{name}: is not in the manifest" for name in added)]
+    return [*damage(folder, manifest), *(f"{name}: {ADDED}" for name in added)]
 
 
 def damage(folder: Path, manifest: Manifest) -> list[str]:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from bllossom.config import AddedIn, StageConfig
 from bllossom.files import FileHashes
 from bllossom.hub import DATASETS, is_hub_id, parse, reference
-from bllossom.provenance.fingerprints import Inputs, fingerprint_contents, fingerprint_inputs
+from bllossom.provenance.fingerprints import NONE, Inputs, fingerprint_contents, fingerprint_inputs
 from bllossom.provenance.manifest import FORMAT, Origin
 
 
@@ -32,8 +32,8 @@ class Request:
     sources: Inputs
     hashes: FileHashes
     added_inputs: frozenset[str] = frozenset()
-    """Names of inputs that count since some later version. A manifest without any was written before, or when there
-    were none: which it was, nothing tells."""
+    """Names of inputs that count since some later version. One of them at least is in every request of this stage, so
+    that a manifest without any was written before."""
 
     @cached_property
     def inputs(self) -> dict[str, str]:
@@ -69,13 +69,13 @@ class Request:
             return [f"it was made by {other.stage}"]
         changes = changed_keys(self.config, other, self.sources, mending=mending)
         for name in sorted((other.inputs.keys() | self.inputs.keys()) - self.unrecorded(other)):
-            old, new = other.inputs.get(name, "not recorded"), self.inputs.get(name, "none")
+            old, new = other.inputs.get(name, NONE), self.inputs.get(name, NONE)
             if old != new and not self._is_fingerprint_of(old, name):
                 changes.append(f"input {name}: {_short(old)} there, {_short(new)} here")
         return changes
 
     def unrecorded(self, other: Origin) -> frozenset[str]:
-        """The inputs that cannot be compared, as `other` says nothing of them."""
+        """The inputs that cannot be compared: `other` was made before they counted, and does not say what they were."""
         return frozenset() if self.added_inputs & other.inputs.keys() else self.added_inputs
 
     def _is_fingerprint_of(self, other: str, name: str) -> bool:
@@ -148,12 +148,14 @@ def _covers(path: str, here: Sequence[str], commits: Sequence[str]) -> bool:
     )
 
 
-def _ways(path: Path | str) -> set[str]:
+def _ways(path: Path | str | None) -> set[str]:
     """A path as it is meant here, and with its links followed."""
-    return {os.path.abspath(path), os.path.realpath(path)}  # noqa: PTH100
+    return set() if path is None else {os.path.abspath(path), os.path.realpath(path)}  # noqa: PTH100
 
 
-def _reference(source: Path | str) -> str | None:
+def _reference(source: Path | str | None) -> str | None:
+    if source is None:
+        return None
     return source if isinstance(source, str) and is_hub_id(source) else reference(Path(source))
 
 

@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -160,15 +161,17 @@ def _launch(work: Work[Config], config: Config, folder: Path, world: int, device
         signals_to_handle="SIGQUIT",  # the others are ours
     )
     _start_tracker()
-    with _forward_stop_requests() as stop_asked:
+    with _forward_stop_requests() as stop:
         try:
             results = elastic_launch(launch, _rank_main)(work, config, folder, device, os.getpid())
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
-            if stop_asked() and -failure.exitcode in stop_signals():
+            if stop.asked and -failure.exitcode in stop_signals():
                 # Where a rank loads or publishes, nothing hears it but the signal's default action.
                 raise Stopped("stopped; to go on, run the same command") from error
             raise _rank_error(rank, failure) from error
+        if stop.unheard:  # torch may keep an exception to itself where it waits for others to end
+            raise Stopped("stopped; to go on, run the same command")
     if stopped := results[0].get("stopped"):
         raise Stopped(stopped)
     return results[0]["figures"]
@@ -234,23 +237,30 @@ def _rank_error(rank: int, failure: ProcessFailure) -> BllossomError:
     )
 
 
+@dataclass
+class _Stop:
+    """Whether anything asked to stop, and whether there was no rank to hear it."""
+
+    asked: bool = False
+    unheard: bool = False
+
+
 @contextmanager
-def _forward_stop_requests() -> Iterator[Callable[[], bool]]:
+def _forward_stop_requests() -> Iterator[_Stop]:
     """Hand what asks to stop on to the ranks, which end at a consistent place, and wait for them. Where there are none,
     not yet or no longer, nothing is under way.
-
-    Yields a function that says whether anything asked.
 
     Raises:
         Stopped: there were none.
     """
-    asked: list[int] = []
+    stop = _Stop()
     before = {child.pid for child in psutil.Process().children()}
 
-    def forward(number: int, _: object) -> None:
-        asked.append(number)
+    def forward(*_: object) -> None:
+        stop.asked = True
         started = [child for child in psutil.Process().children() if child.pid not in before]
         if not started:
+            stop.unheard = True
             raise Stopped("stopped; to go on, run the same command")
         say("stopping once what is under way is saved")
         for child in started:
@@ -258,7 +268,7 @@ def _forward_stop_requests() -> Iterator[Callable[[], bool]]:
 
     previous = {number: signal.signal(number, forward) for number in stop_signals()}
     try:
-        yield lambda: bool(asked)
+        yield stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -102,7 +102,7 @@ def _stop(jobs: Sequence[_Job], asked: Callable[[], Sequence[int]]) -> list[_Job
     say(f"stopping: {names} finish what is under way and save it; a second Ctrl-C ends them at once")
     killed = False
     while any(job.process.poll() is None for job in jobs):
-        if not killed and signal.SIGINT in asked()[1:]:
+        if not killed and asked().count(signal.SIGINT) > 1:
             killed = True
             for job in jobs:
                 job.process.kill()

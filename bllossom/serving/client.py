@@ -133,7 +133,11 @@ class Client:
     async def __aenter__(self) -> "Client":
         self._key = key = self.endpoint.key()
         self._log.__enter__()
-        self._replies = _replies(self._log.records)
+        try:
+            self._replies = _replies(self._log.records, self._log.path)
+        except BllossomError as error:
+            self._log.__exit__(type(error), error, None)
+            raise
         self.spent = sum(reply.cost for reply in self._replies.values())
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx2.AsyncClient(
@@ -259,7 +263,7 @@ class Client:
         return Reply(text, finish, sent, got, counted, self.endpoint.cost(sent, got))
 
 
-def _replies(records: Iterable[Mapping[str, Any]]) -> dict[str, Reply]:
+def _replies(records: Iterable[Mapping[str, Any]], file: Path) -> dict[str, Reply]:
     """The replies among the records of a file, by their keys.
 
     A model on this machine files its answers there too, in records without tokens. Keys are hashes of all that was
@@ -275,8 +279,8 @@ def _replies(records: Iterable[Mapping[str, Any]]) -> dict[str, Reply]:
             continue
         if record.keys() != {"key", *known}:
             raise BllossomError(
-                f"the file of replies holds a record of another version ({', '.join(sorted(record))}); move the file "
-                "aside to ask all again, or use the version that wrote it"
+                f"{file} holds a record of another version ({', '.join(sorted(record))}); move it aside to ask all "
+                "again, or use the version that wrote it"
             )
         found[record["key"]] = Reply(**{name: record[name] for name in known})
     return found

@@ -79,8 +79,19 @@ def _is_letter_of(character: str, names: tuple[str, ...]) -> bool:
         return True
     if not regex.match(r"[\p{L}\p{M}]", character):
         return False
-    users = [name for name in {*KNOWN, *names} if regex.match(rf"\p{{Script_Extensions={name}}}", character)]
-    return bool(users) and set(users) <= set(names)
+    others = [name for name in KNOWN if not any(_same_script(name, asked) for asked in names)]
+    return _uses(character, names) and not _uses(character, others)
+
+
+def _uses(character: str, names: Iterable[str]) -> bool:
+    return any(regex.match(rf"\p{{Script_Extensions={name}}}", character) for name in names)
+
+
+@functools.cache
+def _same_script(one: str, other: str) -> bool:
+    """Whether two names mean one script: Hiragana, hiragana, Hira. A character has one script."""
+    first = _pattern(one).search("".join(map(chr, range(0x20000))))
+    return first is not None and _pattern(other).match(first[0]) is not None
 
 
 @functools.cache

@@ -99,9 +99,8 @@ def merge_vocab(config: MergeVocabConfig, *, force: bool = False) -> Manifest:
     text = locate_samples({"text": text.text}, "donor") if (text := _text(config)) is not None else {}
     samples = locate_samples(config.samples)
     beside = files_beside(base.path, byte_level=isinstance(base, ByteLevelBase))
-    inputs = (
-        {"base": base.path} | beside | {f"donor/{i}" if i else "donor": donor.path for i, donor in enumerate(donors)}
-    )
+    inputs: dict[str, Path | str | None] = {"base": base.path, **beside}
+    inputs |= {f"donor/{i}" if i else "donor": donor.path for i, donor in enumerate(donors)}
     inputs |= {f"text/{i}": path for i, path in enumerate(text.get("text", []))}
     inputs |= {f"samples/{name}/{i}": path for name, paths in samples.items() for i, path in enumerate(paths)}
     return publish(

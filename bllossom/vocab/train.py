@@ -83,13 +83,13 @@ def train_vocab(config: TrainVocabConfig, *, force: bool = False) -> Manifest:
         BllossomError: there is no text, or too little for `vocab_size` pieces.
     """
     files = [path for source in config.text for path in locate(source)]
-    inputs = {f"text/{i}": path for i, path in enumerate(files)}
+    inputs: dict[str, Path | str | None] = {f"text/{i}": path for i, path in enumerate(files)}
     _check(config)
-    beside: dict[str, Path] = {}
+    beside: dict[str, Path | None] = {}
     if config.base is not None and (path := find_byte_level(config.base)) is not None:
         byte_level = open_base(config.base)
         beside = files_beside(path, byte_level=True)
-        inputs |= {"base": path} | beside
+        inputs |= {"base": path, **beside}
 
         def build(folder: Path) -> dict[str, Any]:
             return _go_on(config, files, byte_level, folder)

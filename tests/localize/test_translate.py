@@ -164,9 +164,23 @@ def test_keep_going_leaves_them_out_and_counts_them(tmp_path, source):
         return (400, {}, b"no") if body["messages"][-1]["content"] == "Thanks!" else korean(body, attempt)
 
     with stand_in(rule) as server:
+        settings = config(server, source, tmp_path / "out", keep_going=True)
+        manifest = translate(settings)
+        assert manifest.figures["left_out"] == ["d"]
+        assert [record["id"] for record in lines(tmp_path / "out" / "target.jsonl")] == ["a", "b", "c"]
+        assert translate(settings) == manifest
+        server.rule = korean
+        assert translate(settings, force=True).figures["left_out"] == []
+        settled = len(server.bodies)
+        translate(settings, force=True)
+    assert len(server.bodies) == settled
+
+
+def test_an_empty_answer_is_no_want_of_one(tmp_path, source, capsys):
+    with stand_in(lambda body, attempt: " " if "Thanks!" in str(body) else korean(body, attempt)) as server:
         manifest = translate(config(server, source, tmp_path / "out", keep_going=True))
-    assert manifest.figures["left_out"] == ["d"]
-    assert [record["id"] for record in lines(tmp_path / "out" / "target.jsonl")] == ["a", "b", "c"]
+    assert manifest.figures["failed_requests"] == 0
+    assert "--force" not in capsys.readouterr().err
 
 
 def test_a_dry_run_counts_what_is_left(tmp_path, source):

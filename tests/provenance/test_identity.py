@@ -114,7 +114,7 @@ def test_an_input_that_was_added_is_no_other_result_and_counts_once_it_is_record
     assert copy_with(config, also) == before
     told = capsys.readouterr().err
     assert "nothing to do" in told
-    assert "does not record source/also, as it was made before these counted or were there: if one was added" in told
+    assert "does not record source/also, as it was made before these counted: if one was added" in told
     made = copy_with(config, also, force=True)
     assert set(made.inputs) == {"source", "source/also"}
     assert "does not record source/also: --force replaces it" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """merge-vocab as a whole: what comes out, what is kept, and what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,8 @@ def test_each_file_of_the_base_that_is_read_is_an_input(small_base: Path, small_
     copy_tokenizer(small_base, base)
     config = configure(base / "tokenizer.model", small_donor, tmp_path / "out")
     first = merge_vocab(config)
-    names = {"tokenizer.json", "tokenizer_config.json"}
-    assert {name for name in first.inputs if name.startswith("base")} == {"base", *(f"base/{name}" for name in names)}
+    there = {name for name, found in first.inputs.items() if name.startswith("base") and found != "none"}
+    assert there == {"base", "base/tokenizer.json", "base/tokenizer_config.json"}
     assert merge_vocab(config) == first
     (base / "vocab.json").write_text("{}")  # is not read
     (base / "llama.model").symlink_to(base / "tokenizer.model")  # another spelling of the same base
@@ -113,11 +114,23 @@ def test_each_file_of_the_base_that_is_read_is_an_input(small_base: Path, small_
     with pytest.raises(BllossomError, match=r"holds another result \(input base/tokenizer_config.json: "):
         merge_vocab(config)
     (base / "chat_template.jinja").write_text("{{ messages }}")
-    with pytest.raises(BllossomError, match=r"input base/chat_template.jinja: not recorded there"):
+    with pytest.raises(BllossomError, match=r"input base/chat_template.jinja: none there"):
         merge_vocab(config)
     again = merge_vocab(config, force=True)
     assert again.fingerprint != first.fingerprint
     assert (tmp_path / "out/chat_template.jinja").is_file()
+
+
+def test_the_first_file_beside_a_bare_base_makes_another_result(
+    small_base: Path, small_donor: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "base").mkdir()
+    shutil.copyfile(small_base / "tokenizer.model", tmp_path / "base/tokenizer.model")
+    config = configure(tmp_path / "base", small_donor, tmp_path / "out")
+    assert merge_vocab(config) == merge_vocab(config)
+    (tmp_path / "base/chat_template.jinja").write_text("{{ messages }}")
+    with pytest.raises(BllossomError, match=r"input base/chat_template.jinja: none there"):
+        merge_vocab(config)
 
 
 def test_a_donor_filter_leaves_other_texts_alone(
@@ -181,7 +194,7 @@ def test_a_mark_that_the_scripts_share_with_no_other_is_theirs(
     small_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pieces = ["サーバー", "データ", "ひらがな・カタカナ"]  # ー is Common by its script, and Japanese alone; ・ is not
-    donor, scripts = write_list(tmp_path, pieces), ["Hiragana", "Katakana"]
+    donor, scripts = write_list(tmp_path, pieces), ["Hira", "katakana"]  # any spelling that Unicode has
     (tmp_path / "ja.txt").write_text("サーバーのデータ\n" * 20, encoding="utf8")
     settings: dict[str, Any] = {"donor_filter": scripts, "samples": {"ja": [str(tmp_path / "ja.txt")]}}
     config = configure(small_base, donor, tmp_path / "swap", repair="swap", expected_size=713, **settings)

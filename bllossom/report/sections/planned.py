@@ -68,7 +68,7 @@ def compare_with_plan(step: RunStep) -> dict[str, Any] | None:
     try:
         planned_figures = _plan(step, config.resolved("cpu", liger_installed=False))
     except Exception as error:  # whatever a family that cannot be counted, or a config.json edited by hand, ends in
-        say(f"{step.label}: no plan to hold it against ({error or type(error).__name__})")
+        say(f"{step.label}: no plan to hold it against ({str(error) or type(error).__name__})")
         return None
     return {
         "planned": planned_figures,

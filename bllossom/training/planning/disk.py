@@ -8,7 +8,6 @@ from bllossom.console import size_text
 from bllossom.errors import BllossomError
 from bllossom.training.engines.deepspeed_engine import read_settings, stage_of
 from bllossom.training.planning.footprint import Strategy
-from bllossom.training.runs.checkpoints import CHECKPOINTS, PHASES
 from bllossom.training.settings import TrainingConfig
 
 
@@ -59,7 +58,7 @@ def check_disk(folder: Path, need: DiskNeed) -> None:
     Raises:
         BllossomError: says what is free and what is needed.
     """
-    written = [path for name in (CHECKPOINTS, PHASES) for path in (folder / name).rglob("*") if path.is_file()]
+    written = [path for path in folder.rglob("*") if path.is_file()]  # the model, too, where only publishing was left
     written_bytes = sum(path.stat().st_size for path in written)
     free = shutil.disk_usage(folder).free
     if free + written_bytes >= need.total:

@@ -11,9 +11,10 @@ from bllossom.errors import BllossomError, Stopped
 from bllossom.training.block_rows import BlockRows
 from bllossom.training.engines.rows import Row
 from bllossom.training.planning import disk
-from bllossom.training.planning.disk import PHASES, checkpoint_bytes, disk_need, strategy_of
+from bllossom.training.planning.disk import checkpoint_bytes, disk_need, strategy_of
 from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.runs import checkpoints
+from bllossom.training.runs.checkpoints import PHASES
 from tests.fixtures.command_runs import partial_of
 
 Settings = Callable[..., dict[str, Any]]
