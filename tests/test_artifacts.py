@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from bllossom import artifacts, files
+from bllossom.cli import make_app
 from bllossom.errors import BllossomError
 from tests.fixtures.copying import Copying, copy
 
@@ -271,6 +273,17 @@ def test_verify_names_what_is_wrong(config, damage, told):
     copy(config)
     damage(config.output)
     assert any(told in problem for problem in artifacts.verify(config.output))
+
+
+def test_verify_says_what_to_do_where_all_is_whole_and_something_lies_beside_it(config):
+    copy(config)
+    (config.output / "notes.txt").write_text("mine")
+    ended = CliRunner().invoke(make_app(), ["verify", str(config.output)])
+    assert ended.exit_code == 1
+    assert "holds more than its manifest says; move that elsewhere" in " ".join(ended.output.split())
+    (config.output / "deep/copy.txt").unlink()
+    ended = CliRunner().invoke(make_app(), ["verify", str(config.output)])
+    assert "make it again with --force" in " ".join(ended.output.split())
 
 
 def test_verify_finds_a_changed_manifest(config):
