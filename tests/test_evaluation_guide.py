@@ -18,12 +18,13 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL) f
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_work_without_weights(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_work_without_weights(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("BLLOSSOM_SHARED", "/nowhere")
     program, *arguments = shlex.split(command)
     assert program == "bllossom"
     if arguments[0] == "compare":
+        monkeypatch.chdir(tmp_path)  # where no demo was run
         result = CliRunner().invoke(make_app(), arguments)
         assert "no result there" in result.stderr
     else:

@@ -69,8 +69,8 @@ class Request:
             return [f"it was made by {other.stage}"]
         changes = changed_keys(self.config, other, self.sources, mending=mending)
         for name in sorted((other.inputs.keys() | self.inputs.keys()) - self.unrecorded(other)):
-            old, new = other.inputs.get(name, NONE), self.inputs.get(name, NONE)
-            if old != new and not self._is_fingerprint_of(old, name):
+            old, new = other.inputs.get(name, "not recorded"), self.inputs.get(name, NONE)
+            if old != new and (name in other.inputs or new != NONE) and not self._is_fingerprint_of(old, name):
                 changes.append(f"input {name}: {_short(old)} there, {_short(new)} here")
         return changes
 
