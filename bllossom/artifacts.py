@@ -23,7 +23,7 @@ from bllossom.files import CUT, FileHashes, locked, sync_folder, write_whole
 from bllossom.hub import is_hub_id
 from bllossom.paths import shown
 from bllossom.provenance.circumstances import Clock, git_commit, versions
-from bllossom.provenance.fingerprints import ADDED, Inputs, combine, damage, fingerprint, payload, verify
+from bllossom.provenance.fingerprints import ADDED, NONE, Inputs, combine, damage, fingerprint, payload, verify
 from bllossom.provenance.identity import Request
 from bllossom.provenance.manifest import (
     CARD,
@@ -230,7 +230,8 @@ def _there_already(find: Callable[[], Manifest | None], request: Request, force:
         return None
     if published is None:
         return None
-    where, unrecorded = request.config.output, ", ".join(sorted(request.unrecorded(published)))
+    where = request.config.output
+    unrecorded = ", ".join(sorted(name for name in request.unrecorded(published) if request.inputs[name] != NONE))
     if force and (problems := damage(where, published)):
         say(f"{where}: {problems[0]}: --force replaces it")
         return None

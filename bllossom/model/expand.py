@@ -28,6 +28,10 @@ from bllossom.model.initializers import Method
 from bllossom.model.pieces import compare_tokenizers
 from bllossom.model.surgery import SurgeryPlan, write_model
 
+# With these a trained base learned Korean best (docs/results/init-smollm2.md). Random input rows, a little better on a
+# base that has seen next to nothing (init.md), cost the trained one a tenth.
+OF_TWO: Method = "subword-weighted"
+OF_ONE: Method = "subword-mean"
 STORED_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -36,12 +40,15 @@ class ExpandConfig(StageConfig):
 
     model: Annotated[Source, Field(description="the base: a model's folder with its own tokenizer, or a hub id")]
     tokenizer: Annotated[InputPath, Field(description="merge-vocab's folder; the number of rows is in its manifest")]
-    # Both defaults are those with which a trained base learned Korean best, by docs/results/init-smollm2.md. Random
-    # input rows, a little better on a base that has seen next to nothing (init.md), cost the trained one a tenth.
-    input_init: Annotated[Method, Field(description="first values of the embedding's new rows")] = "subword-mean"
-    output_init: Annotated[
+    input_init: Annotated[
         Method | None,
-        Field(description="first values of the output matrix's new rows; null: subword-mean; a tied model has none"),
+        Field(
+            description=f"first values of the embedding's new rows; null: {OF_TWO}, and {OF_ONE} where the model is "
+            "tied, which has no other matrix",
+        ),
+    ] = None
+    output_init: Annotated[
+        Method | None, Field(description=f"first values of the output matrix's new rows; null: {OF_TWO}")
     ] = None
     untie: Annotated[
         bool,
@@ -93,8 +100,8 @@ def make_plan(config: ExpandConfig, folder: Path) -> SurgeryPlan:
         checkpoint=checkpoint,
         tokenizer=config.tokenizer,
         pieces=compare_tokenizers(folder, config.tokenizer),
-        input_init=config.input_init,
-        output_init=None if checkpoint.tied else config.output_init or "subword-mean",
+        input_init=config.input_init or (OF_ONE if checkpoint.tied else OF_TWO),
+        output_init=None if checkpoint.tied else config.output_init or OF_TWO,
         seed=config.seed,
         dtype=STORED_NAMES.get(config.dtype),
         link=config.link,

@@ -17,7 +17,7 @@ FINISHED = (
     *("adapted", "adapter", "merged", "tuned", "scores"),
 )
 CHANGED = {
-    "expanded": 'input_init: "random" there, "subword-mean" here',
+    "expanded": 'input_init: "random" there, "subword-weighted" here',
     "tuned": "epochs: 1 there, 15 here",
     "scores": "its config is not one of this version: batch_size: Extra inputs are not permitted",
 }
@@ -113,7 +113,13 @@ def test_other_spellings_and_a_moved_data_folder_are_the_same_results(
         here, text = before.absolute(), str(before / "moved")
         rerun("base-vocab", text=[f"{text}/en.jsonl"], output=here / "runs/base-vocab")
         rerun("vocab", base=here / "runs/base-vocab", samples={name: [f"{text}/{name}.jsonl"] for name in ("ko", "en")})
-        rerun("expanded", model=here / "runs/base", tokenizer="runs/../runs/vocab", input_init="random")
+        rerun(
+            "expanded",
+            model=here / "runs/base",
+            tokenizer="runs/../runs/vocab",
+            input_init="random",
+            output_init="subword-mean",
+        )
         rerun("tokens", sources={name: [f"{text}/{name}.jsonl"] for name in ("ko", "en")})
         rerun("adapted", tokens=here / "runs/tokens")
     finally:

@@ -210,6 +210,17 @@ def test_a_tied_model_begins_with_subword_means(
     assert (manifest.config["input_init"], manifest.config["output_init"]) == ("subword-mean", None)
 
 
+@pytest.mark.parametrize("untie", [False, True])
+def test_two_matrices_begin_with_weighted_subwords(
+    make_model: Callable[..., Path], config: Callable[..., ExpandConfig], untie: bool
+) -> None:
+    cfg = config(make_model(tied=untie), untie=untie)
+    assert "first values: model.embed_tokens.weight subword-weighted, lm_head.weight subword-weighted" in dry_run(cfg)
+    manifest = expand(cfg)
+    assert (manifest.config["input_init"], manifest.config["output_init"]) == ("subword-weighted",) * 2
+    assert expand(config(Path(cfg.model), untie=untie, input_init="subword-weighted")) == manifest
+
+
 def test_a_config_that_is_silent_on_ties_is_decided_by_the_files(
     make_model: Callable[..., Path], config: Callable[..., ExpandConfig]
 ) -> None:
