@@ -17,6 +17,7 @@ numbers depend on how many are drawn at once, and the same seed must give the sa
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,6 +150,18 @@ def commonest_first(spellings: Spellings) -> tuple[int, float]:
     """The id that spells most pieces' beginning, and its share of the pieces: what subword-first copies most often."""
     ((first, count),) = Counter(spelling[0] for spelling in spellings).most_common(1)
     return first, count / len(spellings)
+
+
+def in_another_order(spellings: Spellings) -> int:
+    """How many pieces are spelled by the same ids as one before them, in the same shares, so that a mean without noise
+    is the same: what tells them apart is training."""
+    return len(spellings) - len({_shares(spelling) for spelling in spellings})
+
+
+def _shares(spelling: Sequence[int]) -> frozenset[tuple[int, int]]:
+    counts = Counter(spelling)
+    divisor = math.gcd(*counts.values())
+    return frozenset((piece, count // divisor) for piece, count in counts.items())
 
 
 def _blocks(spellings: Spellings) -> Iterator[Spellings]:

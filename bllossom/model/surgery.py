@@ -17,7 +17,7 @@ from bllossom.console import progress, say, size_text
 from bllossom.errors import BllossomError
 from bllossom.model.carried import carried_files, carry
 from bllossom.model.checkpoint import INDEX, Checkpoint, check_written
-from bllossom.model.initializers import Method, OldMatrix, commonest_first, initialize
+from bllossom.model.initializers import Method, OldMatrix, commonest_first, in_another_order, initialize
 from bllossom.model.pieces import Pieces
 from bllossom.model.safetensors import (
     FLOAT_DTYPES,
@@ -186,7 +186,10 @@ def _growth(plan: SurgeryPlan, name: str, method: Method) -> Growth:
             yield old.mean.expand(pieces.padding, -1)
 
     if method == "subword-weighted" and side == "input":
-        say(f"{side}: new rows get the mean norm of {pieces.alike_told}")
+        told = f"{side}: new rows get the mean norm of {pieces.alike_told}"
+        if same := in_another_order(pieces.spellings):
+            told += f"; {same:,} of {pieces.new:,} begin as another one does, of the same pieces in another order"
+        say(told)
     if method == "subword-first" and pieces.new:
         first, share = commonest_first(pieces.spellings)
         if share > 0.5:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -322,7 +323,8 @@ def test_same_seed_same_bytes_and_what_a_kill_left_is_made_anew(
     second = expand(config(base))
     assert second.fingerprint == first.fingerprint
     assert verify(tmp_path / "out") == []
-    assert expand(config(base, seed=1, output=tmp_path / "other")).fingerprint != first.fingerprint
+    drawn = [config(base, input_init="random", seed=seed, output=tmp_path / f"{seed}") for seed in (0, 1)]
+    assert expand(drawn[0]).fingerprint != expand(drawn[1]).fingerprint
 
 
 @pytest.mark.real_data
@@ -336,14 +338,20 @@ def test_the_real_vocabulary(
     LlamaForCausalLM(shape).bfloat16().save_pretrained(base)
     shutil.copyfile(real_vocabularies[0] / "tokenizer.model", base / "tokenizer.model")  # as Llama 2 itself comes
     output = tmp_path / "out"
-    expand(ExpandConfig(model=str(base), tokenizer=real_vocabularies[1], output_init="subword-first", output=output))
+    folders = {"model": str(base), "tokenizer": real_vocabularies[1]}
+    expand(ExpandConfig(**folders, output=output, input_init="subword-mean", output_init="subword-first"))
     after = weights(output)
     assert {len(after[name]) for name in ("model.embed_tokens.weight", "lm_head.weight")} == {39_488}
     assert len(after["model.embed_tokens.weight"][32_000:39_478].unique(dim=0)) == 7_478
-    said = capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
     assert (
         "output: the base's id 29871 begins 62% of the new pieces, and subword-first gives all of them its row" in said
     )
+    expand(ExpandConfig(**folders, output=tmp_path / "weighted"))
+    begun = len(weights(tmp_path / "weighted")["model.embed_tokens.weight"][32_000:39_478].unique(dim=0))
+    told = re.search(r"([\d,]+) of 7,478 begin as another one does", " ".join(capsys.readouterr().err.split()))
+    assert told is not None
+    assert begun == 7_478 - int(told[1].replace(",", ""))
 
 
 def test_dry_run_says_what_would_be_written(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bllossom.model.initializers import INITIALIZERS, NOISE, OldMatrix, commonest_first, initialize
+from bllossom.model.initializers import INITIALIZERS, NOISE, OldMatrix, commonest_first, in_another_order, initialize
 from bllossom.model.safetensors import Rows, read_shard
 
 SPELLINGS = [[3], [3, 4], [4, 3], [5, 6, 7], [7, 6, 5], [9]] + [[i % 50, i % 7, i % 11] for i in range(400)]
@@ -72,6 +72,11 @@ def test_subword_first_copies(old: OldMatrix) -> None:
 
 def test_commonest_first_counts_the_pieces() -> None:
     assert commonest_first([[4, 1], [4], [2, 4], [4, 4]]) == (4, 0.75)
+
+
+def test_pieces_of_the_same_ids_are_counted_and_begin_alike() -> None:
+    spellings = [[1, 2, 3], [3, 2, 1], [2, 3], [1, 2, 2], [2, 1, 2], [2, 1, 3], [2, 3, 2, 3]]
+    assert in_another_order(spellings) == 4
 
 
 @pytest.mark.parametrize("method", INITIALIZERS)
