@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import pytest
 import yaml
@@ -68,49 +70,46 @@ def test_a_step_that_fails_is_told_with_its_last_words(run: Callable[..., tuple[
     assert not (tmp_path / "runs/vocab").exists()
 
 
-def test_who_asks_twice_to_stop_leaves_no_job_behind(tmp_path: Path) -> None:
+@contextmanager
+def held_job(tmp_path: Path, hears: signal.Signals) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], int]]:
+    """A run with --jobs that hears a signal, what it says, and the process of its one job, which is held as one that
+    takes long."""
     (tmp_path / "text.txt").write_text(WORDS * 50, encoding="utf8")
     (tmp_path / "vocab.yaml").write_text(f"output: x\ntext: [{tmp_path}/text.txt]\ntype: bpe\nvocab_size: 290\n")
     step = {"name": "base", "stage": "train-vocab", "config": "vocab.yaml"}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"output": str(tmp_path / "runs"), "steps": [step]}))
     # A shell starts what it runs in the background deaf to Ctrl-C, and children inherit that.
-    hearing = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    hearing = partial(signal.signal, hears, signal.SIG_DFL)
     command = [sys.executable, "-m", "bllossom.cli", "run", str(tmp_path / "recipe.yaml"), "--jobs", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=hearing) as process:
         assert process.stderr is not None
         while b"begins: base" not in process.stderr.readline():
             assert process.poll() is None
         job = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
-        os.kill(job, signal.SIGSTOP)  # as one whose step takes long
+        os.kill(job, signal.SIGSTOP)
+        yield process, process.stderr, job
+
+
+def test_who_asks_twice_to_stop_leaves_no_job_behind(tmp_path: Path) -> None:
+    with held_job(tmp_path, signal.SIGINT) as (process, said, job):
         process.send_signal(signal.SIGINT)
-        assert b"stopping: base finish" in process.stderr.readline()
+        assert b"stopping: base finish" in said.readline()
         assert Path(f"/proc/{job}").exists()
         process.send_signal(signal.SIGINT)
-        assert b"to go on, run the same command" in process.stderr.read()
+        assert b"to go on, run the same command" in said.read()
     assert process.returncode == Stopped.exit_code
     assert not Path(f"/proc/{job}").exists()
 
 
 def test_a_terminal_that_closes_asks_twice_and_means_it_once(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text(WORDS * 50, encoding="utf8")
-    (tmp_path / "vocab.yaml").write_text(f"output: x\ntext: [{tmp_path}/text.txt]\ntype: bpe\nvocab_size: 290\n")
-    step = {"name": "base", "stage": "train-vocab", "config": "vocab.yaml"}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"output": str(tmp_path / "runs"), "steps": [step]}))
-    hearing = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
-    command = [sys.executable, "-m", "bllossom.cli", "run", str(tmp_path / "recipe.yaml"), "--jobs", "2"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=hearing) as process:
-        assert process.stderr is not None
-        while b"begins: base" not in process.stderr.readline():
-            assert process.poll() is None
-        job = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
-        os.kill(job, signal.SIGSTOP)  # as one that takes long to save
+    with held_job(tmp_path, signal.SIGHUP) as (process, said, job):
         process.send_signal(signal.SIGHUP)
-        assert b"stopping: base finish" in process.stderr.readline()
+        assert b"stopping: base finish" in said.readline()
         process.send_signal(signal.SIGHUP)
         time.sleep(3 * LOOK_SECONDS)
         assert "T (stopped)" in Path(f"/proc/{job}/status").read_text()
         os.kill(job, signal.SIGCONT)
-        assert b"to go on, run the same command" in process.stderr.read()
+        assert b"to go on, run the same command" in said.read()
     assert process.returncode == Stopped.exit_code
 
 
