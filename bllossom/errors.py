@@ -26,3 +26,6 @@ class Stopped(BllossomError):
     """
 
     exit_code = 75
+
+    def __init__(self, message: str = "stopped; to go on, run the same command") -> None:
+        super().__init__(message)

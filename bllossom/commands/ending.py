@@ -71,7 +71,7 @@ def expected_errors(debug: bool) -> Iterator[None]:
         say(f"error: {where}{error.strerror}; choose another place, or mend this one")
         raise typer.Exit(BllossomError.exit_code) from None
     except KeyboardInterrupt:
-        say("stopped; to go on, run the same command")
+        say(str(Stopped()))
         raise typer.Exit(Stopped.exit_code) from None
     finally:
         for number, handler in before.items():

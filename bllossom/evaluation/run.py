@@ -118,7 +118,7 @@ def stopping(ranks: Ranks) -> Iterator[Callable[[], None]]:
 
         def check() -> None:
             if asked():
-                raise Stopped("stopped; to go on, run the same command")
+                raise Stopped
 
         try:
             yield check

@@ -168,10 +168,10 @@ def _launch(work: Work[Config], config: Config, folder: Path, world: int, device
             rank, failure = error.get_first_failure()
             if stop.asked and -failure.exitcode in stop_signals():
                 # Where a rank loads or publishes, nothing hears it but the signal's default action.
-                raise Stopped("stopped; to go on, run the same command") from error
+                raise Stopped from error
             raise _rank_error(rank, failure) from error
         if stop.unheard:  # torch may keep an exception to itself where it waits for others to end
-            raise Stopped("stopped; to go on, run the same command")
+            raise Stopped
     if stopped := results[0].get("stopped"):
         raise Stopped(stopped)
     return results[0]["figures"]
@@ -261,7 +261,7 @@ def _forward_stop_requests() -> Iterator[_Stop]:
         started = [child for child in psutil.Process().children() if child.pid not in before]
         if not started:
             stop.unheard = True
-            raise Stopped("stopped; to go on, run the same command")
+            raise Stopped
         say("stopping once what is under way is saved")
         for child in started:
             child.send_signal(signal.SIGTERM)

@@ -69,7 +69,7 @@ def run_side_by_side(
         finally:
             failed += _stop(list(running.values()), asked)
         if asked() and not failed:
-            raise Stopped("stopped; to go on, run the same command")
+            raise Stopped
     if failed:
         raise _failure(failed, logs)
     found = {step.name: read_manifest(step.loaded.config.output) for step in steps}
