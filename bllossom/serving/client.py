@@ -127,7 +127,7 @@ class Client:
         self._log = AppendLog(answers)
         self._slots = asyncio.Semaphore(endpoint.concurrency)
         self._settled = asyncio.Condition()
-        self._reserved = 0.0
+        self._reserved: list[float] = []  # the most that each request under way may cost
         self._asking: dict[str, asyncio.Task[Reply]] = {}
 
     async def __aenter__(self) -> "Client":
@@ -179,7 +179,7 @@ class Client:
             finally:
                 del self._asking[key]
                 async with self._settled:
-                    self._reserved -= most
+                    self._reserved.remove(most)
                     self._settled.notify_all()
         return reply
 
@@ -187,14 +187,14 @@ class Client:
         """Wait until a request of at most this cost fits below max_cost, whatever those under way come to."""
         bound = self.endpoint.max_cost
         async with self._settled:
-            while bound is not None and self.spent + self._reserved + most > bound:
-                if self._reserved == 0:
+            while bound is not None and self.spent + sum(self._reserved) + most > bound:
+                if not self._reserved:
                     raise EndpointError(
                         f"max_cost {bound:g} is reached: {self.spent:.4f} is spent, and the next request may take "
                         f"{most:.4f}; raise max_cost and run the same command, which goes on"
                     )
                 await self._settled.wait()
-            self._reserved += most
+            self._reserved.append(most)
 
     async def _attempt_all(self, messages: list[Message]) -> Reply:
         wait, why, away = self.endpoint.backoff_seconds, "", False

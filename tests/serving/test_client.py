@@ -56,7 +56,7 @@ def ask_all(point, answers, texts):
             return error
 
     async def run():
-        async with Client(point, answers) as client:
+        async with Client(point, answers) as client, asyncio.timeout(60):
             return await gather([one(client, text) for text in texts], "asking"), client
 
     return asyncio.run(run())
@@ -185,6 +185,19 @@ def test_max_cost_is_never_passed_and_a_higher_one_goes_on(tmp_path):
     assert len(server.bodies) == 10
     assert client.spent == 50
     assert replies == [f"Q{number}" for number in range(10)]
+
+
+def test_max_cost_ends_the_run_whatever_the_requests_cost(tmp_path):
+    def of_many_lengths(body, attempt):
+        length = len(body["messages"][-1]["content"])
+        choice = {"message": {"content": "fine"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": length // 4, "completion_tokens": 100 + length % 300}
+        return 200, {}, json.dumps({"choices": [choice], "usage": usage}).encode()
+
+    questions = ["word " * (number * 37 % 200 + 3) + str(number) for number in range(100)]
+    price = {"input": 2.5, "output": 10}
+    with stand_in(of_many_lengths) as server, pytest.raises(EndpointError, match=r"max_cost 0\.15 is reached"):
+        ask_all(endpoint(server, price=price, max_cost=0.15, max_tokens=1024), tmp_path / "answers.jsonl", questions)
 
 
 def test_max_cost_needs_a_price():
