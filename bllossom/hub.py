@@ -13,6 +13,7 @@ from bllossom.errors import BllossomError
 
 DATASETS = "hf://datasets/"
 ID = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.][\w./-]*))?")
+DATA_FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|txt|parquet|arrow|zip|tar|tgz|gz|zst|bz2|xz)$", re.IGNORECASE)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 CACHED = re.compile(r"(?:^|/)(models|datasets)--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})(/.*)?$")
 
@@ -27,8 +28,11 @@ class HubId(NamedTuple):
 
 def is_hub_id(source: str) -> bool:
     """True for `owner/name` and `owner/name@revision` where no such path exists here, and for what begins with
-    `hf://datasets/`: something to be fetched from the hub."""
-    return source.startswith(DATASETS) or (ID.fullmatch(source) is not None and not Path(source).exists())
+    `hf://datasets/`: something to be fetched from the hub. A name that ends as files of data do is a path, mistyped."""
+    if source.startswith(DATASETS):
+        return True
+    found = ID.fullmatch(source)
+    return found is not None and not DATA_FILE.search(found[1]) and not Path(source).exists()
 
 
 def parse(source: str) -> HubId:

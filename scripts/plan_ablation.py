@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=8)
     options = parser.parse_args()
     os.environ.setdefault("AIHUB", "/data/aihub")
+    os.environ.setdefault("LIMA_EN", "/data/lima_en.jsonl")
     os.environ.setdefault("LIMA_KO", "/data/lima_ko.json")
     recipe = read_recipe(ROOT / "configs/ablation-13b/recipe.yaml", (), allow_missing=True)
     steps = {step.name: step for step in recipe.between(None, None, ())}

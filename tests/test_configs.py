@@ -21,6 +21,7 @@ def _nothing_is_here(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BLLOSSOM_SHARED", str(tmp_path / "shared"))
     monkeypatch.setenv("AIHUB", str(tmp_path / "aihub"))
+    monkeypatch.setenv("LIMA_EN", str(tmp_path / "lima_en.jsonl"))
     monkeypatch.setenv("LIMA_KO", str(tmp_path / "lima_ko.json"))
 
 
@@ -51,6 +52,17 @@ def test_every_recipe_dry_runs_without_weights_or_data(recipe):
     result = CliRunner().invoke(make_app(), ["run", str(ROOT / f"configs/{recipe}/recipe.yaml"), "--dry-run"])
     assert result.exit_code == 0, result.output
     assert "not here" in result.output
+
+
+def test_the_papers_run_names_every_file_that_its_tuning_needs_before_anything_begins(tmp_path):
+    recipe = str(ROOT / "configs/bllossom-13b/recipe.yaml")
+    (tmp_path / "aihub").mkdir()
+    (tmp_path / "aihub/text.jsonl").write_text('{"text": "가"}\n')
+    result = CliRunner().invoke(make_app(), ["run", recipe])
+    assert result.exit_code == 2
+    assert f"no such file or folder: {tmp_path}/lima_en.jsonl" in result.output
+    assert f"no such file or folder: {tmp_path}/lima_ko.json" in result.output
+    assert result.output.count("no such file") == 2
 
 
 def test_a_dry_run_does_not_send_an_earlier_steps_folder_to_the_hub():

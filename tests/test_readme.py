@@ -26,6 +26,7 @@ def test_make_targets_are_what_ci_runs():
 def test_bllossom_commands_work_without_weights(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("AIHUB", "/data/aihub")
+    monkeypatch.setenv("LIMA_EN", "/data/lima_en.jsonl")
     monkeypatch.setenv("LIMA_KO", "/data/lima_ko.json")
     arguments = shlex.split(command)[1:]
     if arguments[0] == "verify":
@@ -39,7 +40,9 @@ def test_bllossom_commands_work_without_weights(command, monkeypatch):
 
 def test_nothing_else_is_told_to_be_typed():
     others = [command for command in COMMANDS if command not in IN_CI and not command.startswith("bllossom ")]
-    assert all(command.startswith(("python3 -m venv", "export ")) for command in others), others
+    assert all(command.startswith(("python3 -m venv", "python3 -m pip install", "export ")) for command in others), (
+        others
+    )
 
 
 def test_folders_in_the_map_exist():
