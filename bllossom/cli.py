@@ -30,7 +30,7 @@ from bllossom.commands.options import (
 from bllossom.config import load_config
 from bllossom.errors import ConfigError
 from bllossom.recipe.jobs import run_side_by_side
-from bllossom.recipe.recipe import read_recipe, run_steps
+from bllossom.recipe.recipe import Part, read_recipe, run_steps
 from bllossom.report import summary
 
 HELP_WIDTH = 100
@@ -191,8 +191,8 @@ def run(
 ) -> None:
     """Run the steps of a recipe in order; what is published and unchanged is skipped."""
     with expected_errors(debug):
-        planned = read_recipe(recipe, overrides or (), allow_missing=dry_run)
-        steps = planned.between(first, last, only or ())
+        planned = read_recipe(recipe, overrides or (), Part(first, last, only or ()), allow_missing=dry_run)
+        steps = planned.chosen
         if dry_run:
             for step in steps:
                 print_result(f"# ── {step.name}")

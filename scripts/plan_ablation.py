@@ -45,7 +45,7 @@ def main() -> None:
     os.environ.setdefault("LIMA_EN", "/data/lima_en.jsonl")
     os.environ.setdefault("LIMA_KO", "/data/lima_ko.json")
     recipe = read_recipe(ROOT / "configs/ablation-13b/recipe.yaml", (), allow_missing=True)
-    steps = {step.name: step for step in recipe.between(None, None, ())}
+    steps = {step.name: step for step in recipe.steps}
     plans = {name: planned(steps[name], options.gpus) for name in SIX if steps[name].command == "pretrain"}
     rows = [row(name, steps[name], plans) for name in SIX]
     scoring = table6(next(iter(plans.values())))

@@ -14,7 +14,7 @@ from bllossom.config import Loaded, Model, StageConfig, expand_path, load_config
 from bllossom.console import say
 from bllossom.errors import ConfigError
 from bllossom.pipeline import STAGES, Stage
-from bllossom.recipe.matrix import Choice, chosen, expand, read_only, steps_read, strings
+from bllossom.recipe.matrix import Choice, Values, chosen, expand, read_only, steps_read, strings
 
 
 class RecipeStep(Model):
@@ -82,23 +82,7 @@ class PlannedRecipe:
 
     recipe: Recipe
     steps: list[PlannedStep]
-
-    def between(self, first: str | None, last: str | None, only: Sequence[str] = ()) -> list[PlannedStep]:
-        """The steps from `first` to `last`, both included; None is the recipe's own end. Of copies over a matrix those
-        that `only` (`NAME=VALUE`) asks for."""
-        wanted = read_only(only, self.recipe.matrix)
-        names = [step.name for step in self.steps]
-        for name in (first, last):
-            if name is not None and name not in names:
-                raise ConfigError(f"there is no step {name!r}; the steps are {', '.join(names)}")
-        start = names.index(first) if first else 0
-        stop = names.index(last) + 1 if last else len(names)
-        if start >= stop:
-            raise ConfigError(f"--from {first} comes after --until {last}; the steps are {', '.join(names)}")
-        steps = [step for step in self.steps[start:stop] if chosen(step.choice, wanted)]
-        if not steps:
-            raise ConfigError(f"--only {', '.join(only)} leaves none of {', '.join(names[start:stop])}; leave it out")
-        return steps
+    chosen: list[PlannedStep]  # of these, what is to be run
 
     def results_before(self, first: str | None) -> dict[str, Manifest]:
         """What is there of the steps before `first`, from earlier runs."""
@@ -107,9 +91,46 @@ class PlannedRecipe:
         return {name: manifest for name, manifest in found.items() if manifest is not None}
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: bool = False) -> PlannedRecipe:
+@dataclass(frozen=True)
+class Part:
+    """What of a recipe is to be run: the steps from `first` to `last`, both included, where None is the recipe's own
+    end; of copies over a matrix those that `only` (`NAME=VALUE`) asks for."""
+
+    first: str | None = None
+    last: str | None = None
+    only: Sequence[str] = ()
+
+    def of(self, steps: Mapping[str, Choice], matrix: Values) -> list[str]:
+        """The names of the steps to run, out of all steps by name.
+
+        Raises:
+            ConfigError: there is no such step or value, or nothing is left.
+        """
+        wanted = read_only(self.only, matrix)
+        names = list(steps)
+        for name in (self.first, self.last):
+            if name is not None and name not in names:
+                raise ConfigError(f"there is no step {name!r}; the steps are {', '.join(names)}")
+        start = names.index(self.first) if self.first else 0
+        stop = names.index(self.last) + 1 if self.last else len(names)
+        if start >= stop:
+            raise ConfigError(f"--from {self.first} comes after --until {self.last}; the steps are {', '.join(names)}")
+        found = [name for name in names[start:stop] if chosen(steps[name], wanted)]
+        if not found:
+            told = ", ".join(names[start:stop])
+            raise ConfigError(f"--only {', '.join(self.only)} leaves none of {told}; leave it out")
+        return found
+
+
+WHOLE = Part()
+
+
+def read_recipe(
+    path: Path, overrides: Sequence[str] = (), part: Part = WHOLE, *, allow_missing: bool = False
+) -> PlannedRecipe:
     """Read a recipe and the config of each of its steps. An override is `key=value` of the recipe, or of a step,
-    `STEP.key=value`; that goes before what the recipe sets.
+    `STEP.key=value`; that goes before what the recipe sets. Inputs must be there for the steps of `part` alone: what
+    others read may come to be in between, by people's hands.
 
     Raises:
         ConfigError: holds the problems of the recipe, or of all its steps' configs together.
@@ -120,6 +141,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
     twice = sorted(name for name, count in Counter(step["name"] for _, step in copies).items() if count > 1)
     if twice:
         raise ConfigError(f"{path}: matrix: two values give the name {twice[0]}; change one of them, or a step's name")
+    to_run = part.of({step["name"]: choice for choice, step in copies}, recipe.matrix)
     of_steps = _by_step([text for text in overrides if text not in own], [step["name"] for _, step in copies])
     outputs: dict[str, Path] = {}
     steps: list[PlannedStep] = []
@@ -134,7 +156,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
         file = None if step.config is None else path.parent / step.config
         try:
             mine = of_steps.get(step.name, [])
-            loaded = load_config(kind, file, mine, values=values, steps=outputs, allow_missing=allow_missing)
+            lenient = allow_missing or step.name not in to_run
+            loaded = load_config(kind, file, mine, values=values, steps=outputs, allow_missing=lenient)
             reads = steps_read([step.set, mine]) | _steps_within(loaded.config, outputs)
             steps.append(PlannedStep(step.name, step.stage, stage, loaded, choice, reads))
             outputs[step.name] = loaded.config.output
@@ -143,7 +166,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, allow_missing: boo
             outputs[step.name] = recipe.output / step.name  # for what the steps behind it say
     if problems:
         raise ConfigError(problems)
-    return PlannedRecipe(recipe, steps)
+    return PlannedRecipe(recipe, steps, [step for step in steps if step.name in to_run])
 
 
 def _steps_within(config: StageConfig, outputs: Mapping[str, Path]) -> frozenset[str]:

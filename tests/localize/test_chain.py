@@ -1,6 +1,7 @@
 """The whole chain on 40 examples: translated by a stand-in, flagged, reviewed, exported, read by sft's readers."""
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -167,6 +168,34 @@ def test_an_example_is_given_to_one_person_at_a_time_and_freed_in_the_end(chain)
         decide(desk, first, "accept", reviewer=other)
 
     review(work, "leases", act)
+
+
+def test_the_recipe_runs_as_its_first_lines_tell(tmp_path, monkeypatch):
+    """Translated and flagged, then reviewed by people, then exported: each part before the next one's inputs are."""
+    recipe = CONFIGS / "recipe.yaml"
+    typed = re.findall(r"^# +bllossom (run) \S+ (.*)$", recipe.read_text(encoding="utf8"), re.MULTILINE)
+    (tmp_path / "instructions").mkdir()
+    for name, turns in (("train.json", ["How far is it?", "It is near."]), ("test.jsonl", ["How far is it?"])):
+        (tmp_path / f"instructions/lima_en_{name}").write_text(json.dumps({"conversations": turns}) + "\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLLOSSOM_SHARED", str(tmp_path))
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+
+    def run(part):
+        done = CliRunner().invoke(make_app(), ["run", str(recipe), *part.split()])
+        assert done.exit_code == 0, done.output
+
+    with stand_in(translator) as server:
+        monkeypatch.setenv("BLLOSSOM_ENDPOINT", server.url)
+        run(typed[0][1])
+        for name in ("train", "test"):
+            pairs = load_pairs(tmp_path / "runs/localize" / name)
+            with AppendLog(tmp_path / f"runs/localize/{name}-review" / LOG) as log:
+                desk = Desk(pairs, make_checker(RuleSettings(language="ko"), pairs), {}, book_of(pairs), log)
+                decide(desk, pairs[0].id, "accept")
+        run(typed[1][1])
+    for name in ("train", "test"):
+        assert len(lines(tmp_path / f"runs/localize/{name}-export/accepted.jsonl")) == 1
 
 
 def test_answers_in_another_language_are_kept_and_flagged_as_untranslated(tmp_path):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from bllossom.errors import ConfigError
-from bllossom.recipe.recipe import read_recipe
+from bllossom.recipe.recipe import Part, read_recipe
 
 
 @pytest.fixture
@@ -17,6 +17,10 @@ def write(tmp_path: Path):
     write("vocab.yaml", f"output: x\ntype: bpe\nvocab_size: 300\ntext: [{text}]\n")
     write("merge.yaml", "output: x\nbase: b/c\ndonor: d/e\n")
     return write
+
+
+def chosen(recipe, part):
+    return [step.name for step in read_recipe(recipe, part=part).chosen]
 
 
 def test_a_step_publishes_under_its_name_and_later_steps_reach_it(write, tmp_path):
@@ -65,13 +69,24 @@ def test_a_wrong_recipe_is_refused(write, steps, told):
 def test_from_and_until_take_step_names(write):
     step = "{name: %s, stage: train-vocab, config: vocab.yaml}"
     recipe = write("recipe.yaml", f"output: runs\nsteps: [{', '.join(step % name for name in 'abc')}]\n")
-    plan = read_recipe(recipe)
-    assert [step.name for step in plan.between("b", None)] == ["b", "c"]
-    assert [step.name for step in plan.between(None, "b")] == ["a", "b"]
+    assert chosen(recipe, Part("b")) == ["b", "c"]
+    assert chosen(recipe, Part(None, "b")) == ["a", "b"]
     with pytest.raises(ConfigError, match="there is no step 'd'; the steps are a, b, c"):
-        plan.between("d", None)
+        read_recipe(recipe, part=Part("d"))
     with pytest.raises(ConfigError, match="--from c comes after --until a"):
-        plan.between("c", "a")
+        read_recipe(recipe, part=Part("c", "a"))
+
+
+def test_inputs_must_be_there_for_the_steps_that_are_run_alone(write, tmp_path):
+    step = "{name: %s, stage: train-vocab, config: vocab.yaml, set: {text: [%s]}}"
+    steps = ", ".join(step % (name, tmp_path / f"{name}.txt") for name in "abc")
+    recipe = write("recipe.yaml", f"output: runs\nsteps: [{steps}]\n")  # there is a.txt
+    assert chosen(recipe, Part(None, "a")) == ["a"]
+    with pytest.raises(ConfigError, match=r"no such file or folder: .*b\.txt") as caught:
+        read_recipe(recipe, part=Part("b", "b"))
+    assert len(caught.value.problems) == 1
+    with pytest.raises(ConfigError, match=r"step c: .*vocab_sise: unknown key"):
+        read_recipe(recipe, ["c.vocab_sise=500"], Part(None, "a"))
 
 
 def test_the_seed_of_a_recipe_reaches_the_stages_that_take_one(write, tmp_path):
@@ -145,11 +160,7 @@ def test_a_matrix_repeats_the_steps_that_use_it(write, tmp_path):
     assert [step.loaded.config.vocab_size for step in planned.steps[1:3]] == [300, 400]
     assert planned.steps[4].loaded.config.base == str(tmp_path / "runs/base-size-400")
     assert planned.steps[4].reads == {"base-size-400", "donor"}
-    assert [step.name for step in planned.between(None, None, ["size=400"])] == [
-        "donor",
-        "base-size-400",
-        "both-size-400",
-    ]
+    assert chosen(recipe, Part(only=["size=400"])) == ["donor", "base-size-400", "both-size-400"]
     again = write("again.yaml", recipe.read_text().replace("[300, 400]", "[0.5, 0-5]"))
     with pytest.raises(ConfigError, match="two values give the name base-size-0-5"):
         read_recipe(again)
