@@ -82,7 +82,8 @@ def test_flags_that_somebody_wrote_are_of_its_examples(work, tmp_path):
 @pytest.mark.parametrize("flags", ["echo-flags", None])
 def test_a_prompt_that_came_back_is_flagged_until_it_is_gone(work, tmp_path, flags):
     def post(texts):
-        return {"reviewer": "Ada", "id": "a", "texts": texts, "action": "edit"}
+        version = desk.book.version("a", "Ada")
+        return {"reviewer": "Ada", "id": "a", "version": version, "texts": texts, "action": "edit"}
 
     with AppendLog(tmp_path / LOG) as log:
         desk = open_desk(config(work / "echo", work / flags if flags else None, tmp_path), log)

@@ -244,6 +244,32 @@ def test_two_reviewers_never_have_the_same_example(driver, translation, tmp_path
     assert {record["reviewer"] for record in read_log(tmp_path / "reviews.jsonl")} == {"하나", "두리"}
 
 
+def test_nobody_is_led_away_from_what_could_not_be_kept(driver, translation, tmp_path):
+    with server(translation, tmp_path) as (_, port):
+        one = Reviewer(driver, "하나", f"http://127.0.0.1:{port}")
+        one.set_text(0, "다시 쓴 질문입니다.")
+        one.set_text(1, " ")
+        for key in ("n", "p", "u"):
+            one.press("\ue00c")  # Escape leaves the text
+            one.press(key)
+            assert "every turn needs a text" in one.message
+            assert (one.id, one.text(0)) == ("e1", "다시 쓴 질문입니다.")
+        one.set_text(1, "다시 쓴 답입니다.")
+        one.press("\ue00c")
+        one.press("n")
+        assert (one.id, one.message) == ("e2", "")
+        one.press("p")
+        assert one.text(1) == "다시 쓴 답입니다."
+        one.js("example.version = 7")  # as if another page had changed it
+        one.set_text(1, "또 다른 답입니다.")
+        one.press("\ue00c")
+        one.press("n")
+        assert "has changed since this page showed it" in one.message
+        assert (one.id, one.text(1)) == ("e1", "또 다른 답입니다.")
+    kept = [record["after"]["texts"][1] for record in read_log(tmp_path / "reviews.jsonl")]
+    assert kept[1:] == ["다시 쓴 답입니다."]  # the first is that of the question, on the way to the answer
+
+
 def test_some_examples_are_judged_twice_when_asked_for(driver, translation, tmp_path):
     with server(translation, tmp_path, judged_twice=1) as (_, port):
         one = Reviewer(driver, "하나", f"http://127.0.0.1:{port}")

@@ -1,5 +1,6 @@
 """What has been decided, as the log tells it: every record holds what was before and what is after."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -57,11 +58,16 @@ class Book:
         self.machine = machine
         self.twice = frozenset(twice)
         self._now: dict[tuple[str, str], State] = {}
+        self._versions: Counter[tuple[str, str]] = Counter()
         self._done: dict[str, list[Decision]] = {}  # by reviewer, what can be undone
 
     def state(self, identity: str, reviewer: str) -> State:
         """The example as this reviewer has it."""
         return self._now.get((identity, self.copy_of(identity, reviewer)), State(self.machine[identity]))
+
+    def version(self, identity: str, reviewer: str) -> int:
+        """How many decisions made the example what this reviewer has: another number, another example."""
+        return self._versions[identity, self.copy_of(identity, reviewer)]
 
     def copies(self, identity: str) -> dict[str, State]:
         """The states of an example that somebody has touched, by reviewer ("" where there is one copy)."""
@@ -84,6 +90,7 @@ class Book:
         else:
             done.append(decision)
         self._now[decision.id, decision.copy] = decision.after
+        self._versions[decision.id, decision.copy] += 1
 
     def last(self, reviewer: str) -> Decision:
         """What the reviewer would undo.

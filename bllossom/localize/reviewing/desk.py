@@ -43,7 +43,7 @@ class Desk:
         self.prompt = prompt  # what the translator was told, if that is known
         self.clock = clock
         self._flags = dict(flags)
-        self._held: dict[str, tuple[str, float]] = {}  # example to reviewer and time of the last touch
+        self._held: dict[str, tuple[str, float]] = {}  # reviewer to example and time of the last touch
         self._decided: list[tuple[float, str]] = []  # time and reviewer of each accept and drop
         for record in log.records:
             self._note(Decision.of(record))
@@ -78,16 +78,14 @@ class Desk:
 
     def next(self, posted: Posted) -> Posted:
         """The next open example that nobody else holds: after `after`, backwards if asked, with a flag of `rule`."""
-        reviewer, rule = _reviewer(posted), posted.get("rule", "")
+        reviewer, rule, backwards = _reviewer(posted), posted.get("rule", ""), bool(posted.get("backwards"))
         start = self.places.get(str(posted.get("after", "")), -1)
         rounds = [*self.order[start + 1 :], *self.order[: start + 1]]
-        if posted.get("backwards"):
+        if backwards:
             # What was decided may be looked at again on the way back.
             rounds = self.order[:start][::-1] if start >= 0 else []
         for identity in rounds:
-            if self._is_free(identity, reviewer) and self._fits(
-                identity, reviewer, rule, bool(posted.get("backwards"))
-            ):
+            if self._is_free(identity, reviewer) and self._fits(identity, reviewer, rule, backwards):
                 self._hold(identity, reviewer)
                 return self._view(identity, reviewer)
         return {"example": None, "progress": self._progress(reviewer)}
@@ -100,16 +98,19 @@ class Desk:
             raise BllossomError(f"there is no action {action!r}; the actions are edit, accept and drop")
         self._hold(identity, reviewer)
         before = self.book.state(identity, reviewer)
-        after = edited(before, _texts(posted))
+        # An emptied turn keeps nobody from dropping the example.
+        after = before if action == "drop" and _has_blank(posted) else edited(before, _texts(posted))
         if action == "accept" and after.rewrite:
             raise BllossomError("the question has changed: rewrite the answer before you accept it")
         if action != "edit":
             after = replace(after, status="accepted" if action == "accept" else "dropped")
         if after != before:
+            self._refuse_outdated(identity, reviewer, posted)
             self._decide(reviewer, identity, action, before, after)
         if action == "edit":
             return self._view(identity, reviewer)
-        return self.next({"reviewer": reviewer, "after": identity, "rule": posted.get("rule", "")})
+        following = self.next({"reviewer": reviewer, "after": identity, "rule": posted.get("rule", "")})
+        return {**following, "version": self.book.version(identity, reviewer)}
 
     def entity(self, posted: Posted) -> Posted:
         """Replace an entity over the whole example."""
@@ -118,6 +119,7 @@ class Desk:
         if not old or not new:
             raise BllossomError("type the entity as it stands in the text, and what to put in its place")
         self._hold(identity, reviewer)
+        self._refuse_outdated(identity, reviewer, posted)
         before = self.book.state(identity, reviewer)
         start = edited(before, _texts(posted))
         replaced = [replace_entity(text, old, new, self.checker.language) for text in start.texts]
@@ -134,6 +136,7 @@ class Desk:
         """Another question; the answer after it is to be rewritten before the example can be accepted."""
         identity, reviewer = _known(posted, self.pairs), _reviewer(posted)
         self._hold(identity, reviewer)
+        self._refuse_outdated(identity, reviewer, posted)
         before = self.book.state(identity, reviewer)
         start = edited(before, _texts(posted))
         turn, question = int(posted.get("turn", 0)), str(posted.get("question", "")).strip()
@@ -180,28 +183,36 @@ class Desk:
         if decision.action in ("accept", "drop"):
             self._decided.append((datetime.fromisoformat(decision.time).timestamp(), decision.reviewer))
 
+    def _refuse_outdated(self, identity: str, reviewer: str, posted: Posted) -> None:
+        """What others made of an example since a page showed it is never overwritten."""
+        if posted.get("version") != self.book.version(identity, reviewer):
+            raise BllossomError(
+                f"example {identity} has changed since this page showed it; copy what you typed and load the page again"
+            )
+
     def _hold(self, identity: str, reviewer: str) -> None:
         if not self._is_free(identity, reviewer):
-            raise BllossomError(f"example {identity} is with {self._held[identity][0]} now; go on to the next one")
-        for held, (who, _) in list(self._held.items()):
-            if who == reviewer and held != identity:
-                del self._held[held]
-        self._held[identity] = (reviewer, self.clock())
+            if identity in self.book.twice:
+                raise BllossomError(f"two people have judged example {identity} already; go on to the next one")
+            [who] = self._holders(identity) - {reviewer}
+            raise BllossomError(f"example {identity} is with {who} now; go on to the next one")
+        self._held[reviewer] = (identity, self.clock())
 
     def _is_free(self, identity: str, reviewer: str) -> bool:
-        """Whether nobody else has the example; one that is judged twice is free for two."""
+        """Whether nobody else has the example; one that is judged twice is free for two, who have it or had it."""
+        others = self._holders(identity) - {reviewer}
         if identity in self.book.twice:
-            others = set(self.book.copies(identity)) - {reviewer}
-            return len(others) < 2
-        who, touched = self._held.get(identity, (reviewer, 0.0))
-        return who == reviewer or self.clock() - touched > LEASE_SECONDS
+            return len(others | (self.book.copies(identity).keys() - {reviewer})) < 2
+        return not others
+
+    def _holders(self, identity: str) -> set[str]:
+        since = self.clock() - LEASE_SECONDS
+        return {who for who, (held, touched) in self._held.items() if held == identity and touched >= since}
 
     def _fits(self, identity: str, reviewer: str, rule: str, decided_too: bool) -> bool:
         if self.book.state(identity, reviewer).status != "open" and not decided_too:
             return False
-        if not rule:
-            return True
-        return any(rule in ("any", flag.rule) for flag in self._current_flags(identity, reviewer))
+        return not rule or any(rule in ("any", flag.rule) for flag in self._current_flags(identity, reviewer))
 
     def _current_flags(self, identity: str, reviewer: str) -> list[Flag]:
         texts = self.book.state(identity, reviewer).texts
@@ -235,6 +246,7 @@ class Desk:
             "id": identity,
             "place": self.places[identity] + 1,
             "status": state.status,
+            "version": self.book.version(identity, reviewer),
             "turns": turns,
             "flags": [asdict(flag) for flag in self._current_flags(identity, reviewer)],
         }
@@ -275,7 +287,12 @@ def _known(posted: Posted, pairs: Mapping[str, Pair]) -> str:
 
 
 def _texts(posted: Posted) -> list[str]:
-    texts = posted.get("texts")
-    if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise BllossomError("every turn needs a text; drop the example instead")
+    if _has_blank(posted):
+        raise BllossomError("every turn needs a text; write one, or drop the example")
+    texts: list[str] = posted["texts"]
     return texts
+
+
+def _has_blank(posted: Posted) -> bool:
+    texts = posted.get("texts")
+    return not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts)

@@ -172,58 +172,71 @@ function drawDiff(section, turn) {
 
 // ---- acting
 
+/** Post about an example in the version that stands here by then: what was asked before may have changed it. */
+const postOf = (of, path, body) => post(path, { id: of.id, version: of.version, ...body });
+
 function save() {
   clearTimeout(saveTimer);
-  if (!example || !dirty || composing) return Promise.resolve();
-  const asked = { id: example.id, texts: texts(), action: "edit" };
-  if (!asked.texts.every((text) => text.trim())) return Promise.resolve();
-  dirty = false;
-  return then(async () => {
-    try {
-      const told = await post("/decide", asked);
-      $("saved").textContent = word("saved");
-      if (example && example.id === asked.id) {
-        told.example.turns.forEach((turn, number) => {
-          example.turns[number].rewrite = turn.rewrite;
-          const note = document.querySelector(`section[data-turn="${number}"] .rewrite`);
-          if (note && !turn.rewrite) note.remove();
-        });
-        drawFlagsIfCurrent(asked, told.example.flags);
-        showProgress(told.progress);
-      }
-    } catch (error) {
-      dirty = true;
-      throw error;
-    }
+  if (!example || !dirty || composing) return;
+  const of = example;
+  const typed = texts();
+  if (typed.every((text) => text.trim())) { dirty = false; then(() => keep(of, typed)); }
+}
+
+async function keep(of, typed) {
+  try {
+    const told = await postOf(of, "/decide", { texts: typed, action: "edit" });
+    $("saved").textContent = word("saved");
+    of.version = told.example.version;
+    if (example !== of) return;
+    told.example.turns.forEach((turn, number) => {
+      of.turns[number].rewrite = turn.rewrite;
+      const note = document.querySelector(`section[data-turn="${number}"] .rewrite`);
+      if (note && !turn.rewrite) note.remove();
+    });
+    drawFlagsIfCurrent({ id: of.id, texts: typed }, told.example.flags);
+    showProgress(told.progress);
+  } catch (error) {
+    if (example === of) dirty = true;
+    throw error;
+  }
+}
+
+/** Go elsewhere once what was typed is kept; where it cannot be, the example stays, and the message. */
+function leave(go) {
+  then(async () => {
+    clearTimeout(saveTimer);
+    if (example && dirty) await keep(example, texts());
+    await go();
   });
 }
 
 function decide(action) {
   if (!example) return;
-  const asked = { id: example.id, texts: texts(), action, rule: $("rule").value };
+  const of = example;
+  const asked = { texts: texts(), action, rule: $("rule").value };
   then(async () => {
-    show(await post("/decide", asked));
+    const told = await postOf(of, "/decide", asked);
+    of.version = told.version;
+    show(told);
     $("saved").textContent = word("saved");
   });
 }
 
 function move(backwards) {
-  save();
   const after = example ? example.id : "";
-  then(async () => {
+  leave(async () => {
     const told = await post("/next", { after, rule: $("rule").value, backwards });
     if (told.example || !backwards) show(told);
   });
 }
 
 function open(id) {
-  save();
-  then(async () => show(await post("/open", { id })));
+  leave(async () => show(await post("/open", { id })));
 }
 
 function undo() {
-  save();
-  then(async () => show(await post("/undo", {})));
+  leave(async () => show(await post("/undo", {})));
 }
 
 function stepTo(number) {
@@ -265,9 +278,10 @@ function askEntity() {
   $("old").value = window.getSelection().toString() || chosen;
   $("new").value = "";
   ask("ask-entity", () => {
-    const asked = { id: example.id, texts: texts(), old: $("old").value, new: $("new").value };
+    const of = example;
+    const asked = { texts: texts(), old: $("old").value, new: $("new").value };
     then(async () => {
-      const told = await post("/entity", asked);
+      const told = await postOf(of, "/entity", asked);
       show(told);
       $("saved").textContent = `${word("saved")} (${told.replaced})`;
     });
@@ -280,9 +294,10 @@ function askTopic() {
   const turn = example.turns.findIndex((found) => found.role === "user");
   $("question").value = texts()[turn];
   ask("ask-topic", () => {
-    const asked = { id: example.id, texts: texts(), turn, question: $("question").value };
+    const of = example;
+    const asked = { texts: texts(), turn, question: $("question").value };
     then(async () => {
-      show(await post("/topic", asked));
+      show(await postOf(of, "/topic", asked));
       $("saved").textContent = word("saved");
     });
   });
