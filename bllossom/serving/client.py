@@ -11,6 +11,7 @@ The key comes from the environment and is written nowhere.
 import asyncio
 import hashlib
 import json
+import re
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -25,6 +26,8 @@ from bllossom.errors import BllossomError
 from bllossom.serving.endpoint import Endpoint, Message, estimate_input_tokens, estimate_tokens
 from bllossom.serving.log import AppendLog, read_log
 
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+"""Of surrogates: JSON lets it through, UTF-8 does not."""
 MAX_WAIT_SECONDS = 60.0
 """The longest pause between two attempts, whatever Retry-After says."""
 
@@ -253,8 +256,8 @@ class Client:
     def _read(self, completion: Any, messages: list[Message]) -> Reply:
         choice = completion["choices"][0]
         text = choice["message"]["content"]
-        if not isinstance(text, str):
-            raise TypeError("an answer without text")
+        if not isinstance(text, str) or HALF_A_PAIR.search(text):
+            raise TypeError("an answer without text, or with what no file and no further request can hold")
         usage = completion.get("usage") or {}
         counted = isinstance(usage.get("prompt_tokens"), int) and isinstance(usage.get("completion_tokens"), int)
         sent = usage["prompt_tokens"] if counted else estimate_input_tokens(messages)
@@ -275,7 +278,7 @@ def _replies(records: Iterable[Mapping[str, Any]], file: Path) -> dict[str, Repl
     known = {field.name for field in fields(Reply)}
     found: dict[str, Reply] = {}
     for record in records:
-        if "input_tokens" not in record:
+        if "input_tokens" not in record or HALF_A_PAIR.search(str(record.get("text"))):  # the latter is asked again
             continue
         if record.keys() != {"key", *known}:
             raise BllossomError(

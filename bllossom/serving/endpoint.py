@@ -1,9 +1,11 @@
 """How an OpenAI-compatible endpoint is named in a config, and what a request to it costs."""
 
+import json
 import os
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bllossom.config import Model
 from bllossom.errors import ConfigError
@@ -23,10 +25,34 @@ class Price(Model):
         return (self.input * input_tokens + self.output * output_tokens) / 1e6
 
 
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0 and url.isprintable() and " " not in url
+    except ValueError:  # a port that is no number, half an IPv6 address
+        usable = False
+    if not usable:
+        raise ValueError(f"{url!r} is no address of an endpoint; write it as https://host/v1, or http://host:8000/v1")
+    return url
+
+
+def _as_json(parameters: dict[str, Any]) -> dict[str, Any]:
+    for name, value in parameters.items():
+        try:
+            json.dumps(value, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}: {value!r} is no JSON; put a date or the like in quotes") from error
+    return parameters
+
+
 class Endpoint(Model):
     """An OpenAI-compatible endpoint (`POST <url>/chat/completions`) and how it is asked."""
 
-    url: Annotated[str, Field(pattern="^https?://", description="without /chat/completions, as https://host/v1")]
+    url: Annotated[
+        str,
+        AfterValidator(_address),
+        Field(pattern="^https?://", description="without /chat/completions, as https://host/v1"),
+    ]
     model: Annotated[str, Field(description="the model's name there")]
     key_variable: Annotated[
         str | None, Field(description="the environment variable that holds the key; null for an endpoint without one")
@@ -34,7 +60,9 @@ class Endpoint(Model):
     temperature: Annotated[float, Field(ge=0, description="0: the likeliest token each time")] = 0.0
     max_tokens: Annotated[int, Field(ge=1, description="tokens of one answer at most")] = 4096
     parameters: Annotated[
-        dict[str, Any], Field(default_factory=dict, description="more keys of the request's body, as top_p or seed")
+        dict[str, Any],
+        AfterValidator(_as_json),
+        Field(default_factory=dict, description="more keys of the request's body, as top_p or seed"),
     ]
     concurrency: Annotated[int, Field(ge=1, description="requests under way at once")] = 8
     attempts: Annotated[int, Field(ge=1, description="for one request, on 429, 5xx, time-outs and broken answers")] = 6
@@ -65,7 +93,7 @@ class Endpoint(Model):
         """The key from the environment; None for an endpoint without one.
 
         Raises:
-            ConfigError: the variable is not set.
+            ConfigError: the variable is not set, or holds what no header can.
         """
         if self.key_variable is None:
             return None
@@ -74,6 +102,11 @@ class Endpoint(Model):
             raise ConfigError(
                 f"the environment variable {self.key_variable} is not set; put the key for {self.url} into it, "
                 "or set key_variable: null for an endpoint without one"
+            )
+        if not key.isascii() or not key.isprintable():
+            raise ConfigError(
+                f"the key in the environment variable {self.key_variable} has characters that no key has (as a curly "
+                "quotation mark, or a line's end); set it anew"
             )
         return key
 

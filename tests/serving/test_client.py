@@ -87,6 +87,15 @@ def test_replies_of_another_version_are_refused_and_answers_of_a_model_here_pass
     assert len(server.bodies) == 1
 
 
+def test_a_kept_reply_with_half_a_surrogate_pair_is_asked_again(tmp_path):
+    file = tmp_path / "answers.jsonl"
+    with stand_in(echo) as server:
+        ask_all(endpoint(server), file, ["question"])
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"text": "\ud83d"}) + "\n")
+        replies, client = ask_all(endpoint(server), file, ["question"])
+    assert (replies, client.sent) == (["QUESTION"], 1)
+
+
 @pytest.mark.parametrize(
     "misbehaviour",
     [
@@ -95,6 +104,7 @@ def test_replies_of_another_version_are_refused_and_answers_of_a_model_here_pass
         (200, {}, b"<html>hello</html>"),
         (200, {}, b'{"choices": []}'),
         (200, {}, b'{"choices": [{"message": {"content": null}}]}'),
+        (200, {}, rb'{"choices": [{"message": {"content": "half a pair: \ud83d"}}]}'),
         (200, {"content-length": "5000"}, b'{"choices": [{"mess'),
     ],
 )
