@@ -3,17 +3,38 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from string import Formatter
+from typing import Annotated, Any, Literal, Self
 
 import regex
 import yaml
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from bllossom.config import Model
 from bllossom.errors import BllossomError
 from bllossom.yaml_text import parse
 
 PACKAGED = Path(__file__).parent / "languages"
+REASON_WORDS: dict[str, tuple[str, ...]] = {
+    "english_left": ("found",),
+    "untranslated": (),
+    "register_mixed": ("found", "main"),
+    "register_other": ("found", "main"),
+    "entity_foreign": ("found", "kind", "instead"),
+    "question_answer_mismatch": ("found",),
+    "unit": ("found", "what"),
+    "number_changed": ("found",),
+    "markup_lost": ("found",),
+    "list_count": ("said", "found"),
+    "truncated": ("found",),
+    "length_ratio": ("found", "usual"),
+    "repeated": ("found",),
+    "refusal": ("found",),
+    "wordplay": ("found",),
+}
+"""All rules, with the words that their reasons may have in braces."""
+TABLE_OF = {"register_mixed": "registers", "register_other": "registers", "unit": "units", "entity_foreign": "entities"}
+"""Rules that say nothing without a table, whose reasons may then be left out, too."""
 
 
 def _compiles(pattern: str) -> str:
@@ -51,6 +72,13 @@ class Registers(Model):
     particle: Annotated[str, Field(description="a particle that lifts the ending before it to the polite register")] = (
         ""
     )
+
+    @model_validator(mode="after")
+    def _labelled(self) -> Self:
+        used = {self.default, *(register for ending in self.endings for register in ending.registers)}
+        if missing := sorted(used - self.labels.keys()):
+            raise ValueError(f"labels has no {missing[0]}; add it, with what readers call that register")
+        return self
 
 
 class Refusal(Model):
@@ -115,6 +143,30 @@ class Language(Model):
     closed_digits: dict[str, str] = {}
     closed_letters: dict[str, str] = {}
 
+    @field_validator("reasons")
+    @classmethod
+    def _fillable(cls, reasons: dict[str, str]) -> dict[str, str]:
+        for rule, reason in reasons.items():
+            words = REASON_WORDS.get(rule, ())
+            told = ", ".join(f"{{{word}}}" for word in words) or "none"
+            try:
+                named = [name for _, name, _, _ in Formatter().parse(reason) if name is not None]
+            except ValueError as error:
+                raise ValueError(f"{rule}: {error}; its words in braces are {told}") from None
+            if unknown := [name for name in named if regex.split(r"[.\[]", name)[0] not in words]:
+                raise ValueError(f"{rule}: there is no {{{unknown[0]}}}; its words in braces are {told}")
+        return reasons
+
+    @model_validator(mode="after")
+    def _every_flag_has_its_words(self) -> Self:
+        for rule in REASON_WORDS:
+            if rule not in self.reasons and (rule not in TABLE_OF or getattr(self, TABLE_OF[rule])):
+                raise ValueError(f"reasons has no {rule}; add it: what reviewers are told of such a place")
+        for kind in self.entities:
+            if kind not in self.kinds:
+                raise ValueError(f"kinds has no {kind}, of which entities has some; add what readers call it")
+        return self
+
     @cached_property
     def matter_pattern(self) -> Any:
         """Where a foreign entity is what is talked about."""
@@ -174,8 +226,8 @@ def _validated(kind: type[Any], folder: Path, values: dict[str, Any]) -> Any:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BllossomError(f"{folder}: {where}: {first['msg']}; correct the table") from error
+        where = f"{folder}: {'.'.join(map(str, first['loc']))}".removesuffix(": ")
+        raise BllossomError(f"{where}: {first['msg'].removeprefix('Value error, ')}; correct the table") from error
 
 
 def own_folder(name: str) -> Path | None:
@@ -203,11 +255,19 @@ def _read_folder(name: str) -> tuple[Path, dict[str, Any]]:
         if not isinstance(found, Mapping):
             raise BllossomError(f"{file} should be a mapping of keys to values; correct it")
         for key, value in found.items():
+            if value is None:  # an empty table is none
+                continue
             if key == "entities":  # tables of several countries
-                for kind, entities in value.items():
-                    values.setdefault("entities", {}).setdefault(kind, []).extend(entities)
+                _add_entities(file, value, values.setdefault("entities", {}))
             elif key in values:
                 raise BllossomError(f"{file}: {key} stands in another file of {folder}, too; remove one")
             else:
                 values[key] = value
     return folder, values
+
+
+def _add_entities(file: Path, table: Any, entities: dict[str, list[Any]]) -> None:
+    if not isinstance(table, Mapping) or not all(isinstance(rows, list | None) for rows in table.values()):
+        raise BllossomError(f"{file}: entities should be a mapping of kinds to lists; correct the table")
+    for kind, rows in table.items():
+        entities.setdefault(kind, []).extend(rows or ())

@@ -1,6 +1,7 @@
 """The rules on labelled sentences, and what the sentences cannot show: places, the set, other languages, tables."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,53 @@ def test_a_broken_table_is_told_with_its_place(tmp_path, text, message):
     (tmp_path / "language.yaml").write_text(text)
     with pytest.raises(BllossomError, match=f"{re.escape(str(tmp_path))}.*{message}"):
         load_language(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("rules.yaml", "  unit: '{found}: {what}'\n", "", "reasons has no unit; add it"),
+        (
+            "rules.yaml",
+            "'{found}: {what}'",
+            "'{fund}'",
+            r"reasons: unit: there is no \{fund\}.* are \{found\}, \{what\};",
+        ),
+        ("rules.yaml", "'{found}: {what}'", "'{found'", "reasons: unit: .*its words in braces are"),
+        ("rules.yaml", "brand: Marke, ", "", "kinds has no brand, of which entities has some"),
+        (
+            "entities-us.yaml",
+            "  brand:\n",
+            "  brand: 5\n  further:\n",
+            "entities should be a mapping of kinds to lists",
+        ),
+        ("entities-us.yaml", "entities:\n", "entities: [5]\nmore:\n", "entities should be a mapping of kinds to lists"),
+    ],
+)
+def test_a_mistake_in_a_table_of_ones_own_is_told_before_any_rule_runs(tmp_path, file, old, new, message):
+    own = shutil.copytree(PACKAGED / "de", tmp_path / "own")
+    text = (own / file).read_text(encoding="utf8")
+    assert old in text
+    (own / file).write_text(text.replace(old, new), encoding="utf8")
+    with pytest.raises(BllossomError, match=message):
+        load_language(str(own))
+
+
+def test_a_register_needs_a_label(tmp_path):
+    own = shutil.copytree(PACKAGED / "ko", tmp_path / "own")
+    text = (own / "language.yaml").read_text(encoding="utf8")
+    (own / "language.yaml").write_text(text.replace("labels: {hamnida", "labels: {hamnid"), encoding="utf8")
+    with pytest.raises(BllossomError, match="registers: labels has no hamnida; add it"):
+        load_language(str(own))
+
+
+@pytest.mark.parametrize("table", ["entities:\n", "entities: {brand: }\n", "particles:\n"])
+def test_an_empty_table_is_none(tmp_path, table):
+    own = shutil.copytree(PACKAGED / "de", tmp_path / "own", ignore=shutil.ignore_patterns("entities-*"))
+    (own / "more.yaml").write_text(table)
+    language = load_language(str(own))
+    assert not any(language.entities.values())
+    assert language.particles == []
 
 
 def test_an_unknown_language_lists_the_ones_there_are():

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bllossom.localize.language import Language, SourceLanguage
+from bllossom.localize.language import REASON_WORDS, Language, SourceLanguage
 from bllossom.localize.morphology import Morphology, load_morphology
 from bllossom.localize.rules import entities, leftovers, lengths, phrases, quantities, registers, structure
 from bllossom.localize.rules.reading import Mark, Marks, Passage, Reading, SetFigures, Severity
@@ -17,23 +17,7 @@ CHECKS: tuple[Callable[[Reading], Marks], ...] = (
     lengths.check,
     phrases.check,
 )
-RULES = (
-    "english_left",
-    "untranslated",
-    "register_mixed",
-    "register_other",
-    "entity_foreign",
-    "question_answer_mismatch",
-    "unit",
-    "number_changed",
-    "markup_lost",
-    "list_count",
-    "truncated",
-    "length_ratio",
-    "repeated",
-    "refusal",
-    "wordplay",
-)
+RULES = tuple(REASON_WORDS)
 
 
 @dataclass(frozen=True)
