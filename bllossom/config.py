@@ -184,6 +184,9 @@ _serialised = PlainSerializer(_as_text, when_used="json")
 InputPath = Annotated[Path, AfterValidator(_check_path), _serialised, TypeName("path")]
 """A file or folder that must be there when the stage runs; a dry run lists it as not here yet."""
 
+OutputPath = Annotated[Path, AfterValidator(expand_path)]
+"""A file or folder that a command writes beside what stages publish."""
+
 Source = Annotated[str, AfterValidator(_check_source), _serialised, TypeName("path or hub id")]
 """A file or folder that is there, or a hub id `owner/name` or `owner/name@revision`."""
 

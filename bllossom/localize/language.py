@@ -237,7 +237,7 @@ def own_folder(name: str) -> Path | None:
 
 
 def _folder(name: str) -> Path:
-    return PACKAGED / name if (PACKAGED / name).is_dir() else Path(name)
+    return PACKAGED / name if (PACKAGED / name).is_dir() else Path(name).expanduser()
 
 
 def _read_folder(name: str) -> tuple[Path, dict[str, Any]]:

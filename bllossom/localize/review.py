@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bllossom.config import InputPath, Model
+from bllossom.config import InputPath, Model, OutputPath
 from bllossom.console import say
 from bllossom.localize.flag import RuleSettings, flags_of, load_flags, make_checker, prompt_of
 from bllossom.localize.records import Pair, load_pairs, passages, spoken
@@ -28,7 +28,7 @@ class ReviewConfig(Model):
         InputPath | None, Field(description="the output of localize flag; null: the rules run before the page opens")
     ] = None
     rules: RuleSettings
-    folder: Annotated[Path, Field(description="holds reviews.jsonl, the log of all decisions")]
+    folder: Annotated[OutputPath, Field(description="holds reviews.jsonl, the log of all decisions")]
     judged_twice: Annotated[int, Field(ge=0, description="so many examples, spread evenly, go to two reviewers")] = 0
     port: Annotated[int, Field(ge=0, le=65_535, description="on 127.0.0.1; 0 takes a free one")] = 8770
 

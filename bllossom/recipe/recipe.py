@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from bllossom.artifacts import Manifest, read_manifest
-from bllossom.config import Loaded, Model, StageConfig, expand_path, load_config
+from bllossom.config import Loaded, Model, OutputPath, StageConfig, load_config
 from bllossom.console import say
 from bllossom.errors import ConfigError
 from bllossom.pipeline import STAGES, Stage
@@ -42,7 +42,7 @@ Scalar = bool | int | float | str
 class Recipe(Model):
     """Named steps in order; step NAME publishes `<output>/NAME`. matrix.py says how steps are repeated over values."""
 
-    output: Annotated[Path, AfterValidator(expand_path), Field(description="the folder that holds every step's output")]
+    output: Annotated[OutputPath, Field(description="the folder that holds every step's output")]
     seed: Annotated[
         int | None, Field(description="given to every step whose stage takes a seed; null leaves each its own")
     ] = None

@@ -59,6 +59,11 @@ def test_a_changed_table_is_another_result(work, run, key, file, row):
         run(work, **rules)
 
 
+def test_a_folder_of_ones_own_may_lie_at_home(work, monkeypatch):
+    monkeypatch.setenv("HOME", str(work))
+    assert "language" in run_flag(work, language="~/own-de").inputs
+
+
 @pytest.mark.parametrize("run", [run_flag, run_export])
 def test_a_folder_that_is_called_as_one_of_the_packages_is_no_input(work, run, monkeypatch):
     (work / "de").mkdir()

@@ -57,6 +57,11 @@ def test_it_opens_with_the_flags_of_its_translation(work, tmp_path):
         assert "unit" in rules(desk.open({"reviewer": "Ada", "id": "a"})["example"]["flags"])
 
 
+def test_a_home_is_understood(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert config(tmp_path, None, "~/review").folder == tmp_path / "review"
+
+
 @pytest.mark.parametrize("flags", ["plain-flags/flags.jsonl", "plain"])
 def test_a_path_without_flags_is_refused(work, tmp_path, flags):
     with pytest.raises(BllossomError, match=r"has no flags\.jsonl; name the output of `bllossom localize flag`"):

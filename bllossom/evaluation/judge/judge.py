@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from bllossom.artifacts import FAILED_REQUESTS, Manifest, publish
-from bllossom.config import InputPath, StageConfig
+from bllossom.config import InputPath, OutputPath, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.evaluation.judge.ask import LocalJudge, Reply, ask_endpoint, ask_local
@@ -48,7 +48,9 @@ class JudgeConfig(StageConfig):
     endpoint: Annotated[Endpoint | None, Field(description="the judge, where it is an endpoint")] = None
     local: Annotated[LocalJudge | None, Field(description="the judge, where it is a model of one's own")] = None
     prompt: Annotated[str, Field(description="en, ko, or a YAML file (see judge/prompt.py)")] = "en"
-    replies: Annotated[Path | None, Field(description="where replies are filed; null: OUTPUT.replies.jsonl")] = None
+    replies: Annotated[OutputPath | None, Field(description="where replies are filed; null: OUTPUT.replies.jsonl")] = (
+        None
+    )
     languages: Annotated[
         list[str], Field(description="ISO 639-1, told apart in answers; []: languages are not looked at")
     ] = ["en", "ko", "ja", "zh", "de", "es", "fr"]
