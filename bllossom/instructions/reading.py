@@ -73,15 +73,16 @@ class Instructions:
 def read_instructions(
     sources: Sequence[InstructionSource],
     *,
-    on_error: Literal["stop", "skip"] = "stop",
+    on_error: Literal["stop", "skip"] | None = None,
     ends: Role = "assistant",
 ) -> Instructions:
     """Read every record of `sources` as a conversation that ends in a message of `ends`.
 
-    The shape of each file and the columns that are not read are said, as are duplicates.
+    `on_error` is the caller's key; None where it has none, and stops at what is broken, too. The shape of each file and
+    the columns that are not read are said, as are duplicates.
 
     Raises:
-        BllossomError: a file or a record is broken and on_error is stop, or nothing is left.
+        BllossomError: a file or a record is broken and on_error is not skip, or nothing is left.
     """
     found: list[Conversation] = []
     skipped: list[Skipped] = []
@@ -91,8 +92,9 @@ def read_instructions(
             for made in _read_file(path, source, ends):
                 if isinstance(made, Conversation):
                     found.append(made)
-                elif on_error == "stop":
-                    raise BllossomError(f"{made.source}: {made.why}; or set on_error: skip")
+                elif on_error != "skip":
+                    way_out = "; or set on_error: skip" if on_error else ""
+                    raise BllossomError(f"{made.source}: {made.why}{way_out}")
                 else:
                     skipped.append(made)
             if len(found) + len(skipped) == before:

@@ -68,13 +68,17 @@ def translate(settings: EndpointTranslation, answers: Path, examples: Sequence[C
 
 def count(settings: EndpointTranslation, answers: Path, examples: Sequence[Conversation]) -> Estimate:
     """What translating would send, with the sources standing for translations that are not there yet."""
-    known = {record["key"]: record["text"] for record in read_log(answers)}
+    known = {
+        record["key"]: Reply(record["text"], record["finish"], 0, 0, False, 0.0)
+        for record in read_log(answers)
+        if "finish" in record  # not a local model's
+    }
     requests = (request for example in examples for request in _requests(settings, example, known))
     return estimate(settings.endpoint, answers, requests)
 
 
 def _requests(
-    settings: EndpointTranslation, example: Conversation, known: Mapping[str, str]
+    settings: EndpointTranslation, example: Conversation, known: Mapping[str, Reply]
 ) -> Iterator[tuple[list[Message], str]]:
     context = _context(settings, example)
     for message in spoken(example):
@@ -83,8 +87,12 @@ def _requests(
             continue
         context.append({"role": "user", "content": masked.text})
         yield list(context), masked.text
-        answer = known.get(request_key(settings.endpoint, context), masked.text)
-        context.append({"role": "assistant", "content": answer.strip()})
+        reply = known.get(request_key(settings.endpoint, context))
+        if reply is not None and (repair := _repair(settings, context, reply, masked)):
+            yield repair, masked.text
+            second = known.get(request_key(settings.endpoint, repair))
+            reply = second and _better(settings, reply, second, masked)
+        context.append({"role": "assistant", "content": reply.text.strip() if reply else masked.text})
 
 
 async def _translate(client: Client, settings: EndpointTranslation, example: Conversation) -> Translated:
@@ -118,14 +126,26 @@ async def _ask(
 ) -> tuple[Reply, int]:
     """The answer to the last message of `context`; once more, with what was wrong named, where something was."""
     first = await client.ask(context)
+    repair = _repair(settings, context, first, masked)
+    if repair is None:
+        return first, 1
+    return _better(settings, first, await client.ask(repair), masked), 2
+
+
+def _repair(
+    settings: EndpointTranslation, context: list[Message], first: Reply, masked: Masked
+) -> list[Message] | None:
+    """What is asked after a first reply that is not usable; None where it is."""
     wrong = _problems(settings, first, masked)
     if not wrong:
-        return first, 1
-    repair = REPAIR_PROMPT.format(problems="; ".join(wrong))
+        return None
     said = [{"role": "assistant", "content": first.text}] if first.text.strip() else []
-    second = await client.ask([*context, *said, {"role": "user", "content": repair}])
-    better = second.text.strip() and len(_problems(settings, second, masked)) <= len(wrong)
-    return (second if better else first), 2
+    return [*context, *said, {"role": "user", "content": REPAIR_PROMPT.format(problems="; ".join(wrong))}]
+
+
+def _better(settings: EndpointTranslation, first: Reply, second: Reply, masked: Masked) -> Reply:
+    fewer = len(_problems(settings, second, masked)) <= len(_problems(settings, first, masked))
+    return second if second.text.strip() and fewer else first
 
 
 def _problems(settings: EndpointTranslation, reply: Reply, masked: Masked) -> list[str]:

@@ -195,6 +195,20 @@ def test_a_dry_run_counts_what_is_left(tmp_path, source):
     assert dry_run(settings)[1].startswith("9 requests, 9 of them answered already; about 0 tokens to send")
 
 
+def test_a_dry_run_goes_on_behind_what_was_repaired(tmp_path, source):
+    def repaired(body, attempt):
+        if not body["messages"][-1]["content"].startswith("That was not usable"):
+            return PLACEHOLDER.sub("", korean(body, attempt))
+        return korean({"messages": [{"content": body["messages"][-3]["content"]}]}, attempt)
+
+    with stand_in(repaired) as server:
+        settings = config(server, source, tmp_path / "out")
+        translate(settings)
+        sent = len(server.bodies)
+    assert sent > 9
+    assert dry_run(settings)[1].startswith(f"{sent} requests, {sent} of them answered already; about 0 tokens to send")
+
+
 def test_ids_that_repeat_are_refused_with_both_places(tmp_path):
     path = tmp_path / "twice.jsonl"
     path.write_text('{"id": 7, "conversations": ["a", "b"]}\n{"id": "7", "conversations": ["c", "d"]}\n')
