@@ -14,7 +14,7 @@ import typer
 from bllossom.artifacts import MANIFEST, PARTIAL, lock_of, partial_folders, read_origin
 from bllossom.commands.ending import expected_errors, print_result
 from bllossom.commands.options import Debug, Yes, typed_path
-from bllossom.console import size_text
+from bllossom.console import say, size_text
 from bllossom.errors import BllossomError
 from bllossom.files import locked
 
@@ -32,13 +32,16 @@ class Leftover:
         return f"{self.path}  {size_text(self.bytes)}  {self.what}"
 
     def remove(self) -> None:
-        """Remove the folder.
+        """Remove the folder; one that a run has published, or removed itself, since it was listed is told.
 
         Raises:
             BllossomError: a run is at work there.
         """
         with locked(lock_of(self.output), str(self.output)):
-            shutil.rmtree(self.path)
+            if self.path.exists():
+                shutil.rmtree(self.path)
+            else:
+                say(f"{self.path} is gone already: a run went on with it since it was listed")
 
 
 def find_leftovers(run: Path, now: float) -> Iterator[tuple[Leftover, list[Leftover]]]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bllossom.artifacts import Manifest
 from bllossom.evaluation.metrics import is_share, score_text
+from bllossom.files import write_whole
 
 WIDTH = 110
 EARLIER = "(earlier)"
@@ -25,8 +26,9 @@ def write(output: Path, earlier: Mapping[str, Manifest], ran: Mapping[str, Manif
     """
     summary = summarise({f"{name} {EARLIER}": found for name, found in earlier.items()} | dict(ran))
     text = render(summary)
-    (output / "summary.json").write_text(json.dumps(summary, ensure_ascii=False, indent=1) + "\n", encoding="utf8")
-    (output / "summary.md").write_text(markdown(summary), encoding="utf8")
+    output.mkdir(parents=True, exist_ok=True)  # not made by steps that all publish elsewhere
+    write_whole(output / "summary.json", (json.dumps(summary, ensure_ascii=False, indent=1) + "\n").encode())
+    write_whole(output / "summary.md", markdown(summary).encode())
     return text
 
 

@@ -83,6 +83,22 @@ def test_all_of_it_goes_with_yes_and_the_published_stays(left):
     assert "nothing is left behind" in clean(left).stdout
 
 
+def test_what_a_run_published_while_the_question_stood_is_told_and_the_rest_goes(left, monkeypatch):
+    [half] = partial_folders(left / "half")
+
+    def publish_and_say_yes(*_, **__):
+        if half.exists():
+            half.rename(left / "half")
+        return True
+
+    monkeypatch.setattr("typer.confirm", publish_and_say_yes)
+    cleaned = clean(left)
+    assert cleaned.exit_code == 0, cleaned.output
+    assert f"{half} is gone already" in cleaned.stderr
+    assert (left / "half/checkpoints").is_dir()
+    assert "other.partial" not in folders(left)
+
+
 def test_a_stages_output_is_cleaned_beside_it(left):
     assert clean(left / "other", "--yes").exit_code == 0
     assert "half.partial" in folders(left)

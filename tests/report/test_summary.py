@@ -26,6 +26,11 @@ def evaluation(ko: float, f1: float) -> Manifest:
     return manifest("eval", {"bits_per_byte": {"ko": ko}, "tasks": tasks, "average": f1})
 
 
+def test_it_is_written_where_no_step_has_made_the_folder(tmp_path):
+    assert summary.write(tmp_path / "runs/demo", {}, {"eval-base": evaluation(4.0, 0.3)})
+    assert sorted(path.name for path in (tmp_path / "runs/demo").iterdir()) == ["summary.json", "summary.md"]
+
+
 def test_the_table_has_a_model_a_column_and_the_floor_beside_each_score():
     found = summary.summarise(
         {
