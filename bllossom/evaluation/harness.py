@@ -30,7 +30,7 @@ from bllossom.evaluation.run import COUNTS, Run, stopping
 from bllossom.evaluation.scoring.backend import Backend
 from bllossom.evaluation.scoring.models import load_scorer, load_vllm
 from bllossom.evaluation.scoring.vllm_backend import import_vllm
-from bllossom.evaluation.tasks.build import Ready, limits, prepare
+from bllossom.evaluation.tasks.build import Ready, count_documents, limits, prepare
 from bllossom.evaluation.tasks.data import evaluated_split, find_files, named_files, read_split, shots_split
 from bllossom.evaluation.tasks.definitions import Chosen, choose, with_revisions
 from bllossom.evaluation.tasks.hub_rows import without_bars
@@ -157,7 +157,7 @@ def dry_run(config: EvalConfig) -> list[str]:
     for name, definition in chosen.tasks.items():
         split = evaluated_split(definition.config)
         if config.data is not None and here and find_files(definition, split, config.data):
-            sizes[name] = len(read_split(definition, split, config.data).rows)
+            sizes[name] = count_documents(definition, read_split(definition, split, config.data))
     counts = limits(sizes, chosen, config.limit)
     for name in chosen.shown:
         known = [leaf for leaf in chosen.leaves(name) if leaf in sizes]
