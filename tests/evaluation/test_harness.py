@@ -380,7 +380,7 @@ def test_bits_per_byte_alone_need_no_data(byte_level: Path, tmp_path: Path) -> N
 
 def test_what_is_wrong_with_the_data_is_met_before_the_model(made_up: Path, tmp_path: Path) -> None:
     absent = tmp_path / "no-model"
-    with pytest.raises(BllossomError, match="no model can be loaded"):
+    with pytest.raises(BllossomError, match="no model loads"):
         evaluate(config(tmp_path / "out", absent, made_up, tasks=["kobest_copa"]))
     with pytest.raises(ConfigError, match="7 rows are too few for 12 shots"):
         evaluate(config(tmp_path / "out", absent, made_up, tasks=["kobest_copa"], num_fewshot=12))

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from bllossom.cli import make_app
-from bllossom.errors import BllossomError
+from bllossom.errors import BllossomError, ConfigError
 from bllossom.evaluation.answers.answers import AnswersConfig, answers, dry_run, seed_of
 from bllossom.evaluation.answers.model import AnswerModel
 from bllossom.evaluation.judge.pairs import read_answers
@@ -182,3 +182,9 @@ def test_an_adapter_answers_on_its_base(config, tmp_path, chat_model):
     answers(config(models=[str(chat_model), str(tmp_path / "adapter")]))
     one, other = (lines(tmp_path / "out" / f"{name}.jsonl") for name in ("chatty", "adapter"))
     assert [record["answer"] for record in one] != [record["answer"] for record in other]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told(chat_model):
+    with pytest.raises(ConfigError, match="device: cuda: there is no GPU here; set device to auto"):
+        AnswerModel.load(str(chat_model), None, "cuda")
