@@ -35,6 +35,7 @@ from bllossom.evaluation.tasks.data import evaluated_split, find_files, named_fi
 from bllossom.evaluation.tasks.definitions import Chosen, choose, with_revisions
 from bllossom.evaluation.tasks.hub_rows import without_bars
 from bllossom.hub import is_hub_id, pin
+from bllossom.model.load import base_input
 from bllossom.ranks.device import device_here, local_ranks
 from bllossom.ranks.launch import publish_by_ranks, rank_count
 from bllossom.ranks.ranks import Ranks, launched_from_outside
@@ -122,17 +123,19 @@ def evaluate(config: EvalConfig, *, force: bool = False) -> Manifest:
     if config.backend == "vllm":
         _check_vllm(config)
     chosen = _choose(config)
+    bases = base_input("model", config.model)
     world = 1 if config.backend == "vllm" else rank_count(config.gpus, config.processes)
     manifest = publish_by_ranks(
         config,
         stage="eval",
-        inputs=_inputs(config, chosen),
+        inputs={**_inputs(config, chosen), **bases},
         world=world,
         device=device_here(config.gpus),
         # What is wrong with the data, or not here, is told once, and before ranks begin.
         check=lambda _: _check(config, chosen) if world > 1 else None,
         work=_work if world > 1 else lambda config, folder, ranks: _build(config, chosen, folder, ranks),
         force=force,
+        added_inputs=bases,
     )
     if not launched_from_outside() or os.environ.get("RANK") == "0":
         for line in table(manifest.figures):

@@ -26,6 +26,7 @@ from bllossom.evaluation.run import DONE
 from bllossom.evaluation.scoring.models import tokenizer_of
 from bllossom.files import FileRecord
 from bllossom.tokenizer.load import load_tokenizer
+from tests.evaluation.answers.conftest import save_adapter
 from tests.fixtures.command_runs import partial_of
 
 
@@ -390,6 +391,20 @@ def test_what_is_wrong_with_the_data_is_met_before_the_model(made_up: Path, tmp_
     with pytest.raises(BllossomError, match=r"klue_nli: no data; put .*klue/nli_validation\.jsonl there"):
         evaluate(config(tmp_path / "out", absent, tmp_path / "made-up/kobest", tasks=["klue_nli"]))
     assert not (tmp_path / "out").exists()
+
+
+def test_scores_of_an_adapter_are_others_once_its_base_was_trained_anew(byte_level: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(byte_level, tmp_path / "base")
+    adapter = save_adapter(tmp_path / "adapter", base)
+    load_tokenizer(byte_level).save_pretrained(adapter)
+    (tmp_path / "en.txt").write_text("Rome.\n", encoding="utf8")
+    run = EvalConfig(output=tmp_path / "out", model=str(adapter), heldout={"en": tmp_path / "en.txt"})
+    evaluate(run)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.get_input_embeddings().weight.data += 1
+    model.save_pretrained(base)
+    with pytest.raises(BllossomError, match=r"another result \(input model\.base: "):
+        evaluate(run)
 
 
 def test_a_tokenizer_that_is_not_the_model_s_is_refused(byte_level: Path, made_up: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """A model that answers in its own chat form: a folder, a LoRA adapter's folder, or a hub id."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,7 @@ from bllossom.hub import is_hub_id
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.messages import UnusableError, conversation
-from bllossom.model.checkpoint import ADAPTER_CONFIG
-from bllossom.model.load import clear_failures, load_causal
+from bllossom.model.load import base_of, clear_failures, load_causal
 from bllossom.model.outputs.generate import Decoding, Generated, Prompt, generate, stop_ids
 from bllossom.model.window import longest_input
 from bllossom.tokenizer.chat_template import told_date
@@ -43,7 +41,7 @@ class AnswerModel:
             BllossomError: no model loads, it is not whole, has fewer rows than its tokenizer pieces or no chat form,
                 or there is no GPU.
         """
-        base, adapter = _base_of(source)
+        base, adapter = base_of(source)
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("device: cuda: there is no GPU here; set device to auto")
         placed = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -110,17 +108,6 @@ class AnswerModel:
 def format_choice(text: str | None) -> FormatName | Path | None:
     """A chat format as somebody types it: a name that there is, or else a Jinja file."""
     return next((name for name in get_args(FormatName) if name == text), None if text is None else Path(text))
-
-
-def _base_of(source: str) -> tuple[str, Path | None]:
-    """The model to load, and the adapter to put on it where `source` is one's folder."""
-    settings = Path(source) / ADAPTER_CONFIG
-    if is_hub_id(source) or not settings.is_file():
-        return source, None
-    base = json.loads(settings.read_text(encoding="utf8")).get("base_model_name_or_path")
-    if not base:
-        raise BllossomError(f"{settings} does not name its base; put base_model_name_or_path there")
-    return str(base), Path(source)
 
 
 def _tokenizer_of(source: str, base: str) -> str:

@@ -88,9 +88,10 @@ def judge(config: JudgeConfig, *, force: bool = False) -> Manifest:
         local = config.local.model_copy(update={"model": pin(config.local.model)})
         config = config.model_copy(update={"local": local})
     used = {name for pair in wanted for name in pair}
-    inputs = {f"answers.{name}": path for name, path in files.items() if name in used} | _inputs(config)
+    bases = _bases(config)
+    inputs = {f"answers.{name}": path for name, path in files.items() if name in used} | _inputs(config) | bases
     build = lambda folder: _build(config, prompt, _read(files, wanted), folder)  # noqa: E731
-    manifest = publish(config, stage="judge", inputs=inputs, build=build, force=force)
+    manifest = publish(config, stage="judge", inputs=inputs, build=build, force=force, added_inputs=bases)
     for line in lines(manifest.figures):
         say(line)
     return manifest
@@ -119,6 +120,15 @@ def _inputs(config: JudgeConfig) -> dict[str, Path | str]:
         if isinstance(config.local.template, Path):
             found["local.template"] = config.local.template
     return found
+
+
+def _bases(config: JudgeConfig) -> dict[str, str]:
+    """What a judge that is an adapter is put on."""
+    if config.local is None:
+        return {}
+    from bllossom.model.load import base_input  # imports torch, which an endpoint does not need
+
+    return base_input("local.model", config.local.model)
 
 
 def _read(files: Mapping[str, Path], wanted: Sequence[tuple[str, str]]) -> list[Pair]:
