@@ -88,7 +88,7 @@ class EvalConfig(StageConfig):
         int | None,
         Field(gt=0, description="tokens in one pass, with padding; left out: 1,024 on a CPU, 16,384 on a GPU"),
     ] = None
-    seed: Annotated[int, Field(description="draws few-shot examples and bootstrap samples")] = 0
+    seed: Annotated[int, Field(ge=0, description="draws few-shot examples and bootstrap samples")] = 0
     backend: Annotated[
         Literal["transformers", "vllm"],
         Field(description="what computes: transformers, a model on each GPU; or vLLM, one model over all of them"),

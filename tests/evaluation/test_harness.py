@@ -460,6 +460,7 @@ def test_configs_that_ask_for_nothing_or_twice_are_refused(tmp_path: Path) -> No
         ("output: out\nmodel: a/b\n", "nothing to score"),
         ("output: out\nmodel: a/b\ntasks: [kosbi, kosbi]\n", "stands twice"),
         ("output: out\nmodel: a/b\ntasks: [kosbi]\nbatch_token: 1\n", "did you mean batch_tokens"),
+        ("output: out\nmodel: a/b\ntasks: [kosbi]\nseed: -1\n", "seed: "),
     ]:
         path.write_text(text, encoding="utf8")
         with pytest.raises(ConfigError, match=told):

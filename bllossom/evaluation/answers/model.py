@@ -107,7 +107,9 @@ class AnswerModel:
 
 def format_choice(text: str | None) -> FormatName | Path | None:
     """A chat format as somebody types it: a name that there is, or else a Jinja file."""
-    return next((name for name in get_args(FormatName) if name == text), None if text is None else Path(text))
+    if text is None:
+        return None
+    return next((name for name in get_args(FormatName) if name == text), Path(text).expanduser())
 
 
 def _tokenizer_of(source: str, base: str) -> str:

@@ -47,7 +47,9 @@ class JudgeConfig(StageConfig):
     pairs: Annotated[list[tuple[str, str]], Field(description="models to compare, A and B; []: each with each")] = []
     endpoint: Annotated[Endpoint | None, Field(description="the judge, where it is an endpoint")] = None
     local: Annotated[LocalJudge | None, Field(description="the judge, where it is a model of one's own")] = None
-    prompt: Annotated[str, Field(description="en, ko, or a YAML file (see judge/prompt.py)")] = "en"
+    prompt: Annotated[
+        Literal["en", "ko"] | InputPath, Field(description="ours, or a YAML file (see judge/prompt.py)")
+    ] = "en"
     replies: Annotated[Path | None, Field(description="where replies are filed; null: OUTPUT.replies.jsonl")] = None
     languages: Annotated[
         list[str], Field(description="ISO 639-1, told apart in answers; []: languages are not looked at")
@@ -57,7 +59,7 @@ class JudgeConfig(StageConfig):
         Field(description="an answer in another language than its prompt is counted, or loses to one that is not"),
     ] = "count"
     draws: Annotated[int, Field(gt=0, description="of the bootstrap, over prompts")] = 10_000
-    seed: Annotated[int, Field(description="of the bootstrap")] = 0
+    seed: Annotated[int, Field(ge=0, description="of the bootstrap")] = 0
 
     @model_validator(mode="after")
     def _one_judge(self) -> "JudgeConfig":
@@ -114,7 +116,7 @@ def dry_run(config: JudgeConfig) -> list[str]:
 
 def _inputs(config: JudgeConfig) -> dict[str, Path | str]:
     """What the judge itself is made of; its model is pinned."""
-    found: dict[str, Path | str] = {"prompt": Path(config.prompt)} if Path(config.prompt).is_file() else {}
+    found: dict[str, Path | str] = {"prompt": config.prompt} if isinstance(config.prompt, Path) else {}
     if config.local is not None:
         found["local.model"] = config.local.model
         if isinstance(config.local.template, Path):
@@ -243,4 +245,5 @@ def _say_failures(replies: Sequence[Reply], *, asks_again: bool) -> None:
     if untold:
         say(f"{untold:,} replies hold no tag, asked twice: counted as errors")
     if len(failures) == len(replies):
-        raise BllossomError(f"no request has a reply ({failures[0]})")
+        later = "; run the same command later" if asks_again else ""
+        raise BllossomError(f"no request has a reply ({failures[0]}){later}")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from bllossom.cli import make_app
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.evaluation.answers.answers import AnswersConfig, answers, dry_run, seed_of
-from bllossom.evaluation.answers.model import AnswerModel
+from bllossom.evaluation.answers.model import AnswerModel, format_choice
 from bllossom.evaluation.judge.pairs import read_answers
 from tests.evaluation.answers.conftest import TEMPLATE, save_adapter, save_model
 
@@ -194,6 +194,12 @@ def test_answers_of_an_adapter_are_others_once_its_base_was_trained_anew(config,
     manifest.write_text(json.dumps(recorded), encoding="utf8")
     answers(run)
     assert "out does not record models.adapter.base" in capsys.readouterr().err
+
+
+def test_a_chat_form_of_one_s_own_may_lie_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert format_choice("~/own.jinja") == tmp_path / "own.jinja"
+    assert (format_choice("lima"), format_choice(None)) == ("lima", None)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

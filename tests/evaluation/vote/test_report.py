@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 from bllossom.artifacts import publish
+from bllossom.cli import make_app
 from bllossom.errors import BllossomError
 from bllossom.evaluation.vote.ballots import Ballots
 from bllossom.evaluation.vote.report import majorities, read_outcomes
@@ -91,3 +93,9 @@ def test_what_is_no_file_of_verdicts_is_told(pair, files, tmp_path):
 def test_without_votes_there_is_nothing_to_report(files, tmp_path):
     with pytest.raises(BllossomError, match="holds no vote"):
         report_votes(files, tmp_path / "votes", None)
+
+
+def test_a_port_that_there_is_none_of_is_wrong_usage(files, tmp_path):
+    run = ["vote", *map(str, files), "--output", str(tmp_path / "votes"), "--port", "99999"]
+    done = CliRunner().invoke(make_app(), run)
+    assert (done.exit_code, (tmp_path / "votes").exists()) == (2, False)
