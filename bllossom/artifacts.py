@@ -45,6 +45,7 @@ __all__ = [
     "FAILED_REQUESTS",
     "LOGS",
     "MANIFEST",
+    "NOT_RUN",
     "PARTIAL",
     "DamagedManifestError",
     "Inputs",
@@ -62,6 +63,8 @@ __all__ = [
 REPLACED = ".replaced"
 FAILED_REQUESTS = "failed_requests"
 """The figure of a stage that asks others, for what had no answer and is part of the result as that."""
+NOT_RUN = "not_run"
+"""The figure for what a stage left out, with why: what was not to be had then may be here now."""
 
 
 def publish(
@@ -220,7 +223,7 @@ def _check_apart(output: Path, place: Path, inputs: Inputs) -> None:
 
 def _there_already(find: Callable[[], Manifest | None], request: Request, force: bool) -> Manifest | None:
     """The manifest of the output, if nothing is to be done; with `force`, something is where a file of it is damaged,
-    requests had failed, or an input was not recorded."""
+    something was left open, or an input was not recorded."""
     try:
         published = find()
     except OutputTakenError as taken:
@@ -235,19 +238,31 @@ def _there_already(find: Callable[[], Manifest | None], request: Request, force:
     if force and (problems := damage(where, published)):
         say(f"{where}: {problems[0]}: --force replaces it")
         return None
-    if force and (failed := published.figures.get(FAILED_REQUESTS)):
-        say(f"{where}: {failed:,} requests have no reply: --force asks them again")
+    left_open = _left_open(published)
+    if force and left_open:
+        say(f"{where}: {left_open}")
         return None
     if force and unrecorded:
         say(f"{where} does not record {unrecorded}: --force replaces it")
         return None
     say(f"{request.stage}: {where} is there already, made from the same config and inputs: nothing to do")
+    if left_open:
+        say(f"{where}: {left_open}")
     if unrecorded:
         say(
             f"{where} does not record {unrecorded}, as it was made before these counted: if one was added or changed "
             "since, make it again with --force"
         )
     return published
+
+
+def _left_open(published: Manifest) -> str:
+    """What a result has as missing, and `--force` may find."""
+    if failed := published.figures.get(FAILED_REQUESTS):
+        return f"{failed:,} requests have no reply: --force asks them again, and only them"
+    if left_out := published.figures.get(NOT_RUN):
+        return f"not run: {', '.join(left_out)}: --force makes the result anew, with what is here by now"
+    return ""
 
 
 def _already_published(output: Path, request: Request) -> Manifest | None:

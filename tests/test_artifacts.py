@@ -147,20 +147,29 @@ def test_scratch_may_be_a_link_to_another_disk(config, tmp_path):
     assert (tmp_path / "disk/one").exists()
 
 
-def test_force_asks_again_what_had_no_reply(config):
+@pytest.mark.parametrize(
+    ("figure", "told"),
+    [
+        ({artifacts.FAILED_REQUESTS: 1}, "1 requests have no reply: --force asks them again"),
+        ({artifacts.NOT_RUN: {"boolq": "no data"}}, "not run: boolq: --force makes the result anew"),
+    ],
+)
+def test_what_was_left_open_is_told_and_made_with_force(config, capsys, figure, told):
     calls: list[int] = []
 
     def ask(*, force):
         def build(folder):
             calls.append(1)
             (folder / "copy.txt").write_text("text")
-            return {artifacts.FAILED_REQUESTS: 1 if len(calls) == 1 else 0}
+            return figure if len(calls) == 1 else {}
 
         return artifacts.publish(config, stage="copy", inputs={"source": config.source}, build=build, force=force)
 
-    for force, made in ((False, 1), (False, 1), (True, 2), (True, 2)):
+    for number, (force, made) in enumerate(((False, 1), (False, 1), (True, 2), (True, 2))):
+        capsys.readouterr()
         ask(force=force)
         assert len(calls) == made
+        assert (told in capsys.readouterr().err) == (number in (1, 2))
 
 
 def test_changed_input_is_another_result(config):

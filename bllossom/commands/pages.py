@@ -17,10 +17,10 @@ def vote(
     output: Annotated[
         Path, typer.Option(parser=typed_path, help="The folder that keeps the votes.", show_default=False)
     ],
-    port: Annotated[int, typer.Option(help="The page's port on 127.0.0.1; 0: any free one.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The page's port on 127.0.0.1; 0: any free one.")] = 8765,
     report: Annotated[bool, typer.Option("--report", help="Say what the votes come to, and serve nothing.")] = False,
     verdicts: Annotated[
-        Path | None, typer.Option(parser=typed_path, help="A judge's verdicts.jsonl, to hold against the votes.")
+        Path | None, typer.Option(parser=typed_path, help="A judge's folder, or its verdicts.jsonl.")
     ] = None,
     debug: Debug = False,
 ) -> None:

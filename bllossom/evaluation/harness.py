@@ -30,11 +30,12 @@ from bllossom.evaluation.run import COUNTS, Run, stopping
 from bllossom.evaluation.scoring.backend import Backend
 from bllossom.evaluation.scoring.models import load_scorer, load_vllm
 from bllossom.evaluation.scoring.vllm_backend import import_vllm
-from bllossom.evaluation.tasks.build import Ready, limits, prepare
+from bllossom.evaluation.tasks.build import Ready, count_documents, limits, prepare
 from bllossom.evaluation.tasks.data import evaluated_split, find_files, named_files, read_split, shots_split
 from bllossom.evaluation.tasks.definitions import Chosen, choose, with_revisions
 from bllossom.evaluation.tasks.hub_rows import without_bars
 from bllossom.hub import is_hub_id, pin
+from bllossom.model.load import base_input
 from bllossom.ranks.device import device_here, local_ranks
 from bllossom.ranks.launch import publish_by_ranks, rank_count
 from bllossom.ranks.ranks import Ranks, launched_from_outside
@@ -87,7 +88,7 @@ class EvalConfig(StageConfig):
         int | None,
         Field(gt=0, description="tokens in one pass, with padding; left out: 1,024 on a CPU, 16,384 on a GPU"),
     ] = None
-    seed: Annotated[int, Field(description="draws few-shot examples and bootstrap samples")] = 0
+    seed: Annotated[int, Field(ge=0, description="draws few-shot examples and bootstrap samples")] = 0
     backend: Annotated[
         Literal["transformers", "vllm"],
         Field(description="what computes: transformers, a model on each GPU; or vLLM, one model over all of them"),
@@ -122,17 +123,19 @@ def evaluate(config: EvalConfig, *, force: bool = False) -> Manifest:
     if config.backend == "vllm":
         _check_vllm(config)
     chosen = _choose(config)
+    bases = base_input("model", config.model)
     world = 1 if config.backend == "vllm" else rank_count(config.gpus, config.processes)
     manifest = publish_by_ranks(
         config,
         stage="eval",
-        inputs=_inputs(config, chosen),
+        inputs={**_inputs(config, chosen), **bases},
         world=world,
         device=device_here(config.gpus),
         # What is wrong with the data, or not here, is told once, and before ranks begin.
         check=lambda _: _check(config, chosen) if world > 1 else None,
         work=_work if world > 1 else lambda config, folder, ranks: _build(config, chosen, folder, ranks),
         force=force,
+        added_inputs=bases,
     )
     if not launched_from_outside() or os.environ.get("RANK") == "0":
         for line in table(manifest.figures):
@@ -157,7 +160,7 @@ def dry_run(config: EvalConfig) -> list[str]:
     for name, definition in chosen.tasks.items():
         split = evaluated_split(definition.config)
         if config.data is not None and here and find_files(definition, split, config.data):
-            sizes[name] = len(read_split(definition, split, config.data).rows)
+            sizes[name] = count_documents(definition, read_split(definition, split, config.data))
     counts = limits(sizes, chosen, config.limit)
     for name in chosen.shown:
         known = [leaf for leaf in chosen.leaves(name) if leaf in sizes]

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from bllossom.artifacts import NOT_RUN
 from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT, is_share, score_text
 from bllossom.evaluation.samples import summary
 from bllossom.evaluation.tasks.definitions import PREFIX, Chosen, Group
@@ -45,7 +46,7 @@ def gather(chosen: Chosen, asked: Mapping[str, dict[str, Any]], missing: Mapping
     return {
         "tasks": tasks,
         "subtasks": below,
-        "not_run": not_run,
+        NOT_RUN: not_run,
         "average": average["value"],
         "average_floor": average["floor"],
         "averages": averages,

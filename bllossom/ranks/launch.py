@@ -65,9 +65,10 @@ def publish_by_ranks(
     check: Callable[[Path], None],
     work: Work[Config],
     force: bool,
+    added_inputs: Collection[str] = (),
     scratch: Collection[str] = (),
 ) -> Manifest:
-    """Publish what `work` leaves in its folder, but for `scratch`, what it goes on from.
+    """Publish what `work` leaves in its folder, but for `scratch`, what it goes on from; `added_inputs` as in publish.
 
     `check` looks at the partial folder, and whatever else can be wrong, before any rank works.
 
@@ -93,7 +94,9 @@ def publish_by_ranks(
         return figures
 
     try:
-        manifest = publish(config, stage=stage, inputs=inputs, build=build, force=force, scratch=scratch)
+        manifest = publish(
+            config, stage=stage, inputs=inputs, build=build, force=force, added_inputs=added_inputs, scratch=scratch
+        )
     except Exception as error:
         if not working:  # while working the others meet the same error, or lose their connection to this rank
             mine.from_first(f"{error}")

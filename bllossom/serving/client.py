@@ -227,10 +227,7 @@ class Client:
             raise EndpointError(
                 f"{self.endpoint.url} is away ({why}, {self.endpoint.attempts} times); start it, or correct url"
             )
-        raise RequestFailedError(
-            f"{self.endpoint.url} failed {self.endpoint.attempts} times, last with {why}; run the same command later, "
-            "which asks again what has no answer"
-        )
+        raise RequestFailedError(f"{self.endpoint.url} failed {self.endpoint.attempts} times, last with {why}")
 
     def _shown(self, response: httpx2.Response) -> str:
         """The start of an answer, for a message; some endpoints repeat the key in theirs."""

@@ -68,7 +68,7 @@ def serve(page: Page, *, port: int, folder: Path) -> None:
             listener.listen()
         except OSError as error:
             raise BllossomError(
-                f"port {port} cannot be used ({error.strerror}); choose another, or port=0 for any free one"
+                f"port {port} cannot be used ({error.strerror}); choose another port, 0 for any free one"
             ) from error
         port = listener.getsockname()[1]
         settings = uvicorn.Config(

@@ -9,7 +9,6 @@ import torch
 from pydantic import Field
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PretrainedConfig,
@@ -22,6 +21,7 @@ from bllossom.config import Model, Source
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.hub import pretrained
 from bllossom.model.checkpoint import refuse_wrapper
+from bllossom.model.load import load_causal
 from bllossom.model.outputs.logits import refuse_head
 from bllossom.ranks.device import DeviceType, device_here
 from bllossom.tokenizer.files import holds_tokenizer
@@ -88,9 +88,7 @@ def load_model(source: str, config: TrainingConfig, *, whole: bool = False) -> P
         refuse_head(source, shape)
         check_attention(source, shape, config.attention)
         with nullcontext() if whole else partitioned_loading(config):
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                **pretrained(source), dtype=torch.bfloat16 if masters_apart else torch.float32
-            )
+            model = load_causal(source, dtype=torch.bfloat16 if masters_apart else torch.float32)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BllossomError(f"{source}: no model loads ({reason}); name a model folder or a hub id") from error

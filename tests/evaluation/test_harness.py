@@ -26,6 +26,7 @@ from bllossom.evaluation.run import DONE
 from bllossom.evaluation.scoring.models import tokenizer_of
 from bllossom.files import FileRecord
 from bllossom.tokenizer.load import load_tokenizer
+from tests.evaluation.answers.conftest import save_adapter
 from tests.fixtures.command_runs import partial_of
 
 
@@ -380,7 +381,7 @@ def test_bits_per_byte_alone_need_no_data(byte_level: Path, tmp_path: Path) -> N
 
 def test_what_is_wrong_with_the_data_is_met_before_the_model(made_up: Path, tmp_path: Path) -> None:
     absent = tmp_path / "no-model"
-    with pytest.raises(BllossomError, match="no model can be loaded"):
+    with pytest.raises(BllossomError, match="no model loads"):
         evaluate(config(tmp_path / "out", absent, made_up, tasks=["kobest_copa"]))
     with pytest.raises(ConfigError, match="7 rows are too few for 12 shots"):
         evaluate(config(tmp_path / "out", absent, made_up, tasks=["kobest_copa"], num_fewshot=12))
@@ -390,6 +391,20 @@ def test_what_is_wrong_with_the_data_is_met_before_the_model(made_up: Path, tmp_
     with pytest.raises(BllossomError, match=r"klue_nli: no data; put .*klue/nli_validation\.jsonl there"):
         evaluate(config(tmp_path / "out", absent, tmp_path / "made-up/kobest", tasks=["klue_nli"]))
     assert not (tmp_path / "out").exists()
+
+
+def test_scores_of_an_adapter_are_others_once_its_base_was_trained_anew(byte_level: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(byte_level, tmp_path / "base")
+    adapter = save_adapter(tmp_path / "adapter", base)
+    load_tokenizer(byte_level).save_pretrained(adapter)
+    (tmp_path / "en.txt").write_text("Rome.\n", encoding="utf8")
+    run = EvalConfig(output=tmp_path / "out", model=str(adapter), heldout={"en": tmp_path / "en.txt"})
+    evaluate(run)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.get_input_embeddings().weight.data += 1
+    model.save_pretrained(base)
+    with pytest.raises(BllossomError, match=r"another result \(input model\.base: "):
+        evaluate(run)
 
 
 def test_a_tokenizer_that_is_not_the_model_s_is_refused(byte_level: Path, made_up: Path, tmp_path: Path) -> None:
@@ -445,6 +460,7 @@ def test_configs_that_ask_for_nothing_or_twice_are_refused(tmp_path: Path) -> No
         ("output: out\nmodel: a/b\n", "nothing to score"),
         ("output: out\nmodel: a/b\ntasks: [kosbi, kosbi]\n", "stands twice"),
         ("output: out\nmodel: a/b\ntasks: [kosbi]\nbatch_token: 1\n", "did you mean batch_tokens"),
+        ("output: out\nmodel: a/b\ntasks: [kosbi]\nseed: -1\n", "seed: "),
     ]:
         path.write_text(text, encoding="utf8")
         with pytest.raises(ConfigError, match=told):

@@ -24,6 +24,7 @@ from bllossom.evaluation.answers.model import AnswerModel, Device
 from bllossom.evaluation.answers.prompts import PromptRecord, read_prompts
 from bllossom.hub import is_hub_id, pin
 from bllossom.instructions.formats.choose import FormatName
+from bllossom.model.load import base_input
 from bllossom.model.outputs.generate import Generated
 from bllossom.serving.log import AppendLog, write_records
 
@@ -76,10 +77,12 @@ def answers(config: AnswersConfig, *, force: bool = False) -> Manifest:
     """
     models = {model: pin(model) for model in config.models}
     inputs: dict[str, Path | str] = {f"models.{name_of(model)}": pinned for model, pinned in models.items()}
+    bases = {name: base for model, source in inputs.items() for name, base in base_input(model, str(source)).items()}
     if isinstance(config.template, Path):
         inputs["template"] = config.template
     build = lambda folder: _build(config, models, folder)  # noqa: E731
-    return publish(config, stage="answers", inputs=inputs | {"prompts": config.prompts}, build=build, force=force)
+    inputs |= bases | {"prompts": config.prompts}
+    return publish(config, stage="answers", inputs=inputs, build=build, force=force, added_inputs=bases)
 
 
 def dry_run(config: AnswersConfig) -> list[str]:

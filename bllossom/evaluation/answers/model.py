@@ -1,22 +1,21 @@
 """A model that answers in its own chat form: a folder, a LoRA adapter's folder, or a hub id."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from bllossom.console import progress, say
-from bllossom.errors import BllossomError
-from bllossom.hub import is_hub_id, pretrained
+from bllossom.errors import BllossomError, ConfigError
+from bllossom.hub import is_hub_id
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.messages import UnusableError, conversation
-from bllossom.model.checkpoint import ADAPTER_CONFIG
+from bllossom.model.load import base_of, clear_failures, load_causal
 from bllossom.model.outputs.generate import Decoding, Generated, Prompt, generate, stop_ids
 from bllossom.model.window import longest_input
 from bllossom.tokenizer.chat_template import told_date
@@ -39,9 +38,12 @@ class AnswerModel:
         """Load a model folder, an adapter's folder or a hub id; `template` as in sft, null for the model's own.
 
         Raises:
-            BllossomError: no model loads, it has fewer rows than its tokenizer pieces, or no chat form.
+            BllossomError: no model loads, it is not whole, has fewer rows than its tokenizer pieces or no chat form,
+                or there is no GPU.
         """
-        base, adapter = _base_of(source)
+        base, adapter = base_of(source)
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("device: cuda: there is no GPU here; set device to auto")
         placed = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         # Before the weights: a missing chat form is told at once.
         tokenizer = load_tokenizer(_tokenizer_of(source, base))
@@ -49,17 +51,13 @@ class AnswerModel:
         if line := told_date(form.template):
             say(line)
         disable_progress_bar()
-        try:
-            # A GPU takes the weights as they are; on a CPU bf16 is slower than fp32, and less exact.
-            placement: dict[str, Any] = (
-                {"dtype": "auto", "device_map": "cuda"} if placed == "cuda" else {"dtype": torch.float32}
-            )
-            model: Any = AutoModelForCausalLM.from_pretrained(**pretrained(base), **placement)
-            if adapter is not None:
-                model = _with_adapter(model, adapter)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise BllossomError(f"{source}: no model loads ({reason}); name a model folder or a hub id") from error
+        # A GPU takes the weights as they are; on a CPU bf16 is slower than fp32, and less exact.
+        placement: dict[str, Any] = (
+            {"dtype": "auto", "device_map": "cuda"} if placed == "cuda" else {"dtype": torch.float32}
+        )
+        model: Any = load_causal(base, **placement)
+        if adapter is not None:
+            model = _with_adapter(model, adapter)
         rows = int(model.config.vocab_size)
         if len(tokenizer) > rows:
             raise BllossomError(
@@ -109,18 +107,9 @@ class AnswerModel:
 
 def format_choice(text: str | None) -> FormatName | Path | None:
     """A chat format as somebody types it: a name that there is, or else a Jinja file."""
-    return next((name for name in get_args(FormatName) if name == text), None if text is None else Path(text))
-
-
-def _base_of(source: str) -> tuple[str, Path | None]:
-    """The model to load, and the adapter to put on it where `source` is one's folder."""
-    settings = Path(source) / ADAPTER_CONFIG
-    if is_hub_id(source) or not settings.is_file():
-        return source, None
-    base = json.loads(settings.read_text(encoding="utf8")).get("base_model_name_or_path")
-    if not base:
-        raise BllossomError(f"{settings} does not name its base; put base_model_name_or_path there")
-    return str(base), Path(source)
+    if text is None:
+        return None
+    return next((name for name in get_args(FormatName) if name == text), Path(text).expanduser())
 
 
 def _tokenizer_of(source: str, base: str) -> str:
@@ -133,4 +122,5 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> Any:
         import peft
     except ImportError as error:
         raise BllossomError(f"{adapter} is an adapter, which needs peft: pip install 'bllossom[lora]'") from error
-    return peft.PeftModel.from_pretrained(model, str(adapter))
+    with clear_failures(str(adapter)):
+        return peft.PeftModel.from_pretrained(model, str(adapter))

@@ -90,13 +90,20 @@ def _turns(raw: dict[str, Any]) -> list[tuple[str, Any]]:
         raise UnusableError(f"{said!r:.40} is neither text nor a list of messages")
     if all(isinstance(turn, str) for turn in said):
         return [(("user", "assistant")[index % 2], turn) for index, turn in enumerate(said)]
-    return [_turn(turn) for turn in said]
+    return [read_turn(turn) for turn in said]
 
 
-def _turn(turn: Any) -> tuple[str, Any]:
+def read_turn(turn: Any) -> tuple[str, Any]:
+    """Who says what in a message, in the spelling of messages or of ShareGPT.
+
+    Raises:
+        UnusableError: it is no object, or nobody says it.
+    """
     if not isinstance(turn, dict):
         raise UnusableError(f"the message {turn!r:.40} is no object")
     speaker = turn.get("role", turn.get("from"))
+    if speaker is None:
+        raise UnusableError(f"the message {turn!r:.40} has no role")
     return SPEAKERS.get(str(speaker), str(speaker)), turn.get("content", turn.get("value"))
 
 

@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import yaml
 
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.evaluation.tasks.definitions import PREFIX, STOCK, file_name
+from bllossom.evaluation.tasks.definitions import OURS, PREFIX, STOCK, file_name
 
 TABLE6 = Path(__file__).with_name("table6.yaml")
 HELDOUT = "heldout_"
@@ -142,7 +144,7 @@ def _samples(file: Path) -> dict[str, Path]:
         return {path.stem: path for path in sorted((file.parent / "samples").glob("*.jsonl"))}
     date = file.stem.removeprefix("results")
     return {
-        _name(path.stem.removeprefix("samples_").removesuffix(date)): path
+        _marked(path.stem.removeprefix("samples_").removesuffix(date)): path
         for path in sorted(file.parent.glob(f"samples_*{date}.jsonl"))
     }
 
@@ -153,8 +155,8 @@ def _theirs(name: str, raw: Mapping[str, Any], samples: dict[str, Path]) -> Resu
     for key, values in {**raw["results"], **raw.get("groups", {})}.items():
         if found := _cells(values):
             rows = counts.get(key, {}).get("effective")
-            parts = tuple(map(_name, raw.get("group_subtasks", {}).get(key, ())))
-            tasks[_name(key)] = TaskScores(found, None, rows, shots.get(key), None, _lower(raw, key), parts)
+            parts = tuple(map(_marked, raw.get("group_subtasks", {}).get(key, ())))
+            tasks[_marked(key)] = TaskScores(found, None, rows, shots.get(key), None, _lower(raw, key), parts)
     encoding = raw.get("config", {}).get("encoding", "lm-eval")  # results of ours of before have it there
     return _without_nan(Result(name, tasks, {}, encoding, bool(raw.get("chat_template")), samples))
 
@@ -224,6 +226,17 @@ def _cells(values: Mapping[str, Any]) -> dict[str, Cell]:
             name = metric if kind == "none" else column
             cells[name] = Cell(float(value), stderr if isinstance(stderr, int | float) else None)
     return cells
+
+
+def _marked(key: str) -> str:
+    """As `bllossom eval` calls it: a task of lm-eval's whose name ours has too gets lm-eval's mark."""
+    return f"{STOCK}{key}" if PREFIX + key in _our_keys() else _name(key)
+
+
+@cache
+def _our_keys() -> frozenset[str]:
+    texts = (path.read_text(encoding="utf8") for path in OURS.glob("*/*.yaml"))
+    return frozenset(key for text in texts for key in re.findall(rf"^task: ({PREFIX}\w+)$", text, re.MULTILINE))
 
 
 def _name(key: str) -> str:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from bllossom.errors import BllossomError
 from bllossom.evaluation.compare.compare import Comparison, Measure, Score
 from bllossom.evaluation.compare.paired import Difference
 from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT
@@ -71,10 +72,17 @@ def as_json(comparison: Comparison) -> str:
 
 
 def write(comparison: Comparison, folder: Path) -> None:
-    """Write comparison.md, .csv and .json into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for ending, text in (("md", markdown), ("csv", as_csv), ("json", as_json)):
-        (folder / f"comparison.{ending}").write_text(text(comparison), encoding="utf8")
+    """Write comparison.md, .csv and .json into a folder.
+
+    Raises:
+        BllossomError: they cannot be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for ending, text in (("md", markdown), ("csv", as_csv), ("json", as_json)):
+            (folder / f"comparison.{ending}").write_text(text(comparison), encoding="utf8")
+    except OSError as error:
+        raise BllossomError(f"{folder} cannot be written ({error.strerror}); name another output") from error
 
 
 def _scores(

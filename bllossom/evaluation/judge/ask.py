@@ -18,7 +18,7 @@ from bllossom.artifacts import fingerprint
 from bllossom.config import InputPath, Model, Source
 from bllossom.evaluation.judge.prompt import JudgePrompt
 from bllossom.evaluation.judge.verdicts import Place, parse
-from bllossom.hub import is_hub_id
+from bllossom.hub import is_hub_id, pin
 from bllossom.instructions.formats.choose import FormatName
 from bllossom.serving.client import Client, RequestFailedError, gather
 from bllossom.serving.endpoint import Endpoint, Message
@@ -104,13 +104,22 @@ def ask_local(judge: LocalJudge, replies: Path, prompt: JudgePrompt, questions: 
     return found
 
 
+def _identity(model: str) -> str:
+    """What a model is by its contents; an adapter together with what it is put on."""
+    from bllossom.model.load import base_of  # imports torch, which an endpoint does not need
+
+    base, adapter = base_of(model)
+    parts = [base] if adapter is None else [str(adapter), pin(base)]
+    return "+".join(part if is_hub_id(part) else fingerprint(Path(part)) for part in parts)
+
+
 class _LocalAsker:
     """Replies by the content of what is asked; the model is loaded once something is not there yet."""
 
     def __init__(self, judge: LocalJudge, log: AppendLog) -> None:
         self.judge, self.log = judge, log
         # By their contents: what was changed in the same place is asked again, what was moved is not.
-        self.identity = judge.model if is_hub_id(judge.model) else fingerprint(Path(judge.model))
+        self.identity = _identity(judge.model)
         self.template = fingerprint(judge.template) if isinstance(judge.template, Path) else judge.template
         self.known = {record["key"]: record["text"] for record in log.records}
         self.model: AnswerModel | None = None

@@ -47,7 +47,9 @@ class JudgeConfig(StageConfig):
     pairs: Annotated[list[tuple[str, str]], Field(description="models to compare, A and B; []: each with each")] = []
     endpoint: Annotated[Endpoint | None, Field(description="the judge, where it is an endpoint")] = None
     local: Annotated[LocalJudge | None, Field(description="the judge, where it is a model of one's own")] = None
-    prompt: Annotated[str, Field(description="en, ko, or a YAML file (see judge/prompt.py)")] = "en"
+    prompt: Annotated[
+        Literal["en", "ko"] | InputPath, Field(description="ours, or a YAML file (see judge/prompt.py)")
+    ] = "en"
     replies: Annotated[OutputPath | None, Field(description="where replies are filed; null: OUTPUT.replies.jsonl")] = (
         None
     )
@@ -59,7 +61,7 @@ class JudgeConfig(StageConfig):
         Field(description="an answer in another language than its prompt is counted, or loses to one that is not"),
     ] = "count"
     draws: Annotated[int, Field(gt=0, description="of the bootstrap, over prompts")] = 10_000
-    seed: Annotated[int, Field(description="of the bootstrap")] = 0
+    seed: Annotated[int, Field(ge=0, description="of the bootstrap")] = 0
 
     @model_validator(mode="after")
     def _one_judge(self) -> "JudgeConfig":
@@ -90,9 +92,10 @@ def judge(config: JudgeConfig, *, force: bool = False) -> Manifest:
         local = config.local.model_copy(update={"model": pin(config.local.model)})
         config = config.model_copy(update={"local": local})
     used = {name for pair in wanted for name in pair}
-    inputs = {f"answers.{name}": path for name, path in files.items() if name in used} | _inputs(config)
+    bases = _bases(config)
+    inputs = {f"answers.{name}": path for name, path in files.items() if name in used} | _inputs(config) | bases
     build = lambda folder: _build(config, prompt, _read(files, wanted), folder)  # noqa: E731
-    manifest = publish(config, stage="judge", inputs=inputs, build=build, force=force)
+    manifest = publish(config, stage="judge", inputs=inputs, build=build, force=force, added_inputs=bases)
     for line in lines(manifest.figures):
         say(line)
     return manifest
@@ -115,12 +118,21 @@ def dry_run(config: JudgeConfig) -> list[str]:
 
 def _inputs(config: JudgeConfig) -> dict[str, Path | str]:
     """What the judge itself is made of; its model is pinned."""
-    found: dict[str, Path | str] = {"prompt": Path(config.prompt)} if Path(config.prompt).is_file() else {}
+    found: dict[str, Path | str] = {"prompt": config.prompt} if isinstance(config.prompt, Path) else {}
     if config.local is not None:
         found["local.model"] = config.local.model
         if isinstance(config.local.template, Path):
             found["local.template"] = config.local.template
     return found
+
+
+def _bases(config: JudgeConfig) -> dict[str, str]:
+    """What a judge that is an adapter is put on."""
+    if config.local is None:
+        return {}
+    from bllossom.model.load import base_input  # imports torch, which an endpoint does not need
+
+    return base_input("local.model", config.local.model)
 
 
 def _read(files: Mapping[str, Path], wanted: Sequence[tuple[str, str]]) -> list[Pair]:
@@ -235,4 +247,5 @@ def _say_failures(replies: Sequence[Reply], *, asks_again: bool) -> None:
     if untold:
         say(f"{untold:,} replies hold no tag, asked twice: counted as errors")
     if len(failures) == len(replies):
-        raise BllossomError(f"no request has a reply ({failures[0]})")
+        later = "; run the same command later" if asks_again else ""
+        raise BllossomError(f"no request has a reply ({failures[0]}){later}")

@@ -9,13 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.evaluation.answers.prompts import read_turn
 
 SHOWN_IDS = 3
+
+
+def _said(messages: Any) -> Any:
+    """By role and content, as `bllossom answers` takes its prompts."""
+    if not isinstance(messages, list):
+        return messages
+    return [dict(zip(("role", "content"), read_turn(message), strict=True)) for message in messages]
 
 
 class Answer(BaseModel):
@@ -23,7 +31,7 @@ class Answer(BaseModel):
 
     id: Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
     answer: str
-    messages: list[dict[str, str]] = []
+    messages: Annotated[list[dict[str, str]], BeforeValidator(_said)] = []
     language: str | None = None
     category: str | None = None
 
@@ -94,11 +102,15 @@ def read_answers(path: Path) -> dict[str, Answer]:
     """The answers of a file by id.
 
     Raises:
-        BllossomError: a line is no answer, or an id stands twice.
+        BllossomError: there is no such file, a line is no answer, or an id stands twice.
     """
     found: dict[str, Answer] = {}
     lines: dict[str, int] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BllossomError(f"{path} cannot be read ({error.strerror}); name a file of answers") from error
+    for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
         try:

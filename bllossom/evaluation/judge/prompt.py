@@ -93,14 +93,14 @@ class JudgePrompt(Model):
         return "\n\n".join(f"{names.get(said['role'], said['role'])}: {said['content']}" for said in messages)
 
 
-def load_prompt(choice: str) -> JudgePrompt:
+def load_prompt(choice: str | Path) -> JudgePrompt:
     """The prompt of that name, or of that file.
 
     Raises:
         ConfigError: there is none, or a judge could not answer it.
     """
     named = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
-    path = named.get(choice, Path(choice))
+    path = named.get(str(choice), Path(choice))
     if not path.is_file():
         raise ConfigError(f"prompt: there is no {choice}; name {' or '.join(named)}, or a YAML file of your own")
     return load_config(JudgePrompt, path).config

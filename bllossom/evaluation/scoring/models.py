@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from bllossom.artifacts import read_manifest
@@ -15,7 +15,7 @@ from bllossom.errors import BllossomError
 from bllossom.evaluation.scoring.scorer import Scorer
 from bllossom.evaluation.scoring.vllm_backend import VllmScorer
 from bllossom.files import FileHashes
-from bllossom.hub import pretrained
+from bllossom.model.load import load_causal
 from bllossom.ranks.ranks import Ranks
 from bllossom.tokenizer.files import PIECE_FILES
 from bllossom.tokenizer.load import load_tokenizer
@@ -28,19 +28,15 @@ def load_scorer(source: str, batch_tokens: int | None, ranks: Ranks) -> tuple[Sc
     """Load a model folder or hub id onto this rank's device; `batch_tokens` None is what suits the device.
 
     Raises:
-        BllossomError: it is no model, or its tokenizer is not its own.
+        BllossomError: it is no model, or not whole, or its tokenizer is not its own.
     """
     device = ranks.device
     # A GPU takes the weights as they are; on a CPU bf16 is slower than fp32, and less exact.
     placement: dict[str, Any] = {"dtype": torch.float32}
     if device.type == "cuda":
         placement = {"dtype": "auto", "device_map": {"": device}}
-    try:
-        with _no_bar():
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(**pretrained(source), **placement)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BllossomError(f"{source}: no model can be loaded ({reason}); name a model folder or a hub id") from error
+    with _no_bar():
+        model = load_causal(source, **placement)
     tokenizer = tokenizer_of(source, int(model.config.vocab_size))
     model.eval()
     return Scorer.of(model, batch_tokens or BATCH_TOKENS[device.type], ranks), tokenizer

@@ -1,15 +1,15 @@
 """From a definition and its rows to a task of lm-eval's, ready to be asked.
 
 Solved examples never hold the tested document: where they come from the evaluated split, lm-eval keeps the document
-out only if `fewshot_split` names that very split, so it always does here; and rows of another split that stand in the
-evaluated one too are left out.
+out, as `fewshot_split` names that very split; and rows of another split that stand in the evaluated one too are left
+out here.
 """
 
 import functools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,10 @@ PAIRS = ("f1", "mcc")  # metrics that lm-eval keeps (gold, predicted) of
 
 @dataclass(frozen=True)
 class Ready:
-    """A task with its rows; the first `limit` are scored, of which `unanswerable` have no right choice."""
+    """A task with its rows; its first `limit` documents are scored, of which `unanswerable` have no right choice.
+
+    The documents are the rows, or what the definition's process_docs makes of them, which may leave some out.
+    """
 
     definition: Definition
     task: Any  # lm-eval's
@@ -33,14 +36,23 @@ class Ready:
     limit: int
     unanswerable: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether every row is a document."""
+        return len(self.task.task_docs) == len(self.rows.rows)
+
     def figures(self) -> dict[str, Any]:
         """What its scores depend on, for results: they are comparable where these are equal."""
         return {
-            "data": self.rows.fingerprint(self.limit),
+            "data": self._asked().fingerprint(self.limit),
             "data_from_hub": self.rows.hub_source,
             "shots": self.shots,
             "shots_from": self.shots_from,
         } | ({"unanswerable": self.unanswerable} if self.unanswerable else {})
+
+    def _asked(self) -> Rows:
+        """The rows as they came; where some are left out, the documents: the first of those are other ones."""
+        return self.rows if self.whole else replace(self.rows, rows=list(self.task.task_docs))
 
 
 def prepare(
@@ -51,25 +63,27 @@ def prepare(
     Raises:
         BllossomError: rows are of another shape than the task needs, or there are too few for the shots.
     """
-    found: dict[str, Rows] = {}
+    built: dict[str, Ready] = {}
     missing: dict[str, str] = {}
     for name, definition in chosen.tasks.items():
         try:
-            found[name] = read_split(definition, evaluated_split(definition.config), folder)
+            rows = read_split(definition, evaluated_split(definition.config), folder)
         except NoDataError as error:
             missing[name] = str(error)
-    counts = limits({name: len(rows.rows) for name, rows in found.items()}, chosen, limit)
+        else:
+            built[name] = _build(definition, rows, folder, num_fewshot, seed)
+    counts = limits({name: each.limit for name, each in built.items()}, chosen, limit)
     ready = {}
-    for name, rows in found.items():
+    for name, each in built.items():
         if counts[name]:
-            ready[name] = _build(chosen.tasks[name], rows, folder, num_fewshot, seed, counts[name])
+            ready[name] = _limited(each, counts[name])
         elif name in chosen.shown:  # else its group has its rows from others
             missing[name] = f"{name}: limit {limit} leaves no row to it; raise limit"
     return ready, missing
 
 
 def limits(sizes: dict[str, int], chosen: Chosen, limit: int | None) -> dict[str, int]:
-    """Rows to score of each task. A group with a score of its own shares the limit, evenly over its tasks."""
+    """Of so many documents, those to score of each task. A group with one score shares the limit over its tasks."""
     counts = {name: min(size, limit or size) for name, size in sizes.items()}
     for name in chosen.shown:
         if name in chosen.groups and limit is not None:
@@ -87,56 +101,99 @@ def _spread(total: int, sizes: dict[str, int]) -> dict[str, int]:
     return counts
 
 
-def _build(
-    definition: Definition, rows: Rows, folder: Path | None, num_fewshot: int | None, seed: int, limit: int
-) -> Ready:
+def count_documents(definition: Definition, rows: Rows) -> int:
+    """How many documents a task makes of rows.
+
+    Raises:
+        BllossomError: rows are of another shape than the task needs.
+    """
+    if definition.config.get("process_docs") is None:
+        return len(rows.rows)
+    with without_bars():
+        return len(_task(definition, rows, rows, shots=0).task_docs)
+
+
+def _build(definition: Definition, rows: Rows, folder: Path | None, num_fewshot: int | None, seed: int) -> Ready:
+    name, config = definition.name, definition.config
+    shots = config.get("num_fewshot") or 0 if num_fewshot is None else num_fewshot
+    fixed = _has_shots(definition)
+    pool = _pool(definition, rows, folder) if shots and not fixed else rows
+    task = _task(definition, rows, pool, shots=shots)
+    _check_score(definition, task)
+    task.set_fewshot_seed(seed)
+    if shots and not fixed:
+        available = len(task.sampler.df)
+        # From the documents themselves one more is drawn than is shown: the tested one may be among them.
+        if shots + (pool is rows) > available:
+            raise ConfigError(f"{name}: {available} rows are too few for {shots} shots; lower num_fewshot")
+    origin = "the definition" if fixed else evaluated_split(config) if pool is rows else shots_split(config)
+    return Ready(definition, task, rows, shots, origin if shots else None, len(task.task_docs), 0)
+
+
+def _task(definition: Definition, rows: Rows, pool: Rows, *, shots: int) -> Any:
+    """lm-eval's task, with `pool` to draw examples from, unless the definition has its own.
+
+    Raises:
+        BllossomError: rows are of another shape than it needs.
+    """
     from datasets import Dataset
     from lm_eval.api.task import ConfigurableTask
 
-    name, config = definition.name, dict(definition.config)
-    shots = config.get("num_fewshot") or 0 if num_fewshot is None else num_fewshot
+    config = dict(definition.config)
     split = evaluated_split(config)
     fewshot = config.get("fewshot_config")
-    fixed = isinstance(fewshot, dict) and "samples" in fewshot and not fewshot.get("split")
-    pool = _pool(definition, rows, folder) if shots and not fixed else None
+    shown = split if pool is rows else shots_split(config)
     data: dict[str, Any] = {}
     for key in ("tag", "group", "task_list", "training_split", "validation_split", "dataset_kwargs", "class"):
         config.pop(key, None)
     config |= {
         "custom_dataset": lambda **_: data,
         "test_split": split,
-        "fewshot_split": None if fixed else split,
+        "fewshot_split": None if _has_shots(definition) else shown,
         "num_fewshot": shots,
     }
     if isinstance(fewshot, dict):
         config["fewshot_config"] = {key: value for key, value in fewshot.items() if key != "split"}
     kind = definition.config.get("class", ConfigurableTask)
     try:
-        data[split] = Dataset.from_list(rows.rows)
-        task = kind(config=config)
-        if pool is not None:
-            process = task.fewshot_cfg.process_docs
-            task.sampler.replace_df(list(process(Dataset.from_list(pool.rows)) if process else pool.rows))
-        unanswerable = _unanswerable(task, limit)
+        data |= {name: Dataset.from_list(each.rows) for name, each in ((shown, pool), (split, rows))}
+        return kind(config=config)
     except Exception as error:  # a template's, a function's or lm-eval's own: whatever a wrong row makes them raise
-        reason = (str(error).splitlines() or [""])[0]
-        columns = ", ".join(rows.rows[0])
+        raise _misfit(definition, rows, error) from error
+
+
+def _has_shots(definition: Definition) -> bool:
+    """Whether the definition itself holds the solved examples."""
+    fewshot = definition.config.get("fewshot_config")
+    return isinstance(fewshot, dict) and "samples" in fewshot and not fewshot.get("split")
+
+
+def _limited(ready: Ready, limit: int) -> Ready:
+    """The task with so many documents to be scored.
+
+    Raises:
+        BllossomError: they have no right choice.
+    """
+    name, rows = ready.definition.name, ready.rows
+    row = "row" if ready.whole else "kept row"
+    try:
+        unanswerable = _unanswerable(ready.task, limit)
+    except Exception as error:  # as in _task
+        raise _misfit(ready.definition, rows, error) from error
+    if unanswerable and (len(unanswerable) == limit or set(PAIRS) & ready.task.aggregation().keys()):
         raise BllossomError(
-            f"{rows.origin}: {name} cannot be asked about its rows ({type(error).__name__}: {reason}); they have the "
-            f"columns {columns}: name data of the shape that {definition.key} reads"
-        ) from error
-    _check_score(definition, task)
-    if unanswerable and (len(unanswerable) == limit or set(PAIRS) & task.aggregation().keys()):
-        raise BllossomError(
-            f"{rows.origin}: row {unanswerable[0] + 1}: {name} finds none of its choices right, as in "
+            f"{rows.origin}: {row} {unanswerable[0] + 1}: {name} finds none of its choices right, as in "
             f"{len(unanswerable)} of {limit} rows; correct the rows, or the definition's doc_to_target"
         )
-    task.set_fewshot_seed(seed)
-    available = shots + 1 if fixed else len(rows.rows if pool is None else pool.rows)
-    if shots >= available:
-        raise ConfigError(f"{name}: {available} rows are too few for {shots} shots; lower num_fewshot")
-    origin = None if not shots else "the definition" if fixed or pool is None else shots_split(definition.config)
-    return Ready(definition, task, rows, shots, split if pool is rows else origin, limit, len(unanswerable))
+    return replace(ready, limit=limit, unanswerable=len(unanswerable))
+
+
+def _misfit(definition: Definition, rows: Rows, error: Exception) -> BllossomError:
+    reason = (str(error).splitlines() or [""])[0]
+    return BllossomError(
+        f"{rows.origin}: {definition.name} cannot be asked about its rows ({type(error).__name__}: {reason}); they "
+        f"have the columns {', '.join(rows.rows[0])}: name data of the shape that {definition.key} reads"
+    )
 
 
 def _pool(definition: Definition, rows: Rows, folder: Path | None) -> Rows:
@@ -168,7 +225,7 @@ def _unanswerable(task: Any, limit: int) -> list[int]:
     if task.OUTPUT_TYPE != "multiple_choice":
         return []
     with quick_and_quiet():
-        docs = [task.eval_docs[number] for number in range(min(limit, len(task.eval_docs)))]
+        docs = [task.task_docs[number] for number in range(limit)]
         return [number for number, doc in enumerate(docs) if right_choice(task, doc, task.doc_to_choice(doc)) is None]
 
 

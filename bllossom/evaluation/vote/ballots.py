@@ -1,17 +1,20 @@
 """Which pair a voter sees next, which answer stands on the left, and what a vote is on the disk.
 
-    {"id", "a", "b", "order": "ab" | "ba", "verdict": "a" | "b" | "tie", "voter", "time"}
+    {"id", "a", "b", "content", "order": "ab" | "ba", "verdict": "a" | "b" | "tie", "voter", "time"}
 
+`content` is a hash of the question and both answers: votes do not count for answers that were made anew under the id.
 The sequence and the sides follow from the voter's name and the ids alone, so that a page that was killed goes on where
 it was. Each voter has A on the left in half of the pairs: about half of the voters in the one half, the others in the
 other.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.evaluation.judge.pairs import Item, Pair
 from bllossom.evaluation.judge.verdicts import Order, Place, of_models
@@ -24,7 +27,7 @@ class Ballots:
     """The votes on one pair of models, as far as they are cast."""
 
     def __init__(self, pair: Pair, votes: Sequence[Mapping[str, Any]]) -> None:
-        """Raises BllossomError where the votes are on other models or prompts."""
+        """Raises BllossomError where the votes are on other models, prompts or answers."""
         self.pair = pair
         self.items = {item.id: item for item in pair.items}
         self.cast: dict[str, dict[str, str]] = {}
@@ -35,7 +38,17 @@ class Ballots:
                     f"the votes there are on {a} against {b}, prompt {id_}, which is not among {pair.a} against "
                     f"{pair.b}; name another output for these files"
                 )
+            if vote.get("content", content := _content(self.items[id_])) != content:
+                raise BllossomError(
+                    f"the votes there are on other answers of {a} and {b} to prompt {id_}; name another output for "
+                    "these files"
+                )
             self._count(vote["voter"], vote["id"], vote["verdict"])
+        if silent := sum("content" not in vote for vote in votes):
+            say(
+                f"{silent:,} votes do not say on which answers they were cast, as they were before this was noted: if "
+                "the answers were made anew since, name another output"
+            )
 
     def next(self, voter: str) -> dict[str, Any]:
         """What a page shows: how far the voter is, and the next pair unless all is done. No model's name is in it."""
@@ -62,8 +75,8 @@ class Ballots:
         order = {item.id: order for item, order in self.sequence(voter)}[id_]
         verdict = of_models(CHOICES[choice], order)
         time = datetime.now(UTC).isoformat(timespec="seconds")
-        record = {"id": id_, "a": self.pair.a, "b": self.pair.b, "order": order, "verdict": verdict}
-        return record | {"voter": voter, "time": time}
+        record = {"id": id_, "a": self.pair.a, "b": self.pair.b, "content": _content(self.items[id_])}
+        return record | {"order": order, "verdict": verdict, "voter": voter, "time": time}
 
     def count(self, record: Mapping[str, Any]) -> None:
         """Take a vote into account, once it is on the disk."""
@@ -94,6 +107,10 @@ def checked_name(voter: Any) -> str:
     if not 0 < len(name) <= LONGEST_NAME:
         raise BllossomError(f"a voter's name has 1 to {LONGEST_NAME} characters; type another")
     return name
+
+
+def _content(item: Item) -> str:
+    return _digest(json.dumps([item.messages, item.answer_a, item.answer_b])).hex()[:16]
 
 
 def _digest(text: str) -> bytes:

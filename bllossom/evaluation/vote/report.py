@@ -35,11 +35,15 @@ def read_outcomes(path: Path, pair: Pair) -> dict[str, Outcome]:
     """A judge's outcomes of A against B by prompt, from its verdicts.jsonl.
 
     Raises:
-        BllossomError: it has not judged these two.
+        BllossomError: it is no file of verdicts, or has not judged these two.
     """
+    if not path.is_file():
+        raise BllossomError(f"{path}: no such file; name a judge's folder, or its verdicts.jsonl")
     by_prompt: dict[str, dict[Any, Verdict]] = {}
     turned: Mapping[str, Verdict] = {"a": "b", "b": "a"}
     for record in read_log(path):
+        if not {"id", "a", "b", "order", "verdict"} <= record.keys():
+            raise BllossomError(f"{path} holds no verdicts; name a judge's folder, or its verdicts.jsonl")
         if (record["a"], record["b"]) == (pair.a, pair.b):
             by_prompt.setdefault(record["id"], {})[record["order"]] = record["verdict"]
         elif (record["a"], record["b"]) == (pair.b, pair.a):

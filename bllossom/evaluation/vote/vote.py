@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bllossom.errors import ConfigError
+from bllossom.artifacts import fingerprint, read_manifest
+from bllossom.errors import BllossomError, ConfigError
 from bllossom.evaluation.judge.pairs import Pair, find_files, lay_together, read_answers
 from bllossom.evaluation.judge.report import write_pictures
 from bllossom.evaluation.vote.ballots import Ballots
@@ -17,6 +18,7 @@ from bllossom.serving.log import AppendLog, read_log
 from bllossom.serving.pages import Page, serve
 
 VOTES = "votes.jsonl"
+VERDICTS = "verdicts.jsonl"
 PAGE = Path(__file__).parent / "page"
 
 
@@ -27,7 +29,6 @@ def serve_votes(files: Sequence[Path], output: Path, port: int) -> None:
         BllossomError: the answers do not fit each other, the votes there are on others, or the port is taken.
     """
     pair = _read_pair(files)
-    output.mkdir(parents=True, exist_ok=True)
     with AppendLog(output / VOTES) as log:
         ballots = Ballots(pair, log.records)
 
@@ -64,8 +65,23 @@ def report_votes(files: Sequence[Path], output: Path, verdicts: Path | None) -> 
     ballots = Ballots(pair, votes)
     judged = majorities(pair, ballots.cast)
     write_pictures(output / "pictures", {(pair.a, pair.b): judged})
-    outcomes = None if verdicts is None else read_outcomes(verdicts, pair)
+    outcomes = None if verdicts is None else read_outcomes(_judged(verdicts, files), pair)
     return report(pair, votes, ballots.cast, judged, outcomes)
+
+
+def _judged(verdicts: Path, files: Sequence[Path]) -> Path:
+    """The verdicts that are meant, in a judge's folder or by themselves; on these very files, where its manifest says.
+
+    Raises:
+        BllossomError: they are on other answers of these models.
+    """
+    path = verdicts / VERDICTS if verdicts.is_dir() else verdicts
+    manifest = read_manifest(path.parent)
+    judged = {} if manifest is None else manifest.inputs
+    for name, file in find_files(files).items():
+        if judged.get(f"answers.{name}", now := fingerprint(file)) != now:
+            raise BllossomError(f"{path} is on other answers than {file}; judge these, or name their verdicts")
+    return path
 
 
 def _read_pair(files: Sequence[Path]) -> Pair:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '</s>' }}{% endfor %}"
@@ -28,6 +28,15 @@ def save_model(folder: Path, seed: int, template: str | None) -> Path:
         vocab_size=257, max_position_embeddings=WINDOW, initializer_range=0.3, eos_token_id=256, **shape
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def save_adapter(folder: Path, base: Path) -> Path:
+    """A random LoRA adapter for the model in `base`."""
+    peft = pytest.importorskip("peft", reason="peft is not installed (pip install 'bllossom[lora]')")
+    torch.manual_seed(0)
+    lora = peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(folder)
     return folder
 
 

@@ -11,10 +11,11 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from bllossom.cli import make_app
-from bllossom.errors import BllossomError
+from bllossom.errors import BllossomError, ConfigError
 from bllossom.evaluation.answers.answers import AnswersConfig, answers, dry_run, seed_of
-from bllossom.evaluation.answers.model import AnswerModel
+from bllossom.evaluation.answers.model import AnswerModel, format_choice
 from bllossom.evaluation.judge.pairs import read_answers
+from tests.evaluation.answers.conftest import TEMPLATE, save_adapter, save_model
 
 QUESTIONS = [
     "Where?",
@@ -175,10 +176,33 @@ def test_the_command_takes_models_and_prompts_as_it_is_documented(tmp_path, prom
 
 
 def test_an_adapter_answers_on_its_base(config, tmp_path, chat_model):
-    peft = pytest.importorskip("peft", reason="peft is not installed (pip install 'bllossom[lora]')")
-    base = AutoModelForCausalLM.from_pretrained(chat_model)
-    adapted = peft.get_peft_model(base, peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False))
-    adapted.save_pretrained(tmp_path / "adapter")
-    answers(config(models=[str(chat_model), str(tmp_path / "adapter")]))
+    adapter = save_adapter(tmp_path / "adapter", chat_model)
+    answers(config(models=[str(chat_model), str(adapter)]))
     one, other = (lines(tmp_path / "out" / f"{name}.jsonl") for name in ("chatty", "adapter"))
     assert [record["answer"] for record in one] != [record["answer"] for record in other]
+
+
+def test_answers_of_an_adapter_are_others_once_its_base_was_trained_anew(config, tmp_path, capsys):
+    run = config(models=[str(save_adapter(tmp_path / "adapter", save_model(tmp_path / "base", 0, TEMPLATE)))])
+    assert "models.adapter.base" in answers(run).inputs
+    manifest = tmp_path / "out" / "manifest.json"
+    recorded = json.loads(manifest.read_text(encoding="utf8"))
+    save_model(tmp_path / "base", 1, TEMPLATE)
+    with pytest.raises(BllossomError, match=r"another result \(input models\.adapter\.base: "):
+        answers(run)
+    del recorded["inputs"]["models.adapter.base"]  # as it was before this counted
+    manifest.write_text(json.dumps(recorded), encoding="utf8")
+    answers(run)
+    assert "out does not record models.adapter.base" in capsys.readouterr().err
+
+
+def test_a_chat_form_of_one_s_own_may_lie_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert format_choice("~/own.jinja") == tmp_path / "own.jinja"
+    assert (format_choice("lima"), format_choice(None)) == ("lima", None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told(chat_model):
+    with pytest.raises(ConfigError, match="device: cuda: there is no GPU here; set device to auto"):
+        AnswerModel.load(str(chat_model), None, "cuda")

@@ -239,7 +239,7 @@ def test_metrics_of_every_kind_are_told_on_their_scale(tmp_path: Path) -> None:
         folders.append(folder)
     found = compare([str(folder) for folder in folders])
     assert (found.best["wiki word_perplexity"], found.best["translate bleu"]) == ("one", "two")
-    assert "kobest_boolq acc" not in found.best  # two share it
+    assert "lm-eval:kobest_boolq acc" not in found.best  # two share it
     assert "| wiki word_perplexity | **20.000** | 3e+09 |" in markdown(found)
     notes = [note for note in found.notes if "cannot be recomputed from the samples" in note]
     assert len(notes) == 2
@@ -252,7 +252,7 @@ def test_of_several_results_in_a_folder_the_newest_is_read_and_said(
     old = folder / "model/results_2025-01-01T00-00-00.1.json"
     old.write_bytes((folder / "model/results_2026-01-01T00-00-00.1.json").read_bytes())
     edit(old, lambda whole: whole["results"]["kobest_boolq"].update({"acc,none": 0.0}))
-    assert read_result(folder, "one").tasks["kobest_boolq"].metrics["acc"].value == 1.0
+    assert read_result(folder, "one").tasks["lm-eval:kobest_boolq"].metrics["acc"].value == 1.0
     assert "2 results; the newest is read, results_2026-01-01" in capsys.readouterr().err
 
 
@@ -312,16 +312,33 @@ def test_a_result_alone_has_no_table_of_differences(tmp_path: Path) -> None:
 def test_lm_eval_s_own_output_is_read(tmp_path: Path) -> None:
     one, two = write_theirs(tmp_path / "one", 1 / 3), write_theirs(tmp_path / "two", 1.0)
     result = read_result(one, "one")
-    assert result.tasks["kobest_boolq"].metrics["acc"].stderr == 0.02
-    assert (result.tasks["kobest_boolq"].rows, result.encoding) == (3, "lm-eval")
+    assert result.tasks["lm-eval:kobest_boolq"].metrics["acc"].stderr == 0.02
+    assert (result.tasks["lm-eval:kobest_boolq"].rows, result.encoding) == (3, "lm-eval")
     path = one / "model/results_2026-01-01T00-00-00.1.json"
     before = json.loads(path.read_text(encoding="utf8")) | {"config": {"encoding": "paper"}}
     (tmp_path / "before.json").write_text(json.dumps(before), encoding="utf8")
     assert read_result(tmp_path / "before.json", "before").encoding == "paper"
     found = compare([str(one), str(two / "model")])
-    assert found.differences["model", "kobest_boolq acc"].value == pytest.approx(2 / 3)
-    with pytest.raises(BllossomError, match="kobest_boolq: shots: 0 in one, 5 in three"):
+    assert found.differences["model", "lm-eval:kobest_boolq acc"].value == pytest.approx(2 / 3)
+    with pytest.raises(BllossomError, match="lm-eval:kobest_boolq: shots: 0 in one, 5 in three"):
         compare([str(one), str(write_theirs(tmp_path / "three", 1.0, shots=5))])
+
+
+def test_lm_eval_s_own_task_is_laid_beside_lm_eval_s_and_not_beside_ours_of_that_name(tmp_path: Path) -> None:
+    theirs = str(write_theirs(tmp_path / "theirs", 1.0))
+    names = {"stock": "lm-eval:kobest_boolq", "mine": "kobest_boolq"}
+    runs = {name: write_ours(tmp_path / name, [1, 2]) for name in names}
+    for name, task in names.items():
+
+        def rename(whole: dict[str, Any], task: str = task) -> None:
+            tasks = whole["bllossom"]["tasks"]
+            tasks[task] = tasks.pop("kobest_copa")
+
+        edit(runs[name] / "results.json", rename)
+    found = compare([theirs, str(runs["stock"])], anyway=True)
+    assert {entry for entry, name in found.scores if name == "lm-eval:kobest_boolq f1"} == {"theirs", "stock"}
+    found = compare([theirs, str(runs["mine"])], anyway=True)
+    assert "theirs" not in {entry for entry, name in found.scores if name == "kobest_boolq f1"}
 
 
 def test_the_published_rows_stand_beside_a_result_like_them(tmp_path: Path) -> None:
@@ -361,6 +378,8 @@ def test_the_command_writes_them_and_names_what_is_wrong(tmp_path: Path) -> None
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"comparison.{kind}" for kind in ("md", "csv", "json")
     }
+    taken = CliRunner().invoke(make_app(), ["compare", str(base), "--output", str(base / "results.json")])
+    assert "results.json cannot be written (File exists); name another output" in taken.stderr
     assert CliRunner().invoke(make_app(), ["compare", str(tmp_path / "nothing")]).exit_code == 1
     with pytest.raises(ConfigError, match="base: two results of one name; call one of them NAME=PATH"):
         compare([str(base), str(base)])

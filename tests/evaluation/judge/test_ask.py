@@ -13,7 +13,7 @@ from bllossom.evaluation.judge.pairs import Item
 from bllossom.evaluation.judge.prompt import JudgePrompt
 from bllossom.serving.endpoint import Endpoint
 from bllossom.serving.log import read_log
-from tests.evaluation.answers.conftest import TEMPLATE, save_model
+from tests.evaluation.answers.conftest import TEMPLATE, save_adapter, save_model
 from tests.evaluation.judge.conftest import write_answers
 from tests.serving.stand_in import stand_in
 
@@ -130,6 +130,18 @@ def test_a_judge_that_was_trained_anew_at_its_path_is_another_one(judge_by, tmp_
     second, filed = judge_by(model, force=True)
     assert filed == 2 * ASKED
     assert second.files["verdicts.jsonl"] != first.files["verdicts.jsonl"]
+
+
+def test_an_adapter_is_another_judge_once_its_base_was_trained_anew(judge_by, tmp_path):
+    base = save_model(tmp_path / "base", 0, TEMPLATE)
+    adapter = save_adapter(tmp_path / "adapter", base)
+    first, filed = judge_by(adapter)
+    assert filed == ASKED
+    assert "local.model.base" in first.inputs
+    save_model(base, 1, TEMPLATE)
+    with pytest.raises(BllossomError, match=r"another result \(input local\.model\.base: "):
+        judge_by(adapter)
+    assert judge_by(adapter, force=True)[1] == 2 * ASKED
 
 
 def test_an_edited_template_is_another_one_at_the_same_path(judge_by, local, tmp_path):

@@ -178,13 +178,18 @@ def test_requests_that_are_refused_are_errors_and_told(config, capsys):
         refused.clear()
         asked = len(server.bodies)
         assert judge(config(server.url)).figures["pairs"][0]["error"] == 1
+        assert "2 requests have no reply: --force asks them again" in " ".join(capsys.readouterr().err.split())
         assert judge(config(server.url), force=True).figures["pairs"][0]["error"] == 0
         assert len(server.bodies) == asked + 2
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
-    [((402, {}, b"pay"), "out of money"), ((401, {}, b"who"), "refuses the key"), ((500, {}, b"no"), "no request has")],
+    [
+        ((402, {}, b"pay"), "out of money"),
+        ((401, {}, b"who"), "refuses the key"),
+        ((500, {}, b"no"), r"no request has .*; run the same command later"),
+    ],
 )
 def test_an_endpoint_that_cannot_be_used_ends_the_run(config, answer, message):
     with stand_in(lambda body, attempt: answer) as server, pytest.raises(BllossomError, match=message):
@@ -239,6 +244,17 @@ def test_a_round_robin_gives_strengths_and_a_picture_a_model(config, tmp_path):
 def test_one_judge_is_needed(two_models, tmp_path):
     with pytest.raises(ValueError, match="one judge is needed"):
         JudgeConfig(output=tmp_path / "o", answers=list(two_models))
+
+
+def test_a_seed_that_no_bootstrap_takes_is_refused(config):
+    with pytest.raises(ValueError, match="seed"):
+        config("http://nowhere", seed=-1)
+
+
+def test_a_prompt_of_one_s_own_may_lie_at_home(config, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert config("http://nowhere", prompt="~/mine.yaml").prompt == tmp_path / "mine.yaml"
+    assert config("http://nowhere", prompt="ko").prompt == "ko"
 
 
 def test_prompts_in_a_language_that_is_not_told_apart_are_refused_before_it_costs(config, tmp_path):

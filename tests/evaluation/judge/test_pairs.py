@@ -98,3 +98,21 @@ def test_pairs_that_make_no_sense(wanted, message):
 def test_without_a_choice_each_meets_each_once():
     assert choose_pairs(["x", "y", "z"], []) == [("x", "y"), ("x", "z"), ("y", "z")]
     assert choose_pairs(["x", "y", "z"], [("z", "x")]) == [("z", "x")]
+
+
+def test_messages_are_read_as_prompts_are(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": 1, "answer": "x", "messages": [{"from": "human", "value": "?"}]}\n', encoding="utf8")
+    assert read_answers(path)["1"].messages == [{"role": "user", "content": "?"}]
+    for message, told in (
+        ('{"content": "?"}', "messages: Value error, the message .* has no role"),
+        ('{"role": "user"}', r"messages\.0\.content: Input should be a valid string"),
+    ):
+        path.write_text(f'{{"id": 1, "answer": "x", "messages": [{message}]}}\n', encoding="utf8")
+        with pytest.raises(BllossomError, match=rf"a\.jsonl:1: {told}"):
+            read_answers(path)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(BllossomError, match=r"missing\.jsonl cannot be read \(No such file.*name a file of answers"):
+        read_answers(tmp_path / "missing.jsonl")

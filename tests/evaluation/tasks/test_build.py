@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval.api.model import LM
 
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.evaluation.tasks.build import Ready, limits, prepare
+from bllossom.evaluation.results import gather
+from bllossom.evaluation.samples import ask, figured
+from bllossom.evaluation.tasks.build import Ready, count_documents, limits, prepare
+from bllossom.evaluation.tasks.data import read_split
 from bllossom.evaluation.tasks.definitions import Chosen, Group, choose
 
 
@@ -40,6 +44,33 @@ def test_shots_are_first_ones_where_the_task_says_so(made_up: Path) -> None:
     places = [context.index(f"Which organ is number {n}?") for n in (0, 1)]
     assert places[0] < places[1] < context.index("How many bones has hand 0?")
     assert "Which organ is number 2?" not in context
+
+
+def contexts(task: Any) -> list[str]:
+    task.build_all_requests()
+    return [instance.args[0] for instance in task.instances]
+
+
+@pytest.mark.parametrize(("name", "examples"), [("mmlu_anatomy", "dev"), ("arc_easy", "train")])
+def test_examples_of_a_split_of_their_own_are_all_there_to_show_and_drawn_as_lm_eval_draws_them(
+    made_up: Path, name: str, examples: str
+) -> None:
+    """MMLU's dev has the five rows that its five shots are."""
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+    train = made_up / "allenai/ai2_arc/ARC-Easy/train.jsonl"
+    train.write_text((train.with_name("test.jsonl")).read_text(encoding="utf8").replace("plus", "and"), encoding="utf8")
+    found, _ = prepare(choose([name]), made_up, num_fewshot=5, limit=None, seed=1)
+    ready = found[name]
+    config = dict(ready.definition.config) | {"num_fewshot": 5, "dataset_kwargs": None}
+    data = {split: Dataset.from_list(read_split(ready.definition, split, made_up).rows) for split in ("test", examples)}
+    config.pop("validation_split", None)  # of which no file is here
+    stock = ConfigurableTask(config=config | {"custom_dataset": lambda **_: data})
+    stock.set_fewshot_seed(1)
+    assert contexts(ready.task) == contexts(stock)
+    with pytest.raises(ConfigError, match="5 rows are too few for 6 shots; lower num_fewshot"):
+        prepare(choose([name]), made_up, num_fewshot=6, limit=None, seed=1)
 
 
 def test_rows_that_a_definition_cannot_read_are_named_with_their_columns(made_up: Path) -> None:
@@ -76,6 +107,61 @@ def ready(folder: Path, definition: str, labels: Sequence[Any]) -> Ready:
     (folder / "data/sums/test.jsonl").write_text("".join(rows), encoding="utf8")
     found, _ = prepare(choose([str(folder / "tasks")]), folder / "data", num_fewshot=None, limit=None, seed=0)
     return found["sums"]
+
+
+HALVES = """def odd(rows): return rows.filter(lambda row: row["label"] == 0)
+def even(rows): return rows.filter(lambda row: row["label"] == 1)
+"""
+
+
+def halves(folder: Path) -> Path:
+    """A group of two tasks that read one file, of which each leaves out the other's rows; its data."""
+    (folder / "tasks").mkdir(parents=True)
+    (folder / "data/sums").mkdir(parents=True)
+    (folder / "tasks/halves.py").write_text(HALVES, encoding="utf8")
+    for half in ("odd", "even"):
+        text = SUMS.replace("task: sums", f"task: sums_{half}") + f"process_docs: !function halves.{half}\n"
+        (folder / f"tasks/{half}.yaml").write_text(text, encoding="utf8")
+    group = "group: sums\ntask: [sums_odd, sums_even]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
+    (folder / "tasks/sums.yaml").write_text(group, encoding="utf8")
+    rows = [json.dumps({"question": f"{n} + {n}", "label": int(n % 10 != 9)}) + "\n" for n in range(40)]
+    (folder / "data/sums/test.jsonl").write_text("".join(rows), encoding="utf8")
+    return folder / "data"
+
+
+class Odd(LM):
+    """Says odd, whatever is asked."""
+
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        return [(-1.0 - ("even" in request.args[1]), True) for request in requests]
+
+    def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any: ...
+
+    def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any: ...
+
+
+def test_rows_that_a_task_leaves_out_are_neither_counted_nor_weighed_nor_fingerprinted(tmp_path: Path) -> None:
+    data = halves(tmp_path)
+    chosen = choose([str(tmp_path / "tasks")])
+    found, missing = prepare(chosen, data, num_fewshot=None, limit=None, seed=0)
+    asked = {}
+    for name, ready in found.items():
+        results, samples = ask(ready, Odd(), chat=False)
+        asked[name] = results | {"figures": figured(ready, results, samples, 0)}
+        assert asked[name]["figures"]["rows"] == len(samples) == {"sums_odd": 4, "sums_even": 36}[name]
+        assert count_documents(ready.definition, ready.rows) == len(samples)
+    scored = gather(chosen, asked, missing)["tasks"]["sums"]
+    assert (scored["rows"], scored["acc"]["value"]) == (40, pytest.approx(0.1))
+    # The rows that come first are other ones than those that are asked first.
+    some, _ = prepare(chosen, data, num_fewshot=None, limit=6, seed=0)
+    assert [ready.limit for ready in some.values()] == [3, 3]
+    rows = some["sums_odd"].rows
+    assert some["sums_odd"].figures()["data"] != rows.fingerprint(3)
+    text = "".join(json.dumps(row) + "\n" for row in [*rows.rows[:9], *rows.rows[:8:-1]])
+    (data / "sums/test.jsonl").write_text(text, encoding="utf8")
+    turned, _ = prepare(chosen, data, num_fewshot=None, limit=6, seed=0)
+    assert turned["sums_odd"].figures()["data"] != some["sums_odd"].figures()["data"]
+    assert turned["sums_even"].figures()["data"] == some["sums_even"].figures()["data"]
 
 
 def test_a_score_that_the_task_has_not_is_told_before_it_is_asked(tmp_path: Path) -> None:

@@ -76,3 +76,14 @@ def test_votes_on_others_are_refused(pair):
     for other in (replace(pair, a="third"), replace(pair, items=pair.items[1:])):
         with pytest.raises(BllossomError, match="name another output for these files"):
             Ballots(other, [vote])
+
+
+@pytest.mark.parametrize("changed", [{"answer_b": "another"}, {"messages": [{"role": "user", "content": "Why?"}]}])
+def test_votes_on_answers_of_before_are_refused(pair, capsys, changed):
+    vote = Ballots(pair, []).vote("v", "q0", "left")
+    others = replace(pair, items=[replace(pair.items[0], **changed), *pair.items[1:]])
+    with pytest.raises(BllossomError, match="on other answers of old and new to prompt q0; name another output"):
+        Ballots(others, [vote])
+    del vote["content"]
+    assert Ballots(others, [vote]).cast == {"v": {"q0": vote["verdict"]}}
+    assert "1 votes do not say on which answers they were cast" in capsys.readouterr().err

@@ -3,11 +3,15 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from bllossom.artifacts import publish
+from bllossom.cli import make_app
 from bllossom.errors import BllossomError
 from bllossom.evaluation.vote.ballots import Ballots
 from bllossom.evaluation.vote.report import majorities, read_outcomes
 from bllossom.evaluation.vote.vote import report_votes
+from tests.fixtures.copying import Copying
 
 
 def cast(pair, voter, verdicts):
@@ -63,6 +67,35 @@ def test_a_judge_of_others_is_refused(pair, tmp_path):
         read_outcomes(path, pair)
 
 
+def test_a_judge_s_folder_is_taken_where_it_is_of_these_answers(pair, files, tmp_path):
+    write(tmp_path / "votes" / "votes.jsonl", cast(pair, "v", {"q0": "a"}))
+    verdicts = [{"id": "q0", "a": "old", "b": "new", "order": order, "verdict": "a"} for order in ("ab", "ba")]
+    config = Copying(source=files[0], output=tmp_path / "judge")
+    publish(
+        config,
+        stage="judge",
+        inputs={f"answers.{path.stem}": path for path in files},
+        build=lambda folder: (write(folder / "verdicts.jsonl", verdicts), {})[1],
+    )
+    assert "agree on 100.0 % of 1 prompts" in report_votes(files, tmp_path / "votes", tmp_path / "judge")
+    files[1].write_text(files[1].read_text(encoding="utf8") + "\n", encoding="utf8")
+    with pytest.raises(BllossomError, match=r"verdicts\.jsonl is on other answers than .*new\.jsonl; judge these"):
+        report_votes(files, tmp_path / "votes", tmp_path / "judge")
+
+
+def test_what_is_no_file_of_verdicts_is_told(pair, files, tmp_path):
+    with pytest.raises(BllossomError, match=r"gone: no such file; name a judge's folder, or its verdicts\.jsonl"):
+        read_outcomes(tmp_path / "gone", pair)
+    with pytest.raises(BllossomError, match=r"holds no verdicts; name a judge's folder, or its verdicts\.jsonl"):
+        read_outcomes(files[0], pair)
+
+
 def test_without_votes_there_is_nothing_to_report(files, tmp_path):
     with pytest.raises(BllossomError, match="holds no vote"):
         report_votes(files, tmp_path / "votes", None)
+
+
+def test_a_port_that_there_is_none_of_is_wrong_usage(files, tmp_path):
+    run = ["vote", *map(str, files), "--output", str(tmp_path / "votes"), "--port", "99999"]
+    done = CliRunner().invoke(make_app(), run)
+    assert (done.exit_code, (tmp_path / "votes").exists()) == (2, False)
