@@ -65,6 +65,8 @@ def learn_from_text(
                 f"less might occur less than {RARE} times; name a number for more"
             )
         kept = without_loose_ends(kept[:size], vocabulary.is_whole)
+        if not kept:
+            raise BllossomError("of the pieces that this text has often enough none is a whole letter; name more text")
     say(f"{len(kept):,} pieces learned from {len(sources)} source(s), {sum(every.values()):,} words")
     order = [left + right for left, right in kept]
     broken = [piece for piece in order if not vocabulary.is_whole(piece)]

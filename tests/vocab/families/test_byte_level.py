@@ -64,6 +64,7 @@ def test_words_are_cut_as_the_base_cuts_them(vocabulary: ByteLevelVocabulary) ->
     assert vocabulary.write("▁강물은") == to_piece(" 강물은".encode())
     assert vocabulary.write("강물. 은") is None
     assert vocabulary.read(to_piece(" 강물".encode()[:-1])) == "▁강▯"
+    assert vocabulary.text(to_piece(" ▁\ufffd강".encode())) == " ▁\ufffd강"
     assert [vocabulary.is_whole(to_piece(raw)) for raw in ("강".encode(), "강".encode()[:2])] == [True, False]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bllossom.errors import BllossomError
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.vocab.families.bases import open_base
@@ -45,3 +46,10 @@ def test_letters_that_stay_bytes_are_counted(
     learn_from_text(open_base(str(byte_level_base)), [text], 10, ["Mongolian"])
     said = " ".join(capsys.readouterr().err.split())
     assert "2 of the text's 5 letters of Mongolian get no piece of their own (\u1820, \u1821 …)" in said
+
+
+def test_auto_that_takes_parts_of_letters_alone_is_refused(byte_level_base: Path, tmp_path: Path) -> None:
+    text = tmp_path / "ko.txt"
+    text.write_text("한국 나라 한국어 나라는\n" * 50, encoding="utf8")
+    with pytest.raises(BllossomError, match="has often enough none is a whole letter; name more text"):
+        learn_from_text(open_base(str(byte_level_base)), [text], "auto", ["Hangul"])
