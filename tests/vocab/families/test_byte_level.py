@@ -68,6 +68,11 @@ def test_words_are_cut_as_the_base_cuts_them(vocabulary: ByteLevelVocabulary) ->
     assert [vocabulary.is_whole(to_piece(raw)) for raw in ("강".encode(), "강".encode()[:2])] == [True, False]
 
 
+def test_a_run_of_the_first_piece_is_not_one_token(vocabulary: ByteLevelVocabulary) -> None:
+    assert vocabulary.pieces[0] == "!"
+    assert vocabulary.shortest(Counter({"!!!!!!": 2, "!": 1})) == 13
+
+
 @pytest.mark.parametrize("nfc", [False, True])
 def test_added_tokens_that_text_holds_are_words_and_cost_one(nfc: bool, texts: dict[str, Path], tmp_path: Path) -> None:
     base = train_byte_level(tmp_path, texts["en"], nfc=nfc)
