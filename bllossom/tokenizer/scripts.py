@@ -1,7 +1,6 @@
 """Unicode scripts: which one a piece belongs to, and which scripts a vocabulary is spread over."""
 
 import functools
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -103,22 +102,28 @@ def _script_of_character(character: str) -> str:
 
 
 class ScriptCodePoints:
-    """The code points of some scripts.
+    """The code points of some scripts, and `heads`: the beginnings of UTF-8 characters (one to three bytes) after which
+    no text has any but theirs.
 
-    Code points that Unicode has not assigned, between two that are the scripts', count as theirs: U+D7A4 … U+D7AF
-    follow the last Hangul syllable and share its first two bytes. `reserved` lists them, and no text has them.
+    Code points that Unicode has not assigned count as theirs, and `reserved` lists them, where they stand between two
+    that are, or behind a head: U+D7A4 … U+D7AF share two bytes with the last Hangul syllables, U+0D80 with the first
+    Sinhala letters. No text has them.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         everything = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
         anyone = "".join(rf"\p{{Script={name}}}" for name in names)
         theirs = {ord(character) for character in regex.findall(f"[{anyone}]", everything)}
-        self.names = list(names)
-        self.reserved: list[int] = []
+        unassigned: set[int] = set()
+        between: set[int] = set()
         for gap in regex.finditer(r"\p{Cn}+", everything):
+            unassigned.update(map(ord, gap[0]))
             before, after = everything[gap.start() - 1], everything[gap.end() : gap.end() + 1]
             if ord(before) in theirs and after and ord(after) in theirs:
-                self.reserved += map(ord, gap[0])
+                between.update(map(ord, gap[0]))
+        self.names = list(names)
+        self.heads = _heads_of(theirs | between, unassigned)
+        self.reserved = sorted(between.union(*(unassigned.intersection(_behind(head)) for head in self.heads)))
         self._members = theirs.union(self.reserved)
 
     def __contains__(self, code_point: object) -> bool:
@@ -128,15 +133,27 @@ class ScriptCodePoints:
         """Whether the text has a character of the scripts."""
         return any(ord(character) in self._members for character in text)
 
-    @functools.cached_property
-    def heads(self) -> frozenset[bytes]:
-        """The beginnings of UTF-8 characters (one to three bytes) after which only a character of these can come."""
-        theirs: set[bytes] = set()
-        others: set[bytes] = set()
-        for number in itertools.chain(range(0x80, 0xD800), range(0xE000, 0x110000)):
-            raw = chr(number).encode()
-            (theirs if number in self._members else others).update(raw[:length] for length in range(1, len(raw)))
-        return frozenset(theirs - others)
+
+def _heads_of(members: set[int], unassigned: set[int]) -> frozenset[bytes]:
+    """The beginnings that these have alone. Those of one byte, which is a piece already, they have not even in common
+    with what is unassigned; a longer one must be joined before any of its letters is, and nobody else misses it."""
+    raws = (chr(number).encode() for number in members)
+    beginnings = {raw[:length] for raw in raws for length in range(1, len(raw))}
+    return frozenset(
+        head
+        for head in beginnings
+        if all(number in members or (len(head) > 1 and number in unassigned) for number in _behind(head))
+    )
+
+
+def _behind(head: bytes) -> range:
+    """The code points whose UTF-8 begins with these bytes (and, where it is one byte, those too low for its length)."""
+    length = 2 if head[0] < 0xE0 else 3 if head[0] < 0xF0 else 4
+    number = head[0] & (0x7F >> length)
+    for byte in head[1:]:
+        number = number << 6 | byte & 0x3F
+    free = 6 * (length - len(head))
+    return range(number << free, number + 1 << free)
 
 
 @functools.lru_cache(maxsize=4)

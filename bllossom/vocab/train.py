@@ -133,7 +133,9 @@ def _go_on(config: TrainVocabConfig, files: Sequence[Path], base: Base, folder: 
     new = config.vocab_size - base.first_new_id
     if new < 1:
         raise BllossomError(f"vocab_size: the base has {base.first_new_id:,} ids already; set a larger one")
-    learned, _ = learn_from_text(base, files, new, config.scripts)
+    learned, _ = learn_from_text(
+        base, files, new, config.scripts, fewer=lambda found: f"set vocab_size={base.first_new_id + found}"
+    )
     base.extend(learned, config.scripts, folder, {})
     return {"pieces": config.vocab_size, "base_pieces": base.first_new_id, "intermediates": len(learned.intermediates)}
 

@@ -142,6 +142,19 @@ def test_shapes_of_today(
         assert manifest.figures["rows"] == 640  # the model's own: none of them may be lost
 
 
+def test_pieces_may_hold_what_stands_for_spaces_and_broken_characters(texts: dict[str, Path], tmp_path: Path) -> None:
+    """The pattern leaves \ufffd and a literal ▁ at the letters behind them: where the base has them as pieces, they are
+    learned with these."""
+    english, text = tmp_path / "en.txt", tmp_path / "ko.txt"
+    english.write_text(texts["en"].read_text(encoding="utf8") + "\ufffd1▁1\n" * 2000, encoding="utf8")
+    base = train_byte_level(tmp_path / "base", english, pattern=LLAMA3_PATTERN, ignore_merges=True)
+    text.write_text("강\ufffd한국 강▁나라\n" * 50, encoding="utf8")
+    samples = {"ko": [str(text)]}
+    merge_vocab(configure(base, DonorText(text=[str(text)], pieces=15), tmp_path / "out", samples=samples))
+    loaded = load_tokenizer(tmp_path / "out")
+    assert [len(encode_text(loaded, piece)) for piece in ("\ufffd한국", "▁나라")] == [1, 1]
+
+
 def test_a_file_of_another_name_keeps_its_added_tokens(
     byte_level_base: Path, texts: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -58,3 +58,7 @@ def test_what_does_not_fit_is_refused(
         train_vocab(configure(byte_level_base, texts, tmp_path / "no", character_coverage=0.99))
     with pytest.raises(BllossomError, match="the base has 602 ids already; set a larger one"):
         train_vocab(configure(byte_level_base, texts, tmp_path / "no", vocab_size=602))
+    with pytest.raises(BllossomError, match=r"the text gives [\d,]+ pieces, not .*, or set vocab_size=\d+$") as refusal:
+        train_vocab(configure(byte_level_base, texts, tmp_path / "no", vocab_size=100_000))
+    most = int(str(refusal.value).rpartition("=")[2])
+    train_vocab(configure(byte_level_base, texts, tmp_path / "out", vocab_size=most))  # as it says

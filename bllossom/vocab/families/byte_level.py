@@ -77,7 +77,8 @@ class ByteLevelVocabulary:
     def _shortest(self) -> Tokenizer:
         """The same pieces as a Unigram model in which each costs the same: its Viterbi search finds the shortest."""
         left_out = self.specials.difference(self._found.values())
-        pieces = [(piece, -1.0) for i, piece in enumerate(self.pieces) if i not in left_out]
+        # The unknown piece, runs of which are one token, is one that no word has: byte 0 is written otherwise.
+        pieces = [("\0", -1.0), *((piece, -1.0) for i, piece in enumerate(self.pieces) if i not in left_out)]
         return Tokenizer(models.Unigram(pieces, unk_id=0))
 
     def shortest(self, words: Counter[str]) -> int:
@@ -95,6 +96,11 @@ class ByteLevelVocabulary:
     def read(self, piece: str) -> str:
         raw = to_bytes(piece)
         return piece if raw is None else raw.decode(errors="replace").replace("\ufffd", "▯").replace(" ", SPACE)
+
+    def text(self, piece: str) -> str:
+        """The text that a piece stands for, a `▁` or `\ufffd` of its own included; broken characters as `\ufffd`."""
+        raw = to_bytes(piece)
+        return piece if raw is None else raw.decode(errors="replace")
 
     def is_whole(self, piece: str) -> bool:
         raw = to_bytes(piece)

@@ -1,7 +1,8 @@
 """Pieces learned from text: the words of each source, the merges they ask for, and how many of them to take."""
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from bllossom.errors import BllossomError
 from bllossom.text.sources import read_documents
 from bllossom.tokenizer.scripts import code_points
 from bllossom.vocab.families.bases import Base
-from bllossom.vocab.families.vocabulary import Atoms, count_atoms
+from bllossom.vocab.families.vocabulary import Atoms, Vocabulary, count_atoms
 from bllossom.vocab.learning.knee import MOST, RARE, Remainder, as_table, choose_size, make_curve
 from bllossom.vocab.learning.learn import Pair, learn, weigh, without_loose_ends
 from bllossom.vocab.repair.repair import Repaired
@@ -24,10 +25,13 @@ def learn_from_text(
     pieces: int | Literal["auto"],
     scripts: Sequence[str] | None,
     donors: Sequence[Mapping[str, float]] = (),
+    *,
+    fewer: Callable[[int], str] = "write pieces: {}".format,
 ) -> tuple[Repaired, list[dict[str, Any]]]:
     """Learn `pieces` new pieces from the files, each a source of its own; give them, and the curve of sizes.
 
-    `donors` are lists of pieces, as the base writes them, with how likely each is.
+    `donors` are lists of pieces, as the base writes them, with how likely each is. `fewer` says what to change in the
+    config for as many pieces as the text gives.
 
     Raises:
         BllossomError: the text has no letter of the scripts, or does not give so many pieces.
@@ -35,16 +39,17 @@ def learn_from_text(
     allowed = base.allowed(scripts)
     sources, text = _read_sources(base, files, scripts)
     vocabulary = base.vocabulary
+    _say_what_gets_none(vocabulary, sources, scripts, allowed)
     spelled = [{vocabulary.spell(piece): likely for piece, likely in donor.items()} for donor in donors]
     words = weigh(sources, spelled)
     wanted = MOST if pieces == "auto" else pieces
     merges = learn(words, wanted, allowed, frozenset(vocabulary.pieces), vocabulary.is_whole)
     kept = without_loose_ends(merges, vocabulary.is_whole)
-    if len(kept) < (1 if pieces == "auto" else pieces):
+    if not kept:
+        raise BllossomError("the text gives no piece that the base lacks; name more text")
+    if pieces != "auto" and len(kept) < pieces:
         raise BllossomError(
-            f"donor: the text gives {len(kept):,} pieces, not {pieces:,}; name more text, or write pieces: {len(kept)}"
-            if pieces != "auto"
-            else "donor: the text gives no piece that the base lacks; name more text"
+            f"the text gives {len(kept):,} pieces, not {pieces:,}; name more text, or {fewer(len(kept))}"
         )
     every: Counter[Atoms] = Counter()
     for source in sources:
@@ -60,7 +65,9 @@ def learn_from_text(
                 f"less might occur less than {RARE} times; name a number for more"
             )
         kept = without_loose_ends(kept[:size], vocabulary.is_whole)
-    say(f"merge-vocab: {len(kept):,} pieces learned from {len(sources)} source(s), {sum(every.values()):,} words")
+        if not kept:
+            raise BllossomError("of the pieces that this text has often enough none is a whole letter; name more text")
+    say(f"{len(kept):,} pieces learned from {len(sources)} source(s), {sum(every.values()):,} words")
     order = [left + right for left, right in kept]
     broken = [piece for piece in order if not vocabulary.is_whole(piece)]
     return Repaired(order, {piece: i for i, piece in enumerate(order)}, broken, []), as_table(curve)
@@ -86,8 +93,32 @@ def _read_sources(
             sources.append(count_atoms(vocabulary, theirs))
     if not sources:
         named = "text" if scripts is None else f"letter of {', '.join(scripts)}"
-        raise BllossomError(f"donor: {files[0]} and the others hold no {named}; name other text, or other scripts")
+        raise BllossomError(f"{files[0]} and the others hold no {named}; name other text, or other scripts")
     return sources, Remainder(spaced, other_tokens)
+
+
+def _say_what_gets_none(
+    vocabulary: Vocabulary,
+    sources: Sequence[Mapping[Atoms, int]],
+    scripts: Sequence[str] | None,
+    allowed: Callable[[str], bool],
+) -> None:
+    """Name the text's letters of the scripts whose first bytes are another script's, too, and no piece of the base."""
+    if scripts is None:
+        return
+    points = code_points(tuple(scripts))
+    read = {character for source in sources for atoms in source for character in vocabulary.read("".join(atoms))}
+    letters = {letter: vocabulary.write(letter) for letter in sorted(read) if ord(letter) in points}
+    none = [
+        letter
+        for letter, written in letters.items()
+        if written is not None and not all(map(allowed, [*itertools.accumulate(vocabulary.spell(written))][1:]))
+    ]
+    if none:
+        say(
+            f"{len(none):,} of the text's {len(letters):,} letters of {', '.join(scripts)} get no piece of their own "
+            f"({', '.join(none[:5])} …): other scripts' begin with the same bytes, and the base has no piece of these"
+        )
 
 
 def encode_with(merges: Sequence[Pair], words: Sequence[Atoms]) -> list[Sequence[str]]:

@@ -152,7 +152,7 @@ def check_pieces(new: ByteLevelVocabulary, merged: Mapping[str, Any], first: int
     """
     pieces = new.pieces[first:]
     whole = [piece for piece in pieces if new.is_whole(piece)]
-    texts = [new.read(piece).replace("▁", " ") for piece in whole]
+    texts = list(map(new.text, whole))
     numbers: Mapping[str, int] = merged["model"]["vocab"]
     for ignore_merges in {False, bool(merged["model"].get("ignore_merges"))}:
         model = dict(merged["model"]) | {"ignore_merges": ignore_merges}
@@ -239,7 +239,7 @@ def check_texts(
     pair: Pair, new: ByteLevelVocabulary, documents: Mapping[str, Sequence[str]], scripts: ScriptCodePoints
 ) -> Proof:
     """Documents and generated strings: joined neighbours, other scripts untouched, decoded alike."""
-    pieces = [new.read(p).replace("▁", " ") for i, p in enumerate(new.pieces) if p and i not in new.specials]
+    pieces = [new.text(p) for i, p in enumerate(new.pieces) if p and i not in new.specials]
     special = [new.pieces[number] for number in sorted(new.specials) if new.pieces[number]]
 
     def check(batch: list[str]) -> list[np.ndarray]:

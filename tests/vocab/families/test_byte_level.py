@@ -64,7 +64,13 @@ def test_words_are_cut_as_the_base_cuts_them(vocabulary: ByteLevelVocabulary) ->
     assert vocabulary.write("▁강물은") == to_piece(" 강물은".encode())
     assert vocabulary.write("강물. 은") is None
     assert vocabulary.read(to_piece(" 강물".encode()[:-1])) == "▁강▯"
+    assert vocabulary.text(to_piece(" ▁\ufffd강".encode())) == " ▁\ufffd강"
     assert [vocabulary.is_whole(to_piece(raw)) for raw in ("강".encode(), "강".encode()[:2])] == [True, False]
+
+
+def test_a_run_of_the_first_piece_is_not_one_token(vocabulary: ByteLevelVocabulary) -> None:
+    assert vocabulary.pieces[0] == "!"
+    assert vocabulary.shortest(Counter({"!!!!!!": 2, "!": 1})) == 13
 
 
 @pytest.mark.parametrize("nfc", [False, True])

@@ -10,11 +10,12 @@ from bllossom.errors import BllossomError
 from bllossom.tokenizer.byte_level_file import read_byte_level, to_piece
 from bllossom.tokenizer.scripts import code_points
 from bllossom.vocab.families.byte_level import ByteLevelVocabulary
-from bllossom.vocab.proof.certificate import Pair, check_ids, check_pieces, check_unicode
+from bllossom.vocab.proof.certificate import Pair, check_ids, check_pieces, check_texts, check_unicode
 
 HANGUL = code_points(("Hangul",))
 FIRST = 602
 SYLLABLE = to_piece("한".encode())  # three characters, one for each byte
+STRIP = {"type": "Strip", "content": "a", "start": 1, "stop": 0}
 GOOD = [(SYLLABLE[0], SYLLABLE[1]), (SYLLABLE[:2], SYLLABLE[2])]
 
 
@@ -57,6 +58,8 @@ def test_quotes_change_other_texts(base: dict[str, Any]) -> None:
     pair = Pair(base, merged, old, FIRST)
     assert pair.encode(["qz"])[0].tolist() == [FIRST]  # its neighbours are joined: the scripts are what tells
     assert check_unicode(pair, old, new, HANGUL)["changed"] == 0
+    with pytest.raises(BllossomError, match="has no letter of Hangul and gets other ids"):
+        check_texts(pair, new, {"en": ["qz"]}, HANGUL)
 
 
 def test_a_merge_before_the_bases_own_is_no_joining_of_neighbours(base: dict[str, Any]) -> None:
@@ -66,6 +69,14 @@ def test_a_merge_before_the_bases_own_is_no_joining_of_neighbours(base: dict[str
     pair = Pair(base, merged, ByteLevelVocabulary(base), FIRST)
     with pytest.raises(BllossomError, match="is not the base's with neighbours joined"):
         pair.encode([f"{left}{right}Q"])
+
+
+def test_what_decodes_otherwise_is_seen(base: dict[str, Any]) -> None:
+    merged = extend(base, GOOD)
+    merged["decoder"] = {"type": "Sequence", "decoders": [base["decoder"], STRIP]}
+    pair = Pair(base, merged, ByteLevelVocabulary(base), FIRST)
+    with pytest.raises(BllossomError, match="'a river' decodes to ' river', with the base to 'a river'"):
+        pair.encode(["the", "a river"], and_decode=True)
 
 
 def test_a_special_token_that_is_numbered_anew_is_seen(base: dict[str, Any]) -> None:

@@ -1,0 +1,55 @@
+"""Pieces learned from text of scripts that share their first bytes with others, or with what nobody has."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from bllossom.errors import BllossomError
+from bllossom.tokenizer.encode import encode_text
+from bllossom.tokenizer.load import load_tokenizer
+from bllossom.vocab.families.bases import open_base
+from bllossom.vocab.learning.from_text import learn_from_text
+
+
+def write_words(path: Path, letters: str) -> Path:
+    """A text of made-up words of these letters."""
+    generator = random.Random(0)
+    words = ["".join(generator.choices(letters, k=generator.randrange(2, 6))) for _ in range(100)]
+    lines = [" ".join(generator.choices(words, k=10)) for _ in range(200)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf8")
+    return path
+
+
+def test_a_script_at_the_edge_of_its_block_is_learned(
+    byte_level_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sinhala begins with two bytes that the unassigned U+0D80 begins with, too; the base lacks them as a piece."""
+    text = write_words(tmp_path / "si.txt", "\u0d9a\u0d9c\u0dad\u0db1\u0db8\u0dba\u0dbb\u0dbd\u0dc0\u0dc3")
+    base, scripts = open_base(str(byte_level_base)), ["Sinhala"]
+    learned, _ = learn_from_text(base, [text], 120, scripts)
+    assert "no piece of their own" not in capsys.readouterr().err
+    base.extend(learned, scripts, tmp_path, {"si": text.read_text(encoding="utf8").splitlines()})
+    words = text.read_text(encoding="utf8").split()[:100]
+    before, after = load_tokenizer(byte_level_base), load_tokenizer(tmp_path)
+    assert sum(len(encode_text(after, word)) for word in words) * 4 < sum(len(encode_text(before, w)) for w in words)
+    certificate = json.loads((tmp_path / "certificate.json").read_text(encoding="utf8"))
+    assert "U+0D80" in certificate["unicode"]["unassigned_and_changed"]
+
+
+def test_letters_that_stay_bytes_are_counted(
+    byte_level_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Mongolian's first letters have their two bytes in common with a comma that Phags-pa uses, too."""
+    text = write_words(tmp_path / "mn.txt", "\u1820\u1821\u1840\u1841\u1842")
+    learn_from_text(open_base(str(byte_level_base)), [text], 10, ["Mongolian"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 of the text's 5 letters of Mongolian get no piece of their own (\u1820, \u1821 …)" in said
+
+
+def test_auto_that_takes_parts_of_letters_alone_is_refused(byte_level_base: Path, tmp_path: Path) -> None:
+    text = tmp_path / "ko.txt"
+    text.write_text("한국 나라 한국어 나라는\n" * 50, encoding="utf8")
+    with pytest.raises(BllossomError, match="has often enough none is a whole letter; name more text"):
+        learn_from_text(open_base(str(byte_level_base)), [text], "auto", ["Hangul"])
