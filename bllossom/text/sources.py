@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.paths import shown
-from bllossom.text.archives import DAMAGED_ARCHIVE, MEMBER_BITS, Member, members, not_read, whole
+from bllossom.text.archives import DAMAGED_ARCHIVE, MEMBER_BITS, Member, members, not_read, seekable, whole
 from bllossom.text.compression import DAMAGED, recode, unpack
 from bllossom.text.csv_rows import read_csv, read_tsv
 from bllossom.text.fields import IDENTITIES, Steps, documents_of, identity_of, parse_field
@@ -138,8 +138,7 @@ class _Documents:
 
     def read(self, kind: Kind, file: IO[bytes], skip: int) -> Iterator[RawRecord]:
         options = self._options
-        if kind not in ("parquet", "arrow"):
-            file = recode(file, options.encoding)
+        file = seekable(file) if kind in ("parquet", "arrow") else recode(file, options.encoding)
         if kind == "text":
             for number, text, error, *_ in read_text(file, options.split, options.max_document_bytes, skip):
                 yield RawRecord(number, () if error else (text,), (error,) if error else ())

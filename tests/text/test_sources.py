@@ -1,5 +1,7 @@
+import bz2
 import gzip
 import json
+import lzma
 import tracemalloc
 from pathlib import Path
 
@@ -27,6 +29,24 @@ def test_every_format_gives_the_same_documents(tmp_path: Path) -> None:
         assert list(read_documents(str(path))) == TEXTS, path
     assert list(read_documents(str(tmp_path))) == TEXTS * 4
     assert list(read_documents(str(tmp_path / "*.jsonl*"))) == TEXTS * 3
+
+
+@pytest.mark.parametrize("packed", [".gz", ".zst", ".bz2", ".xz"])
+@pytest.mark.parametrize("kind", [".parquet", ".stream.arrow", ".file.arrow"])
+def test_packed_tables_are_read_from_any_row_on(tmp_path: Path, kind: str, packed: str) -> None:
+    table, plain = pyarrow.table({"text": [f"document {i}" for i in range(700)]}), tmp_path / f"a{kind}"
+    if kind == ".parquet":
+        pyarrow.parquet.write_table(table, plain, row_group_size=300)
+    else:
+        make = pyarrow.ipc.new_stream if kind == ".stream.arrow" else pyarrow.ipc.new_file
+        with make(plain, table.schema) as writer:
+            writer.write_table(table, max_chunksize=300)
+    pack = {".gz": gzip.compress, ".zst": zstandard.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[packed]
+    path = tmp_path / f"a{kind}{packed}"
+    path.write_bytes(pack(plain.read_bytes()))
+    for skip in (0, 299, 300, 699):
+        assert list(read_records(path, skip=skip)) == list(read_records(plain, skip=skip))
+    assert list(read_rows(path)) == table.to_pylist()
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.parquet", "a.txt"])
