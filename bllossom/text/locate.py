@@ -54,6 +54,8 @@ def locate(source: str, *, kind: Kind | None = None, split: str = "", quiet: boo
         [path] = search.found
         if kind is None and not is_archive(path.name):
             file_kind(path)  # it was named itself: no word of passing it over
+        if split and splits_of(path) != split:
+            raise _no_split(source, split, [splits_of(path)])
         return search.found
     files = [path for path in search.found if path.name not in SETTINGS]
     read = [path for path in files if kind or is_archive(path.name) or kind_of_file(path)]
@@ -113,14 +115,20 @@ def _of_split(files: list[Path], source: str, split: str, *, required: bool) -> 
     by_split: dict[str, list[Path]] = {}
     for path in files:
         by_split.setdefault(splits_of(path.relative_to(base)) if base else "", []).append(path)
-    named = sorted(by_split.keys() - {""})
     if not split and (not required or len(by_split) < 2):
         return files, []
     wanted = split or ("train" if "train" in by_split or "" not in by_split else "")
     if wanted not in by_split:
-        there = ", ".join(named) or "none that names of files or folders tell"
-        raise BllossomError(f"{shown(source)} has no split {wanted!r}; set split to one it has: {there}")
+        raise _no_split(source, wanted, by_split)
     return by_split[wanted], [path for path in files if path not in set(by_split[wanted])]
+
+
+def _no_split(source: str, wanted: str, there: Iterable[str]) -> BllossomError:
+    named = ", ".join(sorted(filter(None, there))) or "none that names of files or folders tell"
+    return BllossomError(
+        f"{shown(source)} has no split {wanted!r}; set split to one it has: {named}; or, of plain text, to blank-line, "
+        "line or file"
+    )
 
 
 def _common(files: Sequence[Path]) -> Path | None:

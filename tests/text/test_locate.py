@@ -146,6 +146,23 @@ def test_a_folder_of_several_splits_is_read_whole_and_that_is_said(
         locate(str(tmp_path), split="validation")
 
 
+@pytest.mark.parametrize(
+    ("name", "split", "there"), [("a.txt", "lines", "none that .* tell"), ("dev.jsonl", "train", "validation")]
+)
+def test_a_file_that_is_of_no_such_split_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, name: str, split: str, there: str
+) -> None:
+    folder = tmp_path_factory.mktemp("one")  # a test's own folder is called test_…, which names a split
+    [path] = put(folder, name)
+    with pytest.raises(
+        BllossomError,
+        match=f"has no split '{split}'; set split to one it has: {there}; or, of plain text, to blank-line, line or",
+    ):
+        locate(str(path), split=split)
+    assert locate(str(path)) == [path]
+    assert locate(str(path.rename(folder / f"train-{name}")), split="train") == [folder / f"train-{name}"]
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a hub data set me/two in a cache of its own."""
