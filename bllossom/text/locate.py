@@ -185,15 +185,30 @@ def _names(paths: Iterable[Path], root: Path | None) -> str:
 
 def _download(source: str) -> Path:
     """The folder with a hub data set `owner/name`, or with one folder of it, `hf://datasets/owner/name/folder`; at the
-    revision behind an @, where there is one."""
+    revision behind an @, where there is one. Fetched is what is of a known kind by the ending of its name.
+
+    Raises:
+        BllossomError: it cannot be had, or has no such folder.
+    """
     from huggingface_hub import snapshot_download
 
     name, revision, folder_in_it = parse(source)
     within = f"{folder_in_it}/" if folder_in_it else ""
-    patterns = [f"{within}*{suffix}{packed}" for suffix in (*ENDINGS, *ARCHIVES) for packed in ("", *COMPRESSIONS)]
+    endings = [f"{suffix}{packed}" for suffix in (*ENDINGS, *ARCHIVES) for packed in ("", *COMPRESSIONS)]
+    patterns = [f"{within}*{_in_any_case(ending)}" for ending in endings]
     try:
         folder = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns)
     except Exception as error:  # the hub client raises a dozen kinds for "cannot be had"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BllossomError(f"{source}: not here and not from the hub ({reason}); name a path, or go online") from error
-    return Path(folder) / within
+    root = Path(folder) / within
+    if not root.is_dir():
+        raise BllossomError(
+            f"{source}: the data set has no folder {folder_in_it} with files of a known format; name one that it has"
+        )
+    return root
+
+
+def _in_any_case(ending: str) -> str:
+    """An ending as a glob: the hub takes upper case and lower case for two names."""
+    return "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in ending)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from bllossom.errors import BllossomError
 from bllossom.text.locate import locate, splits_of
@@ -184,6 +185,28 @@ def test_of_a_hub_data_set_one_split_is_read(hub: Path, capsys: pytest.CaptureFi
     assert locate("me/two", split="test") == [test]
     train.unlink()
     assert locate("me/two") == [test]  # all there is
+
+
+@pytest.mark.parametrize("name", ["typo", "data/a.jsonl"])
+def test_a_folder_that_a_hub_data_set_does_not_have_is_named(hub: Path, name: str) -> None:
+    [path] = put(hub, "data/a.jsonl")
+    assert locate("hf://datasets/me/two/data") == [path]
+    with pytest.raises(BllossomError, match=f"two/{name}: the data set has no folder {name} with files of a known"):
+        locate(f"hf://datasets/me/two/{name}")
+
+
+def test_of_a_hub_data_set_names_in_upper_case_are_fetched_too(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["A.JSONL", "b.Txt.GZ", "c.parquet", "D.TAR.GZ", "README.md", "other/e.csv"]
+    fetched: list[str] = []
+
+    def snapshot(*_: str, allow_patterns: list[str], **__: str) -> str:
+        fetched[:] = filter_repo_objects(names, allow_patterns=allow_patterns)
+        return str(hub)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    put(hub, "A.JSONL")
+    assert locate("me/two") == [hub / "A.JSONL"]
+    assert fetched == [*names[:4], "other/e.csv"]
 
 
 @pytest.mark.parametrize("source", ["owner/name", "hf://datasets/owner/name/20231101.ko"])
