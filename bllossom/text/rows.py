@@ -23,7 +23,7 @@ __all__ = ["Entry", "locate_rows", "place", "read_entries", "read_rows"]
 
 
 def locate_rows(source: str) -> list[Path]:
-    """The files with rows that a source names (see sources.locate); plain text below a folder is left out, and said.
+    """The files with rows that a source names (see locate.py); plain text below a folder is left out, and said.
 
     Raises:
         BllossomError: nothing is there, or only plain text.

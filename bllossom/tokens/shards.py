@@ -76,7 +76,7 @@ class TokenIndex(Model):
     pieces: int
     bos: int | None
     eos: int | None
-    tokenizer: str  # fingerprint of what the ids mean (see ids.py)
+    tokenizer: str  # fingerprint of what the ids mean (see tokenizer/ids.py)
     sources: list[SourceRecord]
 
 
