@@ -1,6 +1,6 @@
 """prepare: text of several languages into token shards, exactly once.
 
-    sources ─▶ clean ─▶ near duplicates? ─▶ contaminated? ─▶ duplicates ─▶ held-out share ─▶ encode ─▶ shards
+    sources ─▶ clean ─▶ duplicates ─▶ near duplicates? ─▶ contaminated? ─▶ held-out share ─▶ encode ─▶ shards
 
 The work lies in the partial folder, under work/, and is removed at the end; slices.py says how a killed run goes on,
 run_local.py and run_ray.py who makes the slices.
@@ -45,9 +45,9 @@ from bllossom.hub import is_hub_id, pin
 from bllossom.paths import shown, there
 from bllossom.text.sources import MAX_DOCUMENT_BYTES
 from bllossom.tokenizer.encode import Encoder, Encoders
-from bllossom.tokenizer.files import copy_tokenizer, tokenizer_files
+from bllossom.tokenizer.files import tokenizer_files
 from bllossom.tokenizer.ids import count_ids, token_dtype
-from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokenizer.load import load_tokenizer, save_tokenizer
 from bllossom.tokens.shards import INDEX
 
 __all__ = ["PrepareConfig", "SourceConfig", "dry_run", "prepare"]
@@ -237,7 +237,9 @@ def _tokenize(config: PrepareConfig, readings: list[Reading], folder: Path, work
             )
         return encoder
 
-    save_tokenizer(config.tokenizer, tokenizer, folder / "tokenizer")
+    kept = folder / "tokenizer"
+    kept.mkdir(exist_ok=True)
+    save_tokenizer(tokenizer, Path(config.tokenizer), kept)
     adopt(readings, settings, _decides(config), choose, folder, work)
     run = run_ray if config.executor == "ray" else run_local
     with progress("bytes of text tokenised", text_bytes) as advance:
@@ -277,14 +279,3 @@ def _licences(config: PrepareConfig) -> dict[str, str]:
         for language, name, source in named_sources(config.sources)
         if source.licence
     }
-
-
-def save_tokenizer(source: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Copy the tokenizer's files; write those that it does not come with."""
-    folder.mkdir(exist_ok=True)
-    path = Path(source)
-    if not (path / "tokenizer.json").is_file():
-        tokenizer.save_pretrained(folder)
-    copy_tokenizer(path, folder)
-    if path.is_file():
-        shutil.copyfile(path, folder / "tokenizer.model")

@@ -122,7 +122,8 @@ def make_examples(
             + ", or ".join(remedies)
         )
     if train_on == "all":
-        items = [replace(example, supervised=np.ones_like(example.supervised)) for example in items]
+        # But the first token, which nothing stands before to predict it from.
+        items = [replace(example, supervised=np.arange(len(example.ids)) > 0) for example in items]
     return Examples(items, listed, skipped, instructions.duplicates)
 
 

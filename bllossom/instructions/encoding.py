@@ -105,7 +105,9 @@ class ChatEncoder:
             builder.add(whole.ids, offsets, mask)
             return builder.encoded()
         first = begin = 0
-        edges = [index for index, id_ in enumerate(whole.ids) if id_ in self._control_texts]
+        # A stand-in that a tokenizer has no piece for is its unknown piece here: a control's id, but none of its text.
+        own = [text[begin:end] for begin, end in offsets]
+        edges = [index for index, id_ in enumerate(whole.ids) if own[index] == self._control_texts.get(id_)]
         for index in [*edges, len(whole.ids)]:
             end, after = whole.offsets[index] if index < len(whole.ids) else (len(text), len(text))
             if plain[begin:end] != text[begin:end]:

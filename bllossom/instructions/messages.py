@@ -17,8 +17,9 @@ from bllossom.text.normalise import normalise
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-# White space, control and format characters, and what Unicode says to show nothing for; the blank of braille, too.
-INVISIBLE = regex.compile(r"[\p{Z}\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800]*")
+# White space, control and format characters, and what Unicode says to show nothing for; the blank of braille, too, and
+# what normalising takes out beside these: the stand-in for an object, and code points that are no characters.
+INVISIBLE = regex.compile(r"[\p{Z}\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800\ufffc\ufffe\uffff]*")
 
 
 class UnusableError(ValueError):

@@ -72,6 +72,11 @@ def whole(file: IO[bytes]) -> IO[bytes]:
     return io.BytesIO(file.read())
 
 
+def seekable(file: IO[bytes]) -> IO[bytes]:
+    """The file, in memory where it is unpacked forwards only, as zstd is: for the same readers."""
+    return file if file.seekable() else whole(file)
+
+
 def read_name(raw: bytes, encoding: str) -> str | None:
     """A name of whose code page nothing is known; None where none of those that are tried gives one."""
     own = [] if codecs.lookup(encoding).name.startswith("utf") else [encoding]

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Iterator
 from typing import IO
 
-from bllossom.text.readers.entry import NOTHING_BEHIND, Entry
+from bllossom.text.readers.entry import NOTHING_BEHIND, Entry, explain
 
 
 def read_csv(file: IO[bytes], skip: int = 0) -> Iterator[Entry]:
     """Stream the rows of a UTF-8 file, with a byte-order mark or without, as objects.
 
     Reading goes on behind a row of another length. It ends where the header names a column twice, at a quote that is
-    left open or out of place, and at bytes that are no UTF-8.
+    left open or out of place, and at bytes that are no UTF-8, or none of the encoding that it was given as.
     """
     return (entry for entry in _rows(file, csv.excel) if entry.number > skip)
 
@@ -51,8 +51,10 @@ def _rows(file: IO[bytes], dialect: type[csv.Dialect]) -> Iterator[Entry]:
                 yield Entry(line, dict(zip(header, row, strict=True)))
     except csv.Error as error:
         yield Entry(line, None, _fatal(f"is not CSV ({error})"))
-    except UnicodeDecodeError:
-        yield Entry(line, None, _fatal("is not UTF-8 from here on (convert it with iconv)"))
+    except UnicodeDecodeError as error:
+        utf8 = error.encoding in ("utf-8", "utf8")
+        why = _fatal("is not UTF-8 from here on (convert it with iconv)") if utf8 else explain(error)
+        yield Entry(line, None, why)
 
 
 def _ragged(columns: int, named: int, lines: int) -> str:

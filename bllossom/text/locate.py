@@ -54,6 +54,8 @@ def locate(source: str, *, kind: Kind | None = None, split: str = "", quiet: boo
         [path] = search.found
         if kind is None and not is_archive(path.name):
             file_kind(path)  # it was named itself: no word of passing it over
+        if split and splits_of(path) != split:
+            raise _no_split(source, split, [splits_of(path)])
         return search.found
     files = [path for path in search.found if path.name not in SETTINGS]
     read = [path for path in files if kind or is_archive(path.name) or kind_of_file(path)]
@@ -113,14 +115,20 @@ def _of_split(files: list[Path], source: str, split: str, *, required: bool) -> 
     by_split: dict[str, list[Path]] = {}
     for path in files:
         by_split.setdefault(splits_of(path.relative_to(base)) if base else "", []).append(path)
-    named = sorted(by_split.keys() - {""})
     if not split and (not required or len(by_split) < 2):
         return files, []
     wanted = split or ("train" if "train" in by_split or "" not in by_split else "")
     if wanted not in by_split:
-        there = ", ".join(named) or "none that names of files or folders tell"
-        raise BllossomError(f"{shown(source)} has no split {wanted!r}; set split to one it has: {there}")
+        raise _no_split(source, wanted, by_split)
     return by_split[wanted], [path for path in files if path not in set(by_split[wanted])]
+
+
+def _no_split(source: str, wanted: str, there: Iterable[str]) -> BllossomError:
+    named = ", ".join(sorted(filter(None, there))) or "none that names of files or folders tell"
+    return BllossomError(
+        f"{shown(source)} has no split {wanted!r}; set split to one it has: {named}; or, of plain text, to blank-line, "
+        "line or file"
+    )
 
 
 def _common(files: Sequence[Path]) -> Path | None:
@@ -177,15 +185,30 @@ def _names(paths: Iterable[Path], root: Path | None) -> str:
 
 def _download(source: str) -> Path:
     """The folder with a hub data set `owner/name`, or with one folder of it, `hf://datasets/owner/name/folder`; at the
-    revision behind an @, where there is one."""
+    revision behind an @, where there is one. Fetched is what is of a known kind by the ending of its name.
+
+    Raises:
+        BllossomError: it cannot be had, or has no such folder.
+    """
     from huggingface_hub import snapshot_download
 
     name, revision, folder_in_it = parse(source)
     within = f"{folder_in_it}/" if folder_in_it else ""
-    patterns = [f"{within}*{suffix}{packed}" for suffix in (*ENDINGS, *ARCHIVES) for packed in ("", *COMPRESSIONS)]
+    endings = [f"{suffix}{packed}" for suffix in (*ENDINGS, *ARCHIVES) for packed in ("", *COMPRESSIONS)]
+    patterns = [f"{within}*{_in_any_case(ending)}" for ending in endings]
     try:
         folder = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns)
     except Exception as error:  # the hub client raises a dozen kinds for "cannot be had"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BllossomError(f"{source}: not here and not from the hub ({reason}); name a path, or go online") from error
-    return Path(folder) / within
+    root = Path(folder) / within
+    if not root.is_dir():
+        raise BllossomError(
+            f"{source}: the data set has no folder {folder_in_it} with files of a known format; name one that it has"
+        )
+    return root
+
+
+def _in_any_case(ending: str) -> str:
+    """An ending as a glob: the hub takes upper case and lower case for two names."""
+    return "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in ending)

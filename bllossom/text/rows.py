@@ -10,7 +10,7 @@ from typing import IO, Any
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.paths import shown
-from bllossom.text.archives import DAMAGED_ARCHIVE, members, not_read, whole
+from bllossom.text.archives import DAMAGED_ARCHIVE, members, not_read, seekable, whole
 from bllossom.text.compression import DAMAGED, recode, unpack
 from bllossom.text.csv_rows import read_csv, read_tsv
 from bllossom.text.kinds import Kind, file_kind, is_archive
@@ -23,7 +23,7 @@ __all__ = ["Entry", "locate_rows", "place", "read_entries", "read_rows"]
 
 
 def locate_rows(source: str) -> list[Path]:
-    """The files with rows that a source names (see sources.locate); plain text below a folder is left out, and said.
+    """The files with rows that a source names (see locate.py); plain text below a folder is left out, and said.
 
     Raises:
         BllossomError: nothing is there, or only plain text.
@@ -82,8 +82,7 @@ def _archive(path: Path, packed: IO[bytes], encoding: str) -> Iterator[Entry]:
 
 
 def _read(kind: Kind, file: IO[bytes], encoding: str) -> Iterator[Entry]:
-    if kind not in ("parquet", "arrow"):
-        file = recode(file, encoding)
+    file = seekable(file) if kind in ("parquet", "arrow") else recode(file, encoding)
     if kind == "jsonl":
         return _jsonl(file)
     if kind == "json":

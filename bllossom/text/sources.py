@@ -13,13 +13,13 @@ from typing import IO, NamedTuple
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.paths import shown
-from bllossom.text.archives import DAMAGED_ARCHIVE, MEMBER_BITS, Member, members, not_read, whole
+from bllossom.text.archives import DAMAGED_ARCHIVE, MEMBER_BITS, Member, members, not_read, seekable, whole
 from bllossom.text.compression import DAMAGED, recode, unpack
 from bllossom.text.csv_rows import read_csv, read_tsv
 from bllossom.text.fields import IDENTITIES, Steps, documents_of, identity_of, parse_field
 from bllossom.text.kinds import Kind, file_kind, is_archive
 from bllossom.text.locate import locate
-from bllossom.text.readers.columns import Columns, read_arrow, read_parquet
+from bllossom.text.readers.columns import ALL, Columns, read_arrow, read_parquet
 from bllossom.text.readers.entry import Entry, explain
 from bllossom.text.readers.json_values import read_json, read_lines
 from bllossom.text.readers.plain_text import Split, read_text, too_long
@@ -125,8 +125,10 @@ class _Documents:
         self._fields: list[Steps] = [parse_field(field) for field in options.fields]
         only = self._fields[0] if len(self._fields) == 1 else []
         self._key = only[0] if len(only) == 1 and isinstance(only[0], str) else None
-        names = [str(steps[0]) for steps in self._fields]
+        names = [steps[0] for steps in self._fields if isinstance(steps[0], str)]
         columns = Columns((), (*names, *IDENTITIES)) if options.skip_missing else Columns(names, IDENTITIES)
+        if len(names) < len(self._fields):
+            columns = ALL  # a path that begins with {} goes through them
         self._readers: dict[Kind, Read] = {
             "jsonl": read_lines,
             "json": read_json,
@@ -138,8 +140,7 @@ class _Documents:
 
     def read(self, kind: Kind, file: IO[bytes], skip: int) -> Iterator[RawRecord]:
         options = self._options
-        if kind not in ("parquet", "arrow"):
-            file = recode(file, options.encoding)
+        file = seekable(file) if kind in ("parquet", "arrow") else recode(file, options.encoding)
         if kind == "text":
             for number, text, error, *_ in read_text(file, options.split, options.max_document_bytes, skip):
                 yield RawRecord(number, () if error else (text,), (error,) if error else ())
@@ -202,7 +203,10 @@ def _archive(path: Path, packed: IO[bytes], documents: _Documents, skip: int) ->
 def _member(member: Member, documents: _Documents, skip: int) -> Iterator[RawRecord]:
     assert member.kind is not None
     file = whole(member.file) if member.kind in ("parquet", "arrow") else member.file
+    number = skip
     try:
-        yield from documents.read(member.kind, file, skip)
+        for record in documents.read(member.kind, file, skip):
+            number = record.number
+            yield record
     except UnicodeDecodeError as error:
-        yield RawRecord(skip + 1, (), (explain(error),))
+        yield RawRecord(number + 1, (), (explain(error),))

@@ -56,11 +56,6 @@ def _bytes_by_character() -> Mapping[str, int]:
     return {character: byte for byte, character in alphabet().items()}
 
 
-def to_piece(raw: bytes) -> str:
-    """Bytes as a vocabulary writes them."""
-    return "".join(map(alphabet().__getitem__, raw))
-
-
 def to_bytes(piece: str) -> bytes | None:
     """The bytes of a piece; None for what is no byte string (special tokens are written as they are)."""
     numbers = _bytes_by_character()

@@ -11,7 +11,7 @@ own characters give can never be produced at all.
 
 Ties are left to the leftmost join by SentencePiece, to the better rank by tokenizer.json. Llama 2's runs of spaces tie
 (score -1e9): with the longer run first, a run grows from the left, as in SentencePiece. Any other ties are left to the
-proof (proof.py).
+proof (vocab/proof/).
 
 User-defined pieces are found in text before anything is joined. tokenizer.json finds its added tokens likewise, on the
 normalised text, but then normalises what lies between them anew. Without a prefix that changes nothing (Gemma). With

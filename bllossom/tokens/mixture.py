@@ -105,7 +105,7 @@ class Mixture:
     def open(
         cls, tokens_dir: Path, config: MixtureConfig, block_size: int, seed: int, *, tokenizer: str | None = None
     ) -> Self:
-        """Open a tokens folder; `tokenizer` is the fingerprint of the one the model has (encode.py), to be compared.
+        """Open a tokens folder; `tokenizer` is the fingerprint of the model's (tokenizer/ids.py), to be compared.
 
         Raises:
             BllossomError: another tokenizer, a damaged shard, an unknown language or source, a source shorter than a

@@ -76,7 +76,7 @@ class TokenIndex(Model):
     pieces: int
     bos: int | None
     eos: int | None
-    tokenizer: str  # fingerprint of what the ids mean (see encode.py)
+    tokenizer: str  # fingerprint of what the ids mean (see tokenizer/ids.py)
     sources: list[SourceRecord]
 
 
@@ -237,8 +237,9 @@ class TokenStream:
         for at in range(bisect.bisect_right(self._starts, start) - 1, len(self._shards)):
             column = self._shards[at].documents[:, 0]
             base = self._starts[at]
-            low = int(np.searchsorted(column, max(start - base, 0), side="right"))
-            high = int(np.searchsorted(column, stop - base, side="left")) + 1
+            # np.searchsorted would copy the whole column, to compare it with a Python int.
+            low = bisect.bisect_right(column, max(start - base, 0))
+            high = bisect.bisect_left(column, stop - base) + 1
             if first < 0 and low < len(column):
                 first = self._first_documents[at] + low
             ends.append(column[low:high].astype(np.int64) + base)
@@ -293,5 +294,5 @@ def open_heldout(folder: Path, index: TokenIndex, language: str, most_tokens: in
 
 def _beginning(shard: TokenShard, share: float) -> TokenShard:
     ends = shard.documents[:, 0]
-    documents = max(1, int(np.searchsorted(ends, int(share * len(shard.tokens)), side="right")))
+    documents = max(1, bisect.bisect_right(ends, int(share * len(shard.tokens))))
     return TokenShard(shard.tokens[: ends[documents - 1]], shard.documents[:documents])

@@ -58,6 +58,16 @@ def byte_level() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="session")
+def word_pieces() -> PreTrainedTokenizerFast:
+    """A small vocabulary without byte fallback: what it has no piece for is `<unk>`."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
+    backend.train_from_iterator(["Where is </s>? It is text.\nUser: Assistant: System: <s> <unk>"] * 20, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+@pytest.fixture(scope="session")
 def dialogues(shared: Callable[[str], Path]) -> list[Conversation]:
     """LIMA's 1,029, and 700 short ones in Korean."""
     sources = [shared("instructions/lima_en_train.json"), ROOT / "data/instructions/ko_train.jsonl"]

@@ -68,8 +68,10 @@ def test_splitting_loses_no_answer_and_keeps_the_system_message(chat: ChatFormat
 
 
 def test_loss_on_outputs_or_on_all(chat: ChatFormat) -> None:
-    [outputs], [everything] = make(chat, [SHORT]).items, make(chat, [SHORT], train_on="all").items
-    assert everything.supervised.all()
+    found = make(chat, [SHORT], train_on="all")
+    [outputs], [everything] = make(chat, [SHORT]).items, found.items
+    assert everything.supervised.tolist() == [False, *[True] * (len(everything.ids) - 1)]
+    assert found.figures()["supervised_tokens_per_epoch"] == len(everything.ids) - 1  # nothing predicts the first
     assert 0 < outputs.supervised.sum() < len(outputs.ids)
     assert outputs.ids.tolist() == everything.ids.tolist()
 

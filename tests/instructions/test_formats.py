@@ -156,6 +156,24 @@ def test_what_a_message_says_never_becomes_a_control_id(kind: str, name: str, re
     run()
 
 
+@pytest.mark.parametrize("name", ["plain", "lima"])
+@pytest.mark.parametrize(
+    ("answer", "unknown"), [("It is </s> text.", 0), ("</s>", 0), ("<unk>It</s>", 0), ("It 한 is </s> text.", 1)]
+)
+def test_without_byte_fallback_the_text_of_a_control_is_its_characters(
+    word_pieces: PreTrainedTokenizerFast, name: str, answer: str, unknown: int
+) -> None:
+    chat = chat_format(name, word_pieces)
+    example = chat.encode(conversation([("user", "Where is </s>?"), ("assistant", answer)]))
+    assert example.ids.tolist().count(word_pieces.unk_token_id) == unknown
+    alone = word_pieces(f" {answer}", split_special_tokens=True, add_special_tokens=False)["input_ids"]
+    *learned, end = example.ids[example.supervised].tolist()
+    assert spelled(word_pieces, learned).strip() == spelled(word_pieces, alone).strip()
+    assert end == word_pieces.eos_token_id
+    ends = {"plain": 1, "lima": 2}[name]
+    assert example.ids.tolist().count(word_pieces.eos_token_id) == ends
+
+
 @pytest.mark.real_data
 def test_a_format_whose_pieces_are_not_there_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     for name in ("chatml", "llama3"):

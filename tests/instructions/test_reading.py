@@ -14,8 +14,9 @@ import pytest
 import zstandard
 
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.instructions.messages import Message
+from bllossom.instructions.messages import Message, is_blank
 from bllossom.instructions.reading import Instructions, InstructionSource, read_instructions
+from bllossom.text.normalise import normalise
 
 SYSTEM = Message("system", "Be brief.")
 ASKED = Message("user", "한국의 수도는?")
@@ -245,6 +246,7 @@ UNUSABLE: list[tuple[Any, str]] = [
     ({"instruction": Q}, "no answer at its end"),
     ({"instruction": Q, "output": ""}, "message 2, the assistant's, is empty"),
     ({"instruction": Q, "output": " \u200b\u3164\ufe0f\n"}, "nothing in it can be seen"),
+    ({"instruction": Q, "output": "\ufffc"}, "nothing in it can be seen"),  # stood for a picture, say
     ({"instruction": Q, "output": None}, "message 2, the assistant's, is null"),
     ({"instruction": Q, "output": 42}, "is a number, not text"),
     ({"instruction": 42, "output": A}, "message 1, the user's, is a number"),
@@ -295,6 +297,13 @@ def test_what_cannot_be_used_is_refused_with_its_line_or_skipped(tmp_path: Path,
     both = read_instructions([InstructionSource(path=str(p)) for p in (path, more)], on_error="skip")
     assert len(both.conversations) == 1
     assert [skipped.source for skipped in both.skipped] == [f"{path}:2"]
+
+
+def test_what_normalising_leaves_nothing_of_is_blank(tmp_path: Path) -> None:
+    assert all(is_blank(chr(code)) for code in range(0x10000) if not normalise(chr(code)))
+    record = {"instruction": Q, "input": "\ufffc", "output": A, "system": "\ufffc"}
+    [found] = read(write(tmp_path / "a.jsonl", record)).conversations
+    assert list(found.messages) == [ASKED, ANSWERED]
 
 
 def test_half_of_a_surrogate_pair_is_refused_and_a_broken_line_is_skipped(tmp_path: Path) -> None:

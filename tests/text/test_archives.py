@@ -55,6 +55,16 @@ def pack(path: Path, files: dict[str, bytes] = FILES) -> Path:
     return path
 
 
+def test_where_a_file_in_an_archive_is_not_of_its_encoding_is_told(tmp_path: Path) -> None:
+    # Recoded in parts: some records have come before what is broken is met.
+    bad = jsonl("a" * 40_000, "b" * 40_000, "c", "d" * 80_000) + b'{"text": "\xff\xff"}\n'
+    path = pack(tmp_path / "a.zip", {"a.jsonl": bad, "b.jsonl": jsonl("e")})
+    records = list(read_records(path, ReadOptions(encoding="cp949")))
+    assert [place(path, record) for record in records if record.errors] == [f"{path}/a.jsonl:4"]
+    assert [record.number for record in records] == sorted({record.number for record in records})
+    assert records[-1].texts == ("e",)
+
+
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "A.TGZ", "a.tar.bz2", "a.tar.xz"])
 def test_the_files_of_an_archive_are_read_in_their_order(tmp_path: Path, name: str) -> None:
     path = pack(tmp_path / name.lower()).rename(tmp_path / name)

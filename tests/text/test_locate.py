@@ -7,6 +7,7 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from bllossom.errors import BllossomError
 from bllossom.text.locate import locate, splits_of
@@ -146,6 +147,23 @@ def test_a_folder_of_several_splits_is_read_whole_and_that_is_said(
         locate(str(tmp_path), split="validation")
 
 
+@pytest.mark.parametrize(
+    ("name", "split", "there"), [("a.txt", "lines", "none that .* tell"), ("dev.jsonl", "train", "validation")]
+)
+def test_a_file_that_is_of_no_such_split_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, name: str, split: str, there: str
+) -> None:
+    folder = tmp_path_factory.mktemp("one")  # a test's own folder is called test_…, which names a split
+    [path] = put(folder, name)
+    with pytest.raises(
+        BllossomError,
+        match=f"has no split '{split}'; set split to one it has: {there}; or, of plain text, to blank-line, line or",
+    ):
+        locate(str(path), split=split)
+    assert locate(str(path)) == [path]
+    assert locate(str(path.rename(folder / f"train-{name}")), split="train") == [folder / f"train-{name}"]
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a hub data set me/two in a cache of its own."""
@@ -167,6 +185,28 @@ def test_of_a_hub_data_set_one_split_is_read(hub: Path, capsys: pytest.CaptureFi
     assert locate("me/two", split="test") == [test]
     train.unlink()
     assert locate("me/two") == [test]  # all there is
+
+
+@pytest.mark.parametrize("name", ["typo", "data/a.jsonl"])
+def test_a_folder_that_a_hub_data_set_does_not_have_is_named(hub: Path, name: str) -> None:
+    [path] = put(hub, "data/a.jsonl")
+    assert locate("hf://datasets/me/two/data") == [path]
+    with pytest.raises(BllossomError, match=f"two/{name}: the data set has no folder {name} with files of a known"):
+        locate(f"hf://datasets/me/two/{name}")
+
+
+def test_of_a_hub_data_set_names_in_upper_case_are_fetched_too(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["A.JSONL", "b.Txt.GZ", "c.parquet", "D.TAR.GZ", "README.md", "other/e.csv"]
+    fetched: list[str] = []
+
+    def snapshot(*_: str, allow_patterns: list[str], **__: str) -> str:
+        fetched[:] = filter_repo_objects(names, allow_patterns=allow_patterns)
+        return str(hub)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    put(hub, "A.JSONL")
+    assert locate("me/two") == [hub / "A.JSONL"]
+    assert fetched == [*names[:4], "other/e.csv"]
 
 
 @pytest.mark.parametrize("source", ["owner/name", "hf://datasets/owner/name/20231101.ko"])

@@ -1,5 +1,7 @@
+import bz2
 import gzip
 import json
+import lzma
 import tracemalloc
 from pathlib import Path
 
@@ -27,6 +29,24 @@ def test_every_format_gives_the_same_documents(tmp_path: Path) -> None:
         assert list(read_documents(str(path))) == TEXTS, path
     assert list(read_documents(str(tmp_path))) == TEXTS * 4
     assert list(read_documents(str(tmp_path / "*.jsonl*"))) == TEXTS * 3
+
+
+@pytest.mark.parametrize("packed", [".gz", ".zst", ".bz2", ".xz"])
+@pytest.mark.parametrize("kind", [".parquet", ".stream.arrow", ".file.arrow"])
+def test_packed_tables_are_read_from_any_row_on(tmp_path: Path, kind: str, packed: str) -> None:
+    table, plain = pyarrow.table({"text": [f"document {i}" for i in range(700)]}), tmp_path / f"a{kind}"
+    if kind == ".parquet":
+        pyarrow.parquet.write_table(table, plain, row_group_size=300)
+    else:
+        make = pyarrow.ipc.new_stream if kind == ".stream.arrow" else pyarrow.ipc.new_file
+        with make(plain, table.schema) as writer:
+            writer.write_table(table, max_chunksize=300)
+    pack = {".gz": gzip.compress, ".zst": zstandard.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[packed]
+    path = tmp_path / f"a{kind}{packed}"
+    path.write_bytes(pack(plain.read_bytes()))
+    for skip in (0, 299, 300, 699):
+        assert list(read_records(path, skip=skip)) == list(read_records(plain, skip=skip))
+    assert list(read_rows(path)) == table.to_pylist()
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.parquet", "a.txt"])
@@ -236,6 +256,17 @@ def test_parquet_lists_the_columns_there_are(tmp_path: Path) -> None:
         list(read_documents(str(tmp_path / "a.parquet")))
 
 
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize(("field", "texts"), [("{}", ["x", "b"]), ("{+}", ["x\nb"])])
+def test_a_path_may_begin_with_all_columns(tmp_path: Path, field: str, texts: list[str], missing: bool) -> None:
+    rows = [{"title": "x", "body": "b"}]
+    (tmp_path / "a.jsonl").write_text(json.dumps(rows[0]))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.parquet"):
+        records = read_records(tmp_path / name, ReadOptions(fields=(field,), skip_missing=missing))
+        assert [text for record in records for text in record.texts] == texts
+
+
 def test_behind_a_damaged_row_group_reading_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     texts = [f"document {i} {i * i}" for i in range(900)]
@@ -287,9 +318,11 @@ def test_another_encoding_is_read(tmp_path: Path, encoding: str, name: str) -> N
             list(read_documents(str(path), ReadOptions(encoding="utf-16" if encoding == "cp949" else "utf-8")))
 
 
-def test_where_an_encoding_ends_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes('{"text": "나무"}\n'.encode("cp949") * 3 + b'{"text": "\xff\xff"}\n')
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.txt"])
+def test_where_an_encoding_ends_is_told(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    line = '{"text": "나무"}\n' if name == "a.jsonl" else "text\n\n"
+    path.write_bytes(line.encode("cp949") * 3 + b'{"text": "\xff\xff"}\n')
     *_, last = read_records(path, ReadOptions(encoding="cp949"))
     assert last.errors == ("is not cp949 from here on; set encoding to what the file is in",)
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import sentencepiece
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -11,7 +12,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from bllossom.errors import BllossomError
 from bllossom.model.pieces import compare_tokenizers
 from bllossom.tokenizer.encode import encode_text
-from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokenizer.files import tokenizer_files
+from bllossom.tokenizer.ids import tokenizer_fingerprint
+from bllossom.tokenizer.load import load_tokenizer, save_tokenizer
 from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
 
@@ -63,8 +66,68 @@ def test_what_cannot_be_loaded(small_donor: Path, small_base: Path, tmp_path: Pa
         load_tokenizer(small_base / "tokenizer.json")
     with pytest.raises(BllossomError, match="holds no SentencePiece model"):
         load_tokenizer(tmp_path)
-    with pytest.raises(BllossomError, match="not in the hub's cache"):
+    with pytest.raises(BllossomError, match=r"nobody/no-such-model cannot be fetched .*; check the network"):
         load_tokenizer("nobody/no-such-model")
+
+
+OLD_SETTINGS = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "unk_token": "<unk>", "legacy": False}
+"""tokenizer_config.json of a tokenizer.model, as transformers 4 wrote it: what it does not say, its class knew."""
+
+
+def test_a_hub_id_with_a_bare_model_gives_the_ids_of_its_folder(
+    small_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    repository, commit = tmp_path / "models--own--tok", "01" * 20
+    folder = repository / "snapshots" / commit
+    folder.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(commit)
+    shutil.copyfile(small_base / "tokenizer.model", folder / "tokenizer.model")
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "tokenizer_config.json").write_text(json.dumps(OLD_SETTINGS))
+    slow = sentencepiece.SentencePieceProcessor(model_file=str(small_base / "tokenizer.model"))
+    for source in ("own/tok", f"own/tok@{commit}", folder):
+        tokenizer = load_tokenizer(source)
+        for text in TEXTS:
+            assert encode_text(tokenizer, text) == slow.encode(text), source
+    shutil.copyfile(small_base / "tokenizer.json", folder / "tokenizer.json")
+    assert tokenizer_fingerprint(load_tokenizer("own/tok")) == tokenizer_fingerprint(load_tokenizer(small_base))
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(BllossomError, match=r"own/tok: its tokenizer does not load .*; get its files anew"):
+        load_tokenizer("own/tok")
+
+
+@pytest.mark.parametrize("with_map", [False, True])
+def test_of_a_bare_model_what_is_saved_is_what_was_loaded(small_base: Path, tmp_path: Path, with_map: bool) -> None:
+    source, saved = tmp_path / "source", tmp_path / "saved"
+    source.mkdir()
+    shutil.copyfile(small_base / "tokenizer.model", source / "tokenizer.model")
+    settings: dict[str, object] = dict(OLD_SETTINGS)
+    if with_map:  # which does not count beside the other's added_tokens_decoder
+        settings |= {"eos_token": "</s>", "added_tokens_decoder": {}}
+        (source / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<s>"}))
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(source)
+    assert tokenizer.eos_token == "</s>"
+    save_tokenizer(tokenizer, source, saved)
+    assert (saved / "tokenizer.model").read_bytes() == (source / "tokenizer.model").read_bytes()
+    again = load_tokenizer(saved)
+    assert (again.bos_token_id, again.eos_token_id, again.pad_token_id) == (1, 2, tokenizer.pad_token_id)
+    theirs = AutoTokenizer.from_pretrained(saved)
+    for text in TEXTS:
+        ids = encode_text(tokenizer, text)
+        assert encode_text(again, text) == ids
+        assert theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] == ids
+
+
+def test_a_tokenizer_json_is_kept_with_what_lies_beside_it(small_base: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(small_base, tmp_path / "source")
+    (source / "special_tokens_map.json").write_text('{"eos_token":   "</s>"}')
+    (tmp_path / "saved").mkdir()
+    save_tokenizer(load_tokenizer(source), source, tmp_path / "saved")
+    for file in tokenizer_files(source):
+        assert (tmp_path / "saved" / file.name).read_bytes() == file.read_bytes()
 
 
 def chat_base(small_base: Path, folder: Path, *, with_json: bool) -> Path:
@@ -208,5 +271,5 @@ def test_a_damaged_tokenizer_file_is_told(byte_level_base: Path, tmp_path: Path)
         "",
     ):
         (folder / "tokenizer.json").write_text(damaged, encoding="utf8")
-        with pytest.raises(BllossomError, match=r"damaged: its tokenizer does not load .*; get the folder anew"):
+        with pytest.raises(BllossomError, match=r"damaged: its tokenizer does not load .*; get its files anew"):
             load_tokenizer(folder)

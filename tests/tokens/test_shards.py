@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from bllossom.tokens.shards import (
     ShardWriter,
     SourceRecord,
     TokenIndex,
+    TokenShard,
     TokenStream,
     open_shard,
     read_index,
@@ -49,6 +51,19 @@ def test_a_stream_reads_as_its_documents_end_to_end(tmp_path_factory, lengths, d
     assert first == next(number for number, end in enumerate(all_ends) if end > start)
     inside = [end for end in all_ends[first:] if end < stop]
     assert ends.tolist() == [*inside, all_ends[first + len(inside)]]
+
+
+def test_looking_for_documents_copies_no_index() -> None:
+    documents = 100_000
+    table = np.stack([np.arange(1, documents + 1) * 30, np.full(documents, 99)], axis=1).astype(np.uint32)
+    stream = TokenStream([TokenShard(np.zeros(30 * documents, np.uint16), table)] * 2)
+    tracemalloc.start()
+    found = [stream.document_ends(start, start + 100) for start in (0, 1_500_010, 30 * documents - 50)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [first for first, _ in found] == [0, 50_000, documents - 2]
+    assert found[2][1].tolist() == [30 * documents + places for places in (-30, 0, 30, 60)]
+    assert peak < table.nbytes // 10
 
 
 @pytest.mark.parametrize(("pieces", "dtype"), [(39478, "uint16"), (65536, "uint16"), (65537, "uint32")])

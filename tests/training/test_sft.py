@@ -188,6 +188,7 @@ def test_loss_on_outputs_alone_or_on_all(make: Make) -> None:
     )
     # All but the first token of each example, which nothing predicts; two passes.
     assert everything.figures["supervised_tokens"] == 2 * (everything.figures["tokens"] - 10)
+    assert everything.figures["supervised_tokens_per_epoch"] == everything.figures["tokens"] - 10
     assert outputs.figures["supervised_tokens"] < everything.figures["supervised_tokens"]
     assert everything.figures["last_loss"] != outputs.figures["last_loss"]
 

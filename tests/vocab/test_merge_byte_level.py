@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
 
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.tokenizer.byte_level_file import read_byte_level, to_bytes, to_piece
+from bllossom.tokenizer.byte_level_file import read_byte_level, to_bytes
 from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.vocab.donor import DonorText
@@ -21,7 +21,7 @@ from bllossom.vocab.families.byte_level import ByteLevelVocabulary
 from bllossom.vocab.learning import from_text, knee
 from bllossom.vocab.merge import MergeVocabConfig, dry_run, merge_vocab
 from bllossom.vocab.proof.certificate import Pair
-from tests.fixtures.vocabularies import LLAMA3_PATTERN, QWEN_PATTERN, train_byte_level
+from tests.fixtures.vocabularies import LLAMA3_PATTERN, QWEN_PATTERN, to_piece, train_byte_level
 
 HANGUL = ["Hangul"]
 

@@ -10,7 +10,9 @@ from bllossom.corpus.clean import make_cleaner
 from bllossom.corpus.dedup import EXACT_BYTES_PER_DOCUMENT
 from bllossom.corpus.near_duplicates import NearDuplicatesConfig, bytes_per_document
 from bllossom.corpus.readings import Reading
-from bllossom.text.kinds import kind_of_file
+from bllossom.text.archives import seekable
+from bllossom.text.compression import unpack
+from bllossom.text.kinds import is_archive, kind_of_file
 from bllossom.text.sources import place, read_records
 from bllossom.tokenizer.encode import Encoder
 
@@ -109,7 +111,7 @@ def _sample_file(file: Path, reading: Reading, limit: int) -> tuple[list[str], i
     texts: list[str] = []
     size = agreed_texts = agreed_bytes = reached = 0
     broken = ""
-    kind = reading.options.format or kind_of_file(file)
+    kind = None if is_archive(file.name) else reading.options.format or kind_of_file(file)
     with file.open("rb") as raw:
         for record in read_records(file, reading.options, raw=raw):
             if record.errors:
@@ -133,8 +135,8 @@ def _sample_file(file: Path, reading: Reading, limit: int) -> tuple[list[str], i
 def _parquet_rows(file: Path) -> int:
     import pyarrow.parquet
 
-    with file.open("rb") as opened:  # pyarrow itself takes no name that is not UTF-8
-        return int(pyarrow.parquet.ParquetFile(opened).metadata.num_rows)
+    with file.open("rb") as packed:  # pyarrow itself takes no name that is not UTF-8
+        return int(pyarrow.parquet.ParquetFile(seekable(unpack(file.name, packed))).metadata.num_rows)
 
 
 def table(estimates: Sequence[Estimate]) -> list[str]:

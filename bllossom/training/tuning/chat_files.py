@@ -9,7 +9,7 @@ from bllossom.instructions.formats.format import ChatFormat
 from bllossom.model.carried import GENERATION_CONFIG, carry
 from bllossom.model.checkpoint import COMPANIONS, fetch
 from bllossom.tokenizer.chat_template import write_chat_template
-from bllossom.tokenizer.load import load_tokenizer
+from bllossom.tokenizer.load import load_tokenizer, save_tokenizer
 
 
 def stop_at(model: PreTrainedModel, chat: ChatFormat) -> None:
@@ -23,9 +23,10 @@ def stop_at(model: PreTrainedModel, chat: ChatFormat) -> None:
 def write_companions(source: str, model: PreTrainedModel, chat: ChatFormat, folder: Path) -> None:
     """Write into `folder` what the model of `source` came with, its tokenizer's files unchanged where it has some; with
     the format's template, and with what ends an answer (see stop_at)."""
-    load_tokenizer(source).save_pretrained(folder)
-    base = fetch(source, COMPANIONS)
-    carry(base, [base], folder)
+    tokenizer, base = load_tokenizer(source), fetch(source, COMPANIONS)
+    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, base, folder)
+    carry(base, [], folder)
     write_chat_template(folder, chat.template)
     path = folder / GENERATION_CONFIG
     settings = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}

@@ -1,5 +1,6 @@
 import gzip
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,23 +15,35 @@ from bllossom.corpus.readings import Reading
 from bllossom.text.sources import ReadOptions, read_records
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet", "a.txt"])
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet", "a.parquet.gz", "a.parquet.zst", "a.txt"]
+)
 def test_a_sample_is_scaled_up_to_the_file(tmp_path: Path, documents: Callable[..., list[str]], name: str) -> None:
     texts = documents("ko", 3200, words=400)
     size = sum(len(text.encode()) for text in texts)
     path = tmp_path / name
     lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts).encode()
-    if name == "a.parquet":
+    pack = {".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)
+    if name.startswith("a.parquet"):
         pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=500)
+        path.write_bytes(pack(path.read_bytes()))
     elif name == "a.txt":
         path.write_text("\n\n".join(texts), encoding="utf8")
     else:
-        pack = {".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)
         path.write_bytes(pack(lines))
     estimate = estimate_reading(Reading("ko", "a", [path], ReadOptions(), CleaningConfig(), 0), None, 2, size // 3)
     assert not estimate.exact
     assert estimate.text_bytes == pytest.approx(size, rel=0.1)
     assert estimate.documents == pytest.approx(len(texts), rel=0.1)
+
+
+def test_an_archive_of_tables_is_estimated(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["one", "two"]}), tmp_path / "a")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a", "a.of-no-known-ending")
+    options = ReadOptions(format="parquet")
+    estimate = estimate_reading(Reading("ko", "a", [tmp_path / "a.zip"], options, CleaningConfig(), 0), None, 2)
+    assert (estimate.documents, estimate.exact, estimate.broken) == (2, True, "")
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 
-from bllossom.tokenizer.byte_level_file import alphabet, to_bytes, to_piece
+from bllossom.tokenizer.byte_level_file import alphabet, to_bytes
 from bllossom.tokenizer.scripts import code_points
 from bllossom.vocab.families.byte_level import ByteLevelVocabulary, only_in
-from tests.fixtures.vocabularies import train_byte_level
+from tests.fixtures.vocabularies import to_piece, train_byte_level
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from bllossom.errors import BllossomError
-from bllossom.tokenizer.byte_level_file import read_byte_level, to_piece
+from bllossom.tokenizer.byte_level_file import read_byte_level
 from bllossom.tokenizer.scripts import code_points
 from bllossom.vocab.families.byte_level import ByteLevelVocabulary
 from bllossom.vocab.proof.certificate import Pair, check_ids, check_pieces, check_texts, check_unicode
+from tests.fixtures.vocabularies import to_piece
 
 HANGUL = code_points(("Hangul",))
 FIRST = 602
