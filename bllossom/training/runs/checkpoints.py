@@ -232,12 +232,21 @@ def check(checkpoint: Path, *, engine: str, ranks: int, inputs: RunInputs) -> St
             f"{checkpoint} was made with deepspeed: {_choice(state.engine)}, this run has {_choice(engine)}; go on "
             "with the same, or name another output"
         )
+    check_ranks(checkpoint, state, ranks)
+    return state
+
+
+def check_ranks(checkpoint: Path, state: State, ranks: int) -> None:
+    """Refuse a checkpoint of another number of ranks.
+
+    Raises:
+        BllossomError: says both numbers and the way through.
+    """
     if state.ranks not in ("any", ranks):
         raise BllossomError(
             f"{checkpoint} was made by {state.ranks} ranks, this run has {ranks}; convert it with "
             f"`bllossom reshard {checkpoint}`, then run the same command, or go on with {state.ranks}"
         )
-    return state
 
 
 def refuse_other_runs(partial: Path, config: StageConfig, sources: Inputs, inputs: RunInputs) -> None:
@@ -266,11 +275,6 @@ def _precision_of(state: State, inputs: RunInputs) -> str:
     """The one key that may be another although nobody changed the config."""
     saved, now = state.inputs.get("precision"), inputs(state.step).get("precision")
     return f" (precision={saved}; auto depends on the device)" if saved not in (None, now) else ""
-
-
-def is_universal(checkpoint: Path) -> bool:
-    """True where `bllossom reshard` made it loadable by any number of ranks."""
-    return read_state(checkpoint).ranks == "any"
 
 
 def _differences(state: State, inputs: RunInputs) -> str:
