@@ -30,7 +30,8 @@ WRITING = "writing"
 ENGINE = "engine"
 STATE = "state.json"
 DAMAGED = "damaged-"
-
+ACCURACY = "accuracy"
+"""What held-out pairs tell beside their loss, by which no checkpoint is the best."""
 
 RunInputs = Callable[[int], Mapping[str, str]]
 """After so many steps: fingerprints and sizes that must be the same when a run goes on."""
@@ -59,8 +60,9 @@ class State(BaseModel):
     checksums: dict[str, str] = {}  # of every other file of the checkpoint; none before 0.2
 
     def score(self) -> float | None:
-        """Mean held-out score over the languages; None where they were not measured at this step."""
-        return sum(self.heldout.values()) / len(self.heldout) if self.heldout else None
+        """Mean held-out loss over the languages; None where they were not measured at this step."""
+        losses = [score for name, score in self.heldout.items() if name != ACCURACY]
+        return sum(losses) / len(losses) if losses else None
 
 
 def scored(state: State, heldout: dict[str, float]) -> State:
