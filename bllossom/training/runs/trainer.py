@@ -66,8 +66,9 @@ def train(
     if watch.keep_best and state.best_step not in (0, state.step):
         _check_best(run, engine, state)  # at the end too, but nobody wants to hear of it only then
     engine.training(True)
+    logged = state.step - bool(state.unscored)  # a step is logged with what it scored
     with (
-        step_log(run.folder, run.config, run.ranks, done=state.step, steps=segment.total or segment.end) as log,
+        step_log(run.folder, run.config, run.ranks, done=logged, steps=segment.total or segment.end) as log,
         stop_requests() as asked,
     ):
         loop = _Loop(run, engine, objective, source, segment, watch, log, lambda: bool(asked()))
