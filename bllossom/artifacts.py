@@ -53,6 +53,7 @@ __all__ = [
     "Origin",
     "fingerprint",
     "lock_of",
+    "output_of",
     "partial_folders",
     "publish",
     "read_manifest",
@@ -173,6 +174,11 @@ def partial_folders(output: Path) -> list[Path]:
         return []
     beside = output.parent.iterdir()  # not a glob: a name may hold its special characters
     return sorted(path for path in beside if path.name.startswith(f"{output.name}{PARTIAL}") and path.is_dir())
+
+
+def output_of(partial: Path) -> Path:
+    """The output that a partial folder was left for."""
+    return partial.with_name(partial.name.partition(PARTIAL)[0])
 
 
 def lock_of(output: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from bllossom.artifacts import MANIFEST, PARTIAL, lock_of, partial_folders, read_origin
+from bllossom.artifacts import MANIFEST, PARTIAL, lock_of, output_of, partial_folders, read_origin
 from bllossom.commands.ending import expected_errors, print_result
 from bllossom.commands.options import Debug, Yes, typed_path
 from bllossom.console import say, size_text
@@ -57,7 +57,7 @@ def find_leftovers(run: Path, now: float) -> Iterator[tuple[Leftover, list[Lefto
     if not found and not run.is_dir():
         raise BllossomError(f"no such folder: {run}; name a recipe's folder, or a stage's output")
     for folder in sorted(found):
-        output = folder.with_name(folder.name.partition(PARTIAL)[0])
+        output = output_of(folder)
         checkpoints = folder / CHECKPOINTS
         complete = complete_ones(checkpoints)
         older = [

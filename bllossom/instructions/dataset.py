@@ -17,6 +17,10 @@ from bllossom.instructions.reading import Instructions, Skipped
 TooLongAction = Literal["drop", "cut", "split", "refuse"]
 
 
+class NoExampleError(BllossomError):
+    """Of some conversations no example is left."""
+
+
 @dataclass(frozen=True)
 class TooLong:
     """An example with more tokens than allowed, and what was done with it."""
@@ -87,8 +91,9 @@ def make_examples(
     own, each with the system message. What leaves nothing supervised is dropped. All of them are listed.
 
     Raises:
-        BllossomError: a conversation does not fit the format and on_error is stop, one is too long and too_long is
-            refuse, or no example is left.
+        NoExampleError: no example is left.
+        BllossomError: a conversation does not fit the format and on_error is stop, or one is too long and too_long is
+            refuse.
     """
     items: list[Example] = []
     listed: list[TooLong] = []
@@ -117,7 +122,7 @@ def make_examples(
         remedies = ["raise max_tokens"] if listed else []
         remedies += ["set too_long to cut"] if listed and too_long == "drop" else []
         remedies += [f"correct them (the first: {skipped[0].source}: {skipped[0].why})"] if skipped else []
-        raise BllossomError(
+        raise NoExampleError(
             f"no example is left: {len(listed):,} have more than {max_tokens:,} tokens, {len(skipped):,} are broken; "
             + ", or ".join(remedies)
         )

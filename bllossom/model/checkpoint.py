@@ -1,6 +1,7 @@
 """A Hugging Face model folder as it lies on disk: its config, its safetensors shards, and its two matrices."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -149,7 +150,11 @@ def untie(checkpoint: Checkpoint) -> Checkpoint:
     shards = tuple(grown if other is shard else other for other in checkpoint.shards)
     index = checkpoint.index
     if index is not None:
-        index = dict(index) | {"weight_map": dict(index["weight_map"]) | {OUTPUT: shard.path.name}}
+        metadata = dict(index.get("metadata") or {})
+        if "total_parameters" in metadata:
+            metadata["total_parameters"] += math.prod(embedding.shape)
+        weight_map = dict(index["weight_map"]) | {OUTPUT: shard.path.name}
+        index = dict(index) | {"metadata": metadata, "weight_map": weight_map}
     return replace(checkpoint, config=config, shards=shards, index=index)
 
 

@@ -11,12 +11,12 @@ DeviceType = Literal["cuda", "cpu"]
 
 
 def device_type(gpus: Gpus, available: int) -> DeviceType:
-    """Where a run with this key trains on a machine that has `there` GPUs."""
+    """Where a run with this key trains on a machine that has `available` GPUs."""
     return "cpu" if gpus == 0 or not available else "cuda"
 
 
 def local_ranks(gpus: Gpus, processes: int, available: int) -> int:
-    """Ranks to start on a machine that has `there` GPUs.
+    """Ranks to start on a machine that has `available` GPUs.
 
     Raises:
         ConfigError: more GPUs than there are.

@@ -83,9 +83,15 @@ class Mixture:
     """Blocks of a tokens folder in the order of training. Block i depends on (seed, i) and the shards alone."""
 
     def __init__(
-        self, folder: Path, streams: Sequence[_Stream], config: MixtureConfig, block_size: int, seed: int
+        self,
+        folder: Path,
+        streams: Sequence[_Stream],
+        config: MixtureConfig,
+        block_size: int,
+        seed: int,
+        left_out: int = 0,
     ) -> None:
-        self.folder = folder
+        self.folder, self.left_out = folder, left_out
         self.config, self.block_size, self.seed = config, block_size, seed
         self._streams = list(streams)
         self._windows: dict[int, Ints] = {}
@@ -103,9 +109,18 @@ class Mixture:
 
     @classmethod
     def open(
-        cls, tokens_dir: Path, config: MixtureConfig, block_size: int, seed: int, *, tokenizer: str | None = None
+        cls,
+        tokens_dir: Path,
+        config: MixtureConfig,
+        block_size: int,
+        seed: int,
+        *,
+        tokenizer: str | None = None,
+        left_out: int = 0,
     ) -> Self:
         """Open a tokens folder; `tokenizer` is the fingerprint of the model's (tokenizer/ids.py), to be compared.
+
+        A run that leaves out `left_out` blocks reads so many more behind them, which `max_epochs` does not refuse.
 
         Raises:
             BllossomError: another tokenizer, a damaged shard, an unknown language or source, a source shorter than a
@@ -131,7 +146,7 @@ class Mixture:
                 tokens_per_document=source.tokens / source.documents,
             )
             streams.append(stream)
-        return cls(tokens_dir, streams, config, block_size, seed)
+        return cls(tokens_dir, streams, config, block_size, seed, left_out)
 
     def block(self, index: int) -> Block:
         """Block number `index` of training.
@@ -177,7 +192,7 @@ class Mixture:
                 now = epochs == epoch
                 at[now] = shuffled(stream.blocks, key, at[now])
             starts = np.minimum(at * self.block_size, stream.tokens.tokens - self.block_size)
-            table[1, mine] = np.where(ordinals[mine] < self._allowed(stream), starts, NOT_ALLOWED)
+            table[1, mine] = np.where(ordinals[mine] < self._allowed(stream) + self.left_out, starts, NOT_ALLOWED)
         return table
 
     def _allowed(self, stream: _Stream) -> int:
@@ -190,7 +205,7 @@ class Mixture:
         return counts
 
     def longest(self) -> int:
-        """How many blocks there are before some source is used up (`max_epochs` times)."""
+        """How many blocks there are before some source is used up (`max_epochs` times), whatever is left out."""
         low, high = 0, 1
         while self._fits(high):
             low, high = high, high * 2
@@ -214,8 +229,8 @@ class Mixture:
         counts = self._counts(blocks)
         return sum(count * self._streams[leaf].per_block("bytes", self.block_size) for leaf, count in counts.items())
 
-    def _fits(self, blocks: int) -> bool:
-        return all(count <= self._allowed(self._streams[leaf]) for leaf, count in self._counts(blocks).items())
+    def _fits(self, blocks: int, more: int = 0) -> bool:
+        return all(count <= self._allowed(self._streams[leaf]) + more for leaf, count in self._counts(blocks).items())
 
     def plan(self, blocks: int) -> MixturePlan:
         """What the first `blocks` blocks hold, target beside observed, and the epochs of each source.
@@ -224,7 +239,7 @@ class Mixture:
             BllossomError: a source would be read more often than `max_epochs` allows; says what it has and needs.
         """
         counts = self._counts(blocks)
-        if not self._fits(blocks):
+        if not self._fits(blocks, self.left_out):
             raise BllossomError(self._have_and_need(blocks))
         unit = self.config.unit
         amounts = {leaf: s.per_block(unit, self.block_size) for leaf, s in enumerate(self._streams)}
@@ -254,7 +269,7 @@ class Mixture:
         lines, counts = [], self._counts(blocks)
         for leaf, count in counts.items():
             stream = self._streams[leaf]
-            if count > self._allowed(stream):
+            if count > self._allowed(stream) + self.left_out:
                 have, need = (number * self.block_size for number in (self._allowed(stream), count))
                 lines.append(
                     f"{stream.language}/{stream.name} has {have:,} tokens for at most {self.config.max_epochs:g} "

@@ -121,9 +121,10 @@ def make_plan(
     size = model_size(shape, config.lora)
     most = max((trainable for trainable, _ in work.parts), key=size.trained)
     flops = _mean(work.parts, lambda trainable: flops_per_token(size, work.attended, trainable))
-    flops -= 6.0 * size.embedding * (1 - work.scored)
+    head = (6.0 if size.trains_embeddings(most) else 4.0) * size.embedding
+    flops -= head * (1 - work.scored)
     used = hardware.utilisation if utilisation is None else utilisation
-    head_flops = 6.0 * size.embedding * work.scored if config.bf16 else 0.0  # it trains whatever trains
+    head_flops = head * work.scored if config.bf16 else 0.0
     head_peak = hardware.tf32 if config.head_tf32 else hardware.fp32
     body_seconds = (flops - head_flops) / ((hardware.bf16 if config.bf16 else hardware.fp32) * used)
     head_seconds = head_flops / (head_peak * HEAD_UTILISATION)
@@ -189,7 +190,8 @@ def flops_per_token(size: ModelSize, block_size: float, trainable: Trainable = "
     """Floating-point operations of one token's forward and backward pass (PaLM, appendix B)."""
     multiplied = size.parameters + size.adapters - size.input_only
     every = training_flops_per_token(multiplied, size.layers, size.attention_width, block_size)
-    return every - 2.0 * (size.parameters + size.adapters - size.trained(trainable))
+    looked_up = 0 if size.trains_embeddings(trainable) else size.input_only
+    return every - 2.0 * (size.parameters + size.adapters - size.trained(trainable) - looked_up)
 
 
 def _not_planned(config: TrainingConfig) -> list[str]:

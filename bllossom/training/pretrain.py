@@ -73,6 +73,7 @@ def pretrain(config: PretrainConfig, *, force: bool = False) -> Manifest:
     check_window(config.model, config.block_size, "block_size")
     check_documents(config.model, config, document_mask=config.document_mask)
     _check_tokenizer(config)
+    _check_old_rows(config)
     if isinstance(config.model, str):
         check_base(config.model, config.lora)
     return publish_trained(
@@ -84,6 +85,12 @@ def _check_tokenizer(config: PretrainConfig) -> None:
     """Refuse a model whose own tokenizer gives other ids than the tokens were made with."""
     if isinstance(config.model, str) and holds_tokenizer(folder := fetch(config.model, COMPANIONS)):
         read_index(config.tokens, tokenizer_fingerprint(load_tokenizer(folder)))
+
+
+def _check_old_rows(config: PretrainConfig) -> None:
+    """Refuse a model whose old rows nobody knows, where a phase, the last one even, trains new rows alone."""
+    if any(segment.trainable == "new_rows" for segment in config.segments()):
+        old_rows(config.model)
 
 
 def _check_earlier_run(config: PretrainConfig) -> None:
@@ -98,6 +105,7 @@ def dry_run(config: PretrainConfig) -> list[str]:
     """The batch arithmetic, and, once the tokens are there, what the mixture would read."""
     config, steps = resolve_here(config), config.total_steps()
     if isinstance(config.model, InitModel) or Path(config.model).is_dir():
+        _check_old_rows(config)
         check_window(config.model, config.block_size, "block_size")
         check_documents(config.model, config, document_mask=config.document_mask)
     check_kernels(config, device_here(config.gpus))
@@ -107,6 +115,7 @@ def dry_run(config: PretrainConfig) -> list[str]:
         check_base(config.model, config.lora)
         if config.tokens.is_dir():
             _check_tokenizer(config)
+            _check_earlier_run(config)
     if config.tokens.is_dir():
         lines += _plan(config, open_mixture(config), steps).lines()
     return lines

@@ -175,4 +175,5 @@ def open_mixture(config: PretrainConfig) -> Mixture:
     settings = config.mixture
     if config.epochs:
         settings = settings.model_copy(update={"max_epochs": config.epochs})
-    return Mixture.open(config.tokens, settings, config.block_size, config.seed)
+    left_out = len(config.blocks_left_out())
+    return Mixture.open(config.tokens, settings, config.block_size, config.seed, left_out=left_out)

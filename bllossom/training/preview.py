@@ -73,7 +73,7 @@ def _rows(config: SftConfig, packed: bool) -> Iterator[tuple[str, Row]]:
         return
     rows = ExampleRows(examples.items, config.seed)
     steps = PackedSteps(rows, config.examples_per_step, config.max_tokens or LIMA_TOKENS, config.micro_batch)
-    for step in range(len(examples.items) * config.epochs // config.examples_per_step + 1):
+    for step in range(-(-len(examples.items) * config.epochs // config.examples_per_step)):
         for members in steps.packed(step):
             yield ", ".join(member.source for member in members), packed_row(members)
 

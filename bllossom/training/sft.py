@@ -1,6 +1,5 @@
 """sft: tune on instructions, with loss on the outputs only, L_SFT of the paper (arXiv 2403.10882, section 3)."""
 
-import math
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,8 +10,9 @@ from pydantic import Field, model_validator
 from bllossom.artifacts import Manifest
 from bllossom.config import InputPath, Source
 from bllossom.console import say
+from bllossom.errors import BllossomError
 from bllossom.hub import pin
-from bllossom.instructions.dataset import Examples, TooLongAction, hold_out, make_examples, tell
+from bllossom.instructions.dataset import Examples, NoExampleError, TooLongAction, hold_out, make_examples, tell
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat, Example
 from bllossom.instructions.messages import Conversation
@@ -175,7 +175,11 @@ def load_examples(config: SftConfig) -> tuple[ChatFormat, Examples, Examples | N
         on_error=config.on_error,
     )
     examples = make(found, train_on=config.train_on)
-    held = make(Instructions(heldout, [], 0)) if heldout else None
+    try:
+        held = make(Instructions(heldout, [], 0)) if heldout else None
+    except NoExampleError as error:
+        told = f"holdout: of the {len(heldout):,} conversations held out {error}"
+        raise BllossomError(f"{told}; or set another seed, or a larger holdout") from error
     left_out = {skipped.source for skipped in (held or examples).skipped}  # the format has no place for these
     questions = [each for each in heldout or found.conversations if each.source not in left_out]
     return chat, examples, held, questions
@@ -221,15 +225,17 @@ def _train(config: SftConfig, folder: Path, ranks: Ranks) -> dict[str, Any]:
             told = f"{len(heldout.too_long):,} too long, {len(heldout.skipped):,} that the format has no place for"
             say(f"of what is held out, {told}: listed with the others")
         list_left_out([examples, heldout] if heldout else [examples], folder)
-    per_epoch = len(examples.items) / config.examples_per_step
-    steps = math.ceil(per_epoch * config.epochs)
+    # In whole numbers: a share of a step that is rounded up would be a step too many.
+    read = [epoch * len(examples.items) for epoch in range(1, config.epochs + 1)]
+    epoch_ends = [-(-count // config.examples_per_step) for count in read]
+    steps = epoch_ends[-1]
     state = train_segment(
         Run(config, folder, ranks, _run_inputs(config, folder)),
         model,
         CausalObjective([OUTPUTS], config.neftune_alpha, one_row=config.one_row),
         _steps(config, examples.items),
         Segment(steps, config.examples_per_step, config.learning_rate, total=steps),
-        _watch(config, heldout, ranks, [math.ceil(per_epoch * epoch) for epoch in range(1, config.epochs + 1)]),
+        _watch(config, heldout, ranks, epoch_ends),
         save_to=folder,
         save_dtype=config.save_dtype,
     )

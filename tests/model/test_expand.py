@@ -257,6 +257,10 @@ def test_an_untied_model_gets_an_output_matrix_of_its_own(
     assert torch.equal(inputs[:BASE], before)
     assert torch.equal(outputs[:BASE], before)
     assert not torch.equal(inputs[BASE:], outputs[BASE:])
+    if (cfg.output / "model.safetensors.index.json").is_file():
+        told = json.loads((cfg.output / "model.safetensors.index.json").read_text())["metadata"]
+        assert told["total_size"] == sum(tensor.nbytes for tensor in after.values())
+        assert told["total_parameters"] == sum(tensor.numel() for tensor in after.values())
     loaded = AutoModelForCausalLM.from_pretrained(cfg.output)
     assert loaded.config.tie_word_embeddings is False
     assert loaded.lm_head.weight.data_ptr() != loaded.model.embed_tokens.weight.data_ptr()

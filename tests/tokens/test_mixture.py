@@ -185,6 +185,20 @@ def test_more_than_there_is_is_refused_with_what_there_is(tokens: Path) -> None:
     assert open_mixture(tokens, weights={"ko": 1}, max_epochs=2).longest() >= 2 * longest - 1
 
 
+def test_left_out_blocks_do_not_count_as_read(tokens: Path) -> None:
+    """The blocks behind them take their place, and are those of a higher max_epochs."""
+    config = MixtureConfig.model_validate({"weights": {"ko": 7, "en": 3}, "max_epochs": 1})
+    plain, wide = Mixture.open(tokens, config, BLOCK, 0), open_mixture(tokens, max_epochs=2)
+    leaving = Mixture.open(tokens, config, BLOCK, 0, left_out=3)
+    longest = leaving.longest()
+    assert longest == plain.longest()
+    assert leaving.plan(longest + 3) == wide.plan(longest + 3)
+    assert (read(leaving, range(longest + 3)) == read(wide, range(longest + 3))).all()
+    for ask in (lambda: plain.plan(longest + 3), lambda: leaving.plan(2 * longest)):
+        with pytest.raises(BllossomError, match=f"train on at most {longest:,} blocks"):
+            ask()
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(weight=st.floats(0.1, 10), blocks=st.integers(1, 300), epochs=st.floats(0.2, 2))
 def test_no_source_is_read_more_often_than_allowed(tokens: Path, weight: float, blocks: int, epochs: float) -> None:

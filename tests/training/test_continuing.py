@@ -1,5 +1,6 @@
 """A run that continues another reads the blocks behind it, each once, and only where they are the same blocks."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,14 @@ def test_epochs_count_what_was_read_before(first: Path, settings: Settings, tmp_
 
 def test_other_blocks_or_weights_are_refused(first: Path, settings: Settings, tmp_path: Path) -> None:
     def run(**changes: Any) -> None:
-        pretrain(PretrainConfig(**settings(tmp_path / "model", continue_from=str(first), **changes)))
+        """The dry run refuses what the run does, in the same words."""
+        config = PretrainConfig(**settings(tmp_path / "model", continue_from=str(first), **changes))
+        try:
+            pretrain(config)
+        except BllossomError as refused:
+            with pytest.raises(type(refused), match=re.escape(str(refused))):
+                dry_run(config)
+            raise
 
     ours = {"model": str(first)}
     with pytest.raises(ConfigError, match=r"read other blocks \(seed 0 there, 1 here\).*leave continue_from out"):

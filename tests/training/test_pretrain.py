@@ -176,6 +176,15 @@ def test_epochs_read_as_much_as_there_is(settings: Settings, tmp_path: Path) -> 
     assert 0.45 < manifest.figures["mixture"]["ko/news"]["epochs"] <= 0.5
 
 
+def test_blocks_that_are_left_out_take_nothing_from_the_epochs(settings: Settings, tmp_path: Path) -> None:
+    """A run that met bad blocks goes on for as many steps, with the same learning rates."""
+    short = {"tokens": str(write_tokens(tmp_path / "tokens", documents=60)), "steps": None, "epochs": 1}
+    steps = PretrainConfig(**settings(tmp_path / "model", **short)).total_steps()
+    config = PretrainConfig(**settings(tmp_path / "model", **short, skip_blocks=list(range(40, 48))))
+    assert dry_run(config)[1].startswith(f"{steps} steps")
+    assert pretrain(config).figures["steps"] == steps
+
+
 def test_more_epochs_than_one_read_as_much_as_is_asked_for(settings: Settings, tmp_path: Path) -> None:
     lines = {}
     for epochs in (1, 3):
@@ -309,3 +318,14 @@ def test_held_out_documents_of_such_a_family_are_scored_one_by_one(
                     logs = model(ids).logits[0, :-1].log_softmax(-1)
                 nats -= float(logs.gather(1, ids[0, 1:, None]).sum())
         assert found[language] == pytest.approx(nats / math.log(2) / held.bytes, rel=1e-5), language
+
+
+def test_new_rows_that_nobody_counted_are_refused_before_an_earlier_phase(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain_module, "train_segment", lambda *_, **__: pytest.fail("a phase was trained"))
+    phases = [{"trainable": "all", "tokens": 512}, {"trainable": "new_rows", "tokens": 512}]
+    config = PretrainConfig(**settings(tmp_path / "model", steps=None, phases=phases))
+    for refuse in (pretrain, dry_run):
+        with pytest.raises(BllossomError, match="trainable: new_rows needs a model that `bllossom expand` made"):
+            refuse(config)

@@ -44,7 +44,7 @@ def test_json_has_ids_and_mask(arguments: list[str], tmp_path: Path) -> None:
 
 def test_packed_rows_hold_the_same_examples(arguments: list[str]) -> None:
     single = records(arguments, "--preview", "4")
-    [packed] = records([*arguments, "epochs=1"], "--preview", "1", "--packed")
+    [packed] = records([*arguments, "epochs=1"], "--preview", "9", "--packed")  # four examples are one step
     starts = [place for place, position in enumerate(packed["positions"]) if position == 0]
     parts = [packed["ids"][start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
     assert sorted(parts) == sorted(record["ids"] for record in single)

@@ -14,12 +14,14 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from bllossom.artifacts import Manifest, verify
 from bllossom.cli import make_app
 from bllossom.errors import BllossomError, ConfigError, Stopped
+from bllossom.instructions.dataset import hold_out
+from bllossom.instructions.reading import read_instructions
 from bllossom.model.merge_adapter import MergeAdapterConfig, merge_adapter
 from bllossom.ranks.ranks import Ranks
 from bllossom.training import sft as sft_module
@@ -27,6 +29,7 @@ from bllossom.training.engines.rows import Row
 from bllossom.training.runs import checkpoints
 from bllossom.training.sft import SftConfig, dry_run, sft
 from bllossom.training.tuning.example_rows import PackedSteps
+from bllossom.training.workloads import sft_workload
 from tests.fixtures.command_runs import assert_same_run, flip, log_lines, partial_of, start, wait_for_step
 from tests.fixtures.tiny_chat import write_tiny_model
 
@@ -434,3 +437,22 @@ def test_what_is_left_out_of_the_held_out_is_said_and_listed(
     assert heldout > 0
     assert len(listed) == manifest.figures["dropped"] + heldout
     assert f"of what is held out, {heldout} too long, 0 that the format has no place for" in capsys.readouterr().err
+
+
+def test_held_out_conversations_that_are_all_too_long_are_told_as_those(make: Make, tmp_path: Path) -> None:
+    """The others are fine: max_tokens is not all that helps."""
+    data = tmp_path / "long.json"
+    data.write_text(json.dumps([*EXAMPLES, {"instruction": "Count to 99.", "output": "9 " * 400}]))
+    found = read_instructions(make("out", data=[data]).data)
+    seed = next(seed for seed in range(1000) if "99" in str(hold_out(found, 0.05, seed)[1]))
+    with pytest.raises(BllossomError, match=r"^holdout: of the 1 .* 1 have more than 256 .*; or set another seed, or"):
+        dry_run(make("out", data=[data], holdout=0.05, seed=seed))
+    dry_run(make("out", data=[data], holdout=0.3, seed=seed))
+
+
+def test_epochs_that_are_whole_steps_have_not_one_more(make: Make, model: Path, tmp_path: Path) -> None:
+    """29 / 7 × 7 is above 29 in floats."""
+    data = tmp_path / "many.json"
+    data.write_text(json.dumps([{"instruction": f"Say {n}.", "output": str(n)} for n in range(29)]))
+    config = make("out", data=[data], examples_per_step=7, epochs=7, micro_batch=7)
+    assert sft(config).figures["steps"] == sft_workload(config, AutoConfig.from_pretrained(model)).steps == 29

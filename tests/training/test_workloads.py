@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 from transformers import AutoConfig, MistralConfig
 from typer.testing import CliRunner
 
 from bllossom.cli import make_app
 from bllossom.errors import ConfigError
-from bllossom.training.dpo import DpoConfig, load_pairs
+from bllossom.training.dpo import DpoConfig, dpo, load_pairs
 from bllossom.training.plan import make_plan
 from bllossom.training.plan_report import describe
-from bllossom.training.sft import SftConfig, load_examples
+from bllossom.training.sft import SftConfig, load_examples, sft
 from bllossom.training.workloads import UNKNOWN, dpo_workload, sft_workload
 from tests.fixtures.tiny_chat import write_tiny_model
 
@@ -122,6 +123,28 @@ def test_what_is_not_here_is_planned_in_full_rows_and_said(data: Path, model: Pa
         assert any(UNKNOWN in line for line in describe(plan))
     with pytest.raises(ConfigError, match="max_tokens: 512 is more than the model's window; at most 256"):
         make_plan(tuned(data, "runs/later", max_tokens=512), tmp_path, gpus=1, gpu="a100-40g")
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_with_lora_the_adapters_alone_train(stage: str, data: Path, model: Path) -> None:
+    """As in the run itself, whose adapter's folder holds what was trained."""
+    pytest.importorskip("peft", reason="peft is not installed (pip install 'bllossom[lora]')")
+    changes = {"lora": {"rank": 4, "alpha": 8}, "epochs": 1, "gpus": 0, "precision": "fp32"}
+    config = tuned(data, model, **changes, samples=0) if stage == "sft" else preferred(data, model, **changes)
+    sft(config) if isinstance(config, SftConfig) else dpo(config)
+    trained = sum(weight.numel() for weight in load_file(config.output / "adapter_model.safetensors").values())
+    plan, shape = make_plan(config, data, gpus=1, gpu="a100-40g"), AutoConfig.from_pretrained(model)
+    size, memory = plan.size, plan.choices[0].memory
+    assert plan.trained == size.adapters == trained
+    assert (memory.gradients, memory.optimizer) == (4 * trained, 8 * trained)
+    assert (plan.disk.checkpoint, plan.disk.published) == (12 * trained, 4 * trained)
+    # Neither the body nor the head have a gradient of their own: 4 a parameter, not 6.
+    work = sft_workload(config, shape) if isinstance(config, SftConfig) else dpo_workload(config, shape)
+    frozen = size.parameters - 2 * size.embedding + size.embedding * work.scored
+    attention = 12 * size.layers * size.attention_width * work.attended
+    assert plan.flops_per_token == pytest.approx(4 * frozen + 6 * trained + attention)
+    whole = make_plan(config.model_copy(update={"lora": None}), data, gpus=1, gpu="a100-40g")
+    assert whole.choices[0].memory.loss - memory.loss == pytest.approx(4 * size.embedding)
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo"])

@@ -27,6 +27,8 @@ from bllossom.training.engines.optimization import Trainable, parameter_groups
 from bllossom.training.settings import TrainingConfig
 
 TAG = "engine"
+UNIVERSAL = "zero"
+"""The folder that the universal form has beside DeepSpeed's own files."""
 PRESETS: dict[str, dict[str, Any]] = {
     "zero1": {"zero_optimization": {"stage": 1}},
     "zero2": {"zero_optimization": {"stage": 2}},
@@ -88,9 +90,7 @@ class DeepSpeedEngine:
         objective: Objective,
         *,
         accumulation: int,
-        universal: bool = False,
     ) -> None:
-        """`universal` says that `load` will meet a checkpoint that reshard converted."""
         deepspeed = import_deepspeed()
         settings = read_settings(str(config.deepspeed))
         self.name = str(config.deepspeed)
@@ -115,7 +115,6 @@ class DeepSpeedEngine:
                 "zero_allow_untested_optimizer": True,
                 "zero_force_ds_cpu_optimizer": False,
                 "steps_per_print": 1 << 40,
-                "checkpoint": {"load_universal": universal},
             },
         )
 
@@ -154,6 +153,8 @@ class DeepSpeedEngine:
         one's weight decay, and all weights one step counter, which AdamW then counts up once for each: put right here.
         """
         constants = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        # Of each checkpoint anew: the best one, with which a run may end, is not always of the newest one's form.
+        self.engine._config.load_universal_checkpoint = (folder / TAG / UNIVERSAL).is_dir()
         # Not strict, because weights that do not train are not in it.
         found, _ = self.engine.load_checkpoint(
             str(folder), tag=TAG, load_module_strict=False, load_lr_scheduler_states=False

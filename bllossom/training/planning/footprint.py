@@ -60,8 +60,15 @@ class ModelSize:
     attention_width: int  # heads × head size
 
     def trained(self, trainable: Trainable) -> int:
-        """Parameters that train; new_rows keeps gradients and moments of all rows of the embeddings too."""
-        return self.adapters + (self.parameters if trainable == "all" else self.embedding + self.input_only)
+        """Parameters that train: of a model with adapters, `all` are these. new_rows keeps gradients and moments of all
+        rows of the embeddings too."""
+        if trainable == "all":
+            return self.adapters or self.parameters
+        return self.adapters + self.embedding + self.input_only
+
+    def trains_embeddings(self, trainable: Trainable) -> bool:
+        """Whether both embedding matrices, of which the output's is the head, get gradients of their own."""
+        return trainable != "all" or not self.adapters
 
 
 @dataclass(frozen=True)
@@ -275,15 +282,15 @@ def _buffers(held: int, trained: int, strategy: Strategy, width: int) -> float:
 def _loss(size: ModelSize, step: StepShape, *, head_copy: bool) -> tuple[float, float]:
     """Bytes that the loss keeps until the backward pass, and those that pass: logits. All fp32 (see loss.py).
 
-    The chunked loss computes its gradients on the way forward: one of the head's size for each group, one of the
-    hidden states. Full logits are there three times when the backward pass begins.
+    The chunked loss computes its gradients on the way forward: where the head trains one of its size for each group,
+    and one of the hidden states. Full logits are there three times when the backward pass begins.
     """
     tokens = step.micro_batch * step.block_size
     hidden = 4.0 * tokens * size.width
     copy = 4.0 * size.embedding if head_copy else 0.0
     if step.loss_chunk is None:
         return copy + hidden, 3 * 4.0 * tokens * size.rows
-    groups = min(step.groups, step.micro_batch)
+    groups = min(step.groups, step.micro_batch) if size.trains_embeddings(step.trainable) else 0
     return copy + hidden + groups * 4.0 * size.embedding, 4.0 * min(step.loss_chunk, tokens) * size.rows
 
 

@@ -30,7 +30,8 @@ WRITING = "writing"
 ENGINE = "engine"
 STATE = "state.json"
 DAMAGED = "damaged-"
-
+ACCURACY = "accuracy"
+"""What held-out pairs tell beside their loss, by which no checkpoint is the best."""
 
 RunInputs = Callable[[int], Mapping[str, str]]
 """After so many steps: fingerprints and sizes that must be the same when a run goes on."""
@@ -59,8 +60,9 @@ class State(BaseModel):
     checksums: dict[str, str] = {}  # of every other file of the checkpoint; none before 0.2
 
     def score(self) -> float | None:
-        """Mean held-out score over the languages; None where they were not measured at this step."""
-        return sum(self.heldout.values()) / len(self.heldout) if self.heldout else None
+        """Mean held-out loss over the languages; None where they were not measured at this step."""
+        losses = [score for name, score in self.heldout.items() if name != ACCURACY]
+        return sum(losses) / len(losses) if losses else None
 
 
 def scored(state: State, heldout: dict[str, float]) -> State:
@@ -232,12 +234,21 @@ def check(checkpoint: Path, *, engine: str, ranks: int, inputs: RunInputs) -> St
             f"{checkpoint} was made with deepspeed: {_choice(state.engine)}, this run has {_choice(engine)}; go on "
             "with the same, or name another output"
         )
+    check_ranks(checkpoint, state, ranks)
+    return state
+
+
+def check_ranks(checkpoint: Path, state: State, ranks: int) -> None:
+    """Refuse a checkpoint of another number of ranks.
+
+    Raises:
+        BllossomError: says both numbers and the way through.
+    """
     if state.ranks not in ("any", ranks):
         raise BllossomError(
             f"{checkpoint} was made by {state.ranks} ranks, this run has {ranks}; convert it with "
             f"`bllossom reshard {checkpoint}`, then run the same command, or go on with {state.ranks}"
         )
-    return state
 
 
 def refuse_other_runs(partial: Path, config: StageConfig, sources: Inputs, inputs: RunInputs) -> None:
@@ -266,11 +277,6 @@ def _precision_of(state: State, inputs: RunInputs) -> str:
     """The one key that may be another although nobody changed the config."""
     saved, now = state.inputs.get("precision"), inputs(state.step).get("precision")
     return f" (precision={saved}; auto depends on the device)" if saved not in (None, now) else ""
-
-
-def is_universal(checkpoint: Path) -> bool:
-    """True where `bllossom reshard` made it loadable by any number of ranks."""
-    return read_state(checkpoint).ranks == "any"
 
 
 def _differences(state: State, inputs: RunInputs) -> str:

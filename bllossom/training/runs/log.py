@@ -1,6 +1,7 @@
 """What a run says of each step: a line of JSON always, and the trackers that accelerate brings if asked for."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -48,8 +49,8 @@ def step_log(folder: Path, config: TrainingConfig, ranks: Ranks, *, done: int, s
         return
     path = folder / LOGS / LOG
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = path.read_text(encoding="utf8").splitlines(keepends=True)[:done] if path.exists() else []
-    path.write_text("".join(kept), encoding="utf8")
+    lines = path.read_text(encoding="utf8").splitlines(keepends=True) if path.exists() else []
+    path.write_text("".join(line for line in lines if _step_of(line) <= done), encoding="utf8")
     trackers = [_tracker(name, path.parent, config, ranks, done) for name in config.track]
     try:
         with path.open("a", encoding="utf8") as file, progress("training", steps) as advance:
@@ -58,6 +59,14 @@ def step_log(folder: Path, config: TrainingConfig, ranks: Ranks, *, done: int, s
     finally:
         for tracker in trackers:
             tracker.finish()  # also when the run stops: a tracker holds back what it has not written yet
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of the log; infinite where a kill cut it."""
+    try:
+        return float(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+    except ValueError:
+        return math.inf
 
 
 def check_trackers(names: Sequence[str]) -> None:

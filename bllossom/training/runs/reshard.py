@@ -1,28 +1,46 @@
 """A training checkpoint for another number of ranks: `bllossom reshard CHECKPOINT`."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
+from bllossom.artifacts import PARTIAL, lock_of, output_of
 from bllossom.console import say
 from bllossom.errors import BllossomError
+from bllossom.files import locked
 from bllossom.ranks.ranks import alone
 from bllossom.training.engines.deepspeed_engine import to_universal
 from bllossom.training.runs import checkpoints
+from bllossom.training.runs.checkpoints import State
 from bllossom.training.runs.checksums import checksums_of
 
 
 def reshard(checkpoint: Path) -> None:
-    """Convert a checkpoint, in its place, so that any number of ranks can go on from it.
+    """Convert a checkpoint, in its place, so that any number of ranks can go on from it; and the one that scored best
+    so far, with whose weights the run may end.
 
     The weights and moments stay as they are. Other ranks add gradients up in another order, so losses go on within
     rounding (2e-4), not bit for bit.
 
     Raises:
-        BllossomError: it is no whole checkpoint, or DeepSpeed cannot convert it.
+        BllossomError: it is no whole checkpoint, a run is at work there, or DeepSpeed cannot convert it.
     """
-    state = checkpoints.read_state(checkpoint)
-    if why := checkpoints.damage(checkpoint):
-        raise BllossomError(f"{checkpoint} is damaged ({why}); name an older one")
+    partial = checkpoint.resolve().parent.parent
+    # A copy elsewhere is no run's.
+    output = output_of(partial) if PARTIAL in partial.name and partial.is_dir() else None
+    with locked(lock_of(output), str(output)) if output else nullcontext():
+        state = checkpoints.read_state(checkpoint)
+        if why := checkpoints.damage(checkpoint):
+            raise BllossomError(f"{checkpoint} is damaged ({why}); name an older one")
+        best = checkpoints.at_step(checkpoint.parent, state.best_step)
+        # The best one first: after a kill the other is still to be converted, and named again. One that is not there,
+        # or damaged, matters to a run that may end with it alone, which refuses it and says what to do.
+        if best.name != checkpoint.name and best.is_dir() and checkpoints.damage(best) is None:
+            _convert(best, checkpoints.read_state(best))
+        _convert(checkpoint, state)
+
+
+def _convert(checkpoint: Path, state: State) -> None:
     if state.ranks == "any":
         say(f"{checkpoint} is for any number of ranks already: nothing to do")
         return

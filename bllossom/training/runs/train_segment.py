@@ -13,7 +13,7 @@ from bllossom.training.engines.engine import Engine, PlainEngine
 from bllossom.training.engines.lora import save_adapter
 from bllossom.training.engines.objective import Objective
 from bllossom.training.models import prepare_for_training
-from bllossom.training.runs.checkpoints import CHECKPOINTS, State, is_universal, newest
+from bllossom.training.runs.checkpoints import State
 from bllossom.training.runs.log import flops_per_token, matmul_limit
 from bllossom.training.runs.run import Run, Segment, Watch
 from bllossom.training.runs.steps import StepSource
@@ -76,8 +76,4 @@ def make_engine(model: PreTrainedModel, run: Run[TrainingConfig], segment: Segme
     if config.deepspeed is None:
         return PlainEngine(model, config, ranks, segment.trainable, objective)
     accumulation = max(1, segment.rows_per_step // (config.micro_batch * ranks.world))
-    checkpoint = newest(run.folder / CHECKPOINTS)
-    universal = checkpoint is not None and is_universal(checkpoint)
-    return DeepSpeedEngine(
-        model, config, ranks, segment.trainable, objective, accumulation=accumulation, universal=universal
-    )
+    return DeepSpeedEngine(model, config, ranks, segment.trainable, objective, accumulation=accumulation)

@@ -20,7 +20,7 @@ from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
 from bllossom.ranks.lifetime import stop_requests
 from bllossom.ranks.ranks import Ranks
-from bllossom.training.engines.engine import Engine
+from bllossom.training.engines.engine import Engine, PlainEngine
 from bllossom.training.engines.objective import Objective
 from bllossom.training.engines.optimization import learning_rate_at
 from bllossom.training.runs import checkpoints
@@ -60,14 +60,15 @@ def train(
     Raises:
         Stopped: somebody asked to; a checkpoint of the last whole step is saved.
         BllossomError: the loss or the gradient is not finite, or the loss spikes; or the checkpoint is not this run's,
-            or the one that scored best is damaged.
+            or the one that scored best is damaged, or of another number of ranks.
     """
     state = _go_on(run, engine, segment, start)
     if watch.keep_best and state.best_step not in (0, state.step):
-        _check_best(run, state)  # at the end too, but nobody wants to hear of it only then
+        _check_best(run, engine, state)  # at the end too, but nobody wants to hear of it only then
     engine.training(True)
+    logged = state.step - bool(state.unscored)  # a step is logged with what it scored
     with (
-        step_log(run.folder, run.config, run.ranks, done=state.step, steps=segment.total or segment.end) as log,
+        step_log(run.folder, run.config, run.ranks, done=logged, steps=segment.total or segment.end) as log,
         stop_requests() as asked,
     ):
         loop = _Loop(run, engine, objective, source, segment, watch, log, lambda: bool(asked()))
@@ -178,7 +179,7 @@ def _best(run: Run[TrainingConfig], engine: Engine, state: State) -> State:
     """Bring back the weights that scored best; the state tells how far the run had come, and what they scored."""
     if state.best_step == state.step:
         return state
-    checkpoint = _check_best(run, state)
+    checkpoint = _check_best(run, engine, state)
     best = checkpoints.read_state(checkpoint)
     engine.load(checkpoint / checkpoints.ENGINE)
     if run.ranks.first:
@@ -186,11 +187,11 @@ def _best(run: Run[TrainingConfig], engine: Engine, state: State) -> State:
     return state.model_copy(update={"heldout": best.heldout, "losses": best.losses})
 
 
-def _check_best(run: Run[TrainingConfig], state: State) -> Path:
+def _check_best(run: Run[TrainingConfig], engine: Engine, state: State) -> Path:
     """The checkpoint that scored best, which is not the newest one.
 
     Raises:
-        BllossomError: it is not what was written any more; on every rank.
+        BllossomError: it is not what was written any more, or DeepSpeed's of another number of ranks; on every rank.
     """
     checkpoint = checkpoints.at_step(run.folder / CHECKPOINTS, state.best_step)
     if why := run.ranks.from_first(checkpoints.damage(checkpoint) if run.ranks.first else None):
@@ -198,6 +199,8 @@ def _check_best(run: Run[TrainingConfig], state: State) -> Path:
             f"{checkpoint}, which scored best, is damaged ({why}), and the run may end with its weights; bring it back "
             f"from a copy, or remove {checkpoint.parent} to start over from the first step"
         )
+    if engine.name != PlainEngine.name:  # whose weights are whole in every checkpoint
+        checkpoints.check_ranks(checkpoint, checkpoints.read_state(checkpoint), run.ranks.world)
     return checkpoint
 
 

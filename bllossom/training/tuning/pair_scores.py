@@ -7,6 +7,7 @@ import torch
 from bllossom.ranks.ranks import Ranks
 from bllossom.training.engines.engine import Engine
 from bllossom.training.engines.preference_loss import PairRow, PreferenceObjective
+from bllossom.training.runs.checkpoints import ACCURACY
 
 
 def pair_scores(
@@ -34,4 +35,4 @@ def pair_scores(
             sums += part.double().cpu()
     engine.training(True)
     figures = objective.figures(sums.tolist(), counts)
-    return {"loss": float(objective.loss(sums, counts)), "accuracy": figures["accuracy"]}
+    return {"loss": float(objective.loss(sums, counts)), ACCURACY: figures[ACCURACY]}

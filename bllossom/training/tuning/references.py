@@ -7,6 +7,7 @@ kind of loss finds them again; a run that was killed goes on after the parts tha
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def _part(
 
 
 def _write(file: Path, values: NDArray[np.float64]) -> None:
-    unfinished = file.with_suffix(".unfinished")
+    # Another run may be computing the same part, and lose the file from under its name.
+    unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
     with unfinished.open("wb") as handle:
         np.save(handle, values)
     unfinished.replace(file)

@@ -17,6 +17,7 @@ from bllossom.training.block_rows import BlockRows
 from bllossom.training.engines.rows import Row
 from bllossom.training.pretrain import PretrainConfig, pretrain
 from bllossom.training.runs import checkpoints
+from bllossom.training.runs.checkpoints import State
 from bllossom.training.runs.checksums import seal, unseal
 from bllossom.training.runs.reshard import reshard
 from tests.fixtures.command_runs import assert_same_run, flip, partial_of
@@ -154,6 +155,21 @@ def test_what_a_phase_left_is_checked_too(
     shutil.rmtree(kept.parent)
     shutil.rmtree(partial_of(tmp_path / "model") / "checkpoints")
     pretrain(config)
+
+
+def test_the_best_of_pairs_is_the_one_of_the_lowest_loss(tmp_path: Path) -> None:
+    """Not by the mean of loss and accuracy, of which more is better. A version of before went by that: what it took for
+    the best is spared until there is a better one, and the best by loss beside it."""
+    first = checkpoints.scored(State(step=10), {"loss": 0.50, "accuracy": 0.90})
+    second = checkpoints.scored(first.model_copy(update={"step": 20}), {"loss": 0.55, "accuracy": 0.10})
+    assert (second.best_step, second.best_score) == (10, 0.50)
+    assert checkpoints.scored(State(), {"ko": 1.0, "en": 3.0}).best_score == 2.0
+    of_before = {"best_step": 20, "best_score": 0.325}
+    for state in (first, second.model_copy(update=of_before), State(step=30, **of_before), State(step=40, **of_before)):
+        folder = checkpoints.at_step(tmp_path, state.step)
+        folder.mkdir()
+        checkpoints.write_state(folder, state, {})
+    assert checkpoints.unneeded(tmp_path) == [checkpoints.at_step(tmp_path, 30)]
 
 
 VALUES = {"step": 7, "recent": [0.1, 1e-30, 2.0 / 3.0], "losses": {"loss/ko": 1.25}, "checksums": {"a": "b"}}
