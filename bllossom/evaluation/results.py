@@ -101,6 +101,8 @@ def _aggregate(group: Group, parts: Sequence[Mapping[str, Any]]) -> dict[str, An
     hub = dict.fromkeys(part["data_from_hub"] for part in parts if part["data_from_hub"])
     figures |= {"data": "+".join(part["data"] for part in parts), "data_from_hub": "; ".join(hub) or None}
     figures["shots"] = shots.pop() if len(shots) == 1 else None
+    if drawings := [part["drawing"] for part in parts if "drawing" in part]:
+        figures["drawing"] = drawings[0]
     return figures
 
 

@@ -39,6 +39,7 @@ class TaskScores:
     data: str | None  # fingerprint of the rows
     lower_is_better: frozenset[str] = frozenset()  # metrics
     subtasks: tuple[str, ...] = ()  # of a group
+    drawing: int | None = None  # the way in which shots were drawn
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,8 @@ def _ours(name: str, raw: Mapping[str, Any], samples: dict[str, Path]) -> Result
         }
         parts = subtasks.get(task, ()) if "subtasks" in found else ()
         depends = (found["score"], found["rows"], found["shots"], found["data"])
-        tasks[task] = TaskScores(metrics, *depends, lower.get(task, frozenset()), parts)
+        drawing = None if found["shots"] == 0 else found.get("drawing", 1)  # results of before do not tell it
+        tasks[task] = TaskScores(metrics, *depends, lower.get(task, frozenset()), parts, drawing)
     held = figures["heldout"]
     bits = {language: Cell(found["bits_per_byte"], found["stderr"]) for language, found in held.items()}
     texts = {
