@@ -171,6 +171,20 @@ def test_a_limit_below_the_number_of_a_group_s_tasks_is_rows_of_some_of_them(
     assert results["group_subtasks"]["three"] == ["mmlu_anatomy", "mmlu_astronomy"]
 
 
+def test_a_task_that_a_limit_leaves_no_row_to_is_told_and_not_tried_again_with_force(
+    byte_level: Path, made_up: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tasks").mkdir()
+    shutil.copytree(made_up / "cais/mmlu/anatomy", made_up / "cais/mmlu/astronomy", dirs_exist_ok=True)
+    group = "group: two\ntask: [mmlu_anatomy, mmlu_astronomy]\naggregate_metric_list: [{metric: acc}]\n"
+    (tmp_path / "tasks/two.yaml").write_text(group, encoding="utf8")
+    run = config(tmp_path / "out", byte_level, made_up, tasks=[str(tmp_path / "tasks"), "mmlu_astronomy"], limit=1)
+    first = evaluate(run)
+    assert (list(first.figures["tasks"]), first.figures["not_run"]) == (["two"], {})
+    assert "mmlu_astronomy  not run: limit leaves no row to it; raise limit" in capfd.readouterr().err
+    assert evaluate(run, force=True).run == first.run, "nothing was done"
+
+
 def test_a_kill_costs_no_task_that_was_done(byte_level: Path, made_up: Path, tmp_path: Path) -> None:
     whole = evaluate(config(tmp_path / "whole", byte_level, made_up))
     arguments = ["eval", f"output={tmp_path}/out", f"model={byte_level}", "tasks=[table6]", f"data={made_up}"]

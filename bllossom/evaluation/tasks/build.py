@@ -68,6 +68,8 @@ def prepare(
 ) -> tuple[dict[str, Ready], dict[str, str]]:
     """Read and check the rows of all tasks, and build them; and why those without data are not run.
 
+    A task of a group with one score that the group's limit leaves no row to is in neither.
+
     Raises:
         BllossomError: rows are of another shape than the task needs, or there are too few for the shots.
     """
@@ -81,13 +83,7 @@ def prepare(
         else:
             built[name] = _build(definition, rows, folder, num_fewshot, seed)
     counts = limits({name: each.limit for name, each in built.items()}, chosen, limit)
-    ready = {}
-    for name, each in built.items():
-        if counts[name]:
-            ready[name] = _limited(each, counts[name])
-        elif name in chosen.shown:  # else its group has its rows from others
-            missing[name] = f"{name}: limit {limit} leaves no row to it; raise limit"
-    return ready, missing
+    return {name: _limited(each, counts[name]) for name, each in built.items() if counts[name]}, missing
 
 
 def limits(sizes: dict[str, int], chosen: Chosen, limit: int | None) -> dict[str, int]:
