@@ -81,9 +81,9 @@ def publish(
     """Let `build` fill a partial folder, then publish it as `config.output`; do nothing if it is there already.
 
     `inputs` name whatever the stage reads below a path of its config: their contents, not their paths, are part of what
-    makes two results the same. `force` replaces whatever else is at the output, once the new result is whole.
-    `added_inputs` name those that results of before do not record: one without them all is the same result still, and
-    that is said.
+    makes two results the same. `force` replaces whatever else is at the output, and this result where it is damaged or
+    was left open, once the new one is whole. `added_inputs` name those that results of before do not record: one
+    without them all is the same result still, and that is said.
 
     `build(folder)` returns the stage's figures. After a kill it is called on the same folder again, and either goes on
     from what it finds or writes its files anew. `scratch` names files and folders in it to go on from, which are no

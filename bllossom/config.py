@@ -185,7 +185,7 @@ InputPath = Annotated[Path, AfterValidator(_check_path), _serialised, TypeName("
 """A file or folder that must be there when the stage runs; a dry run lists it as not here yet."""
 
 OutputPath = Annotated[Path, AfterValidator(expand_path)]
-"""A file or folder that a command writes beside what stages publish."""
+"""A file or folder that a command writes, and that need not be there: beside a stage's output, or around all steps'."""
 
 Source = Annotated[str, AfterValidator(_check_source), _serialised, TypeName("path or hub id")]
 """A file or folder that is there, or a hub id `owner/name` or `owner/name@revision`."""

@@ -28,7 +28,9 @@ StepOverrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="A key of the recipe, or of a step: STEP.dotted.key=value."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and what would happen.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace another result at the output.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace another result at the output, or this one where damaged or incomplete.")
+]
 Preview = Annotated[
     int | None,
     typer.Option("--preview", min=1, metavar="N", help="Show N examples as training will see them, and end."),

@@ -4,7 +4,7 @@
     samples/TASK.jsonl  each document: choices, log-likelihoods, prediction, right or not, as lm-eval logs samples
     samples/heldout_LANGUAGE.jsonl    each document: bits, bytes, tokens
     manifest            tasks: {name: {metric: {value, stderr, floor, chance, at_floor}, rows, score, …}}, not_run,
-                        averages, bits_per_byte: {language: x}, and what they depend on: encoding, text_start, …
+                        no_rows, averages, bits_per_byte: {language: x}, and what they depend on: encoding, …
 
 A floor is the score of the best constant answer on the very rows that were scored. What is scored is kept task by task
 in the partial folder: after a kill the same command goes on with the first that is missing. Of several ranks (`gpus`,

@@ -24,6 +24,7 @@ def gather(chosen: Chosen, asked: Mapping[str, dict[str, Any]], missing: Mapping
     tasks: dict[str, Any] = {}
     below: dict[str, Any] = {}
     not_run: dict[str, str] = {}
+    no_rows: list[str] = []
     for name in chosen.shown:
         leaves = chosen.leaves(name)
         if absent := [leaf for leaf in leaves if leaf in missing]:
@@ -32,6 +33,8 @@ def gather(chosen: Chosen, asked: Mapping[str, dict[str, Any]], missing: Mapping
             figures = _aggregate(chosen.groups[name], [found[leaf] for leaf in leaves if leaf in found])
             # A group's metrics may be none of its tasks': each of them has its line then.
             tasks |= {name: figures} if figures["score"] else {leaf: found[leaf] for leaf in leaves if leaf in found}
+        elif name not in found:  # its group's limit leaves it none: nothing that may be here later
+            no_rows.append(name)
         else:
             tasks[name] = found[name]
         if name in chosen.groups:
@@ -50,7 +53,7 @@ def gather(chosen: Chosen, asked: Mapping[str, dict[str, Any]], missing: Mapping
         "average": average["value"],
         "average_floor": average["floor"],
         "averages": averages,
-    }
+    } | ({"no_rows": no_rows} if no_rows else {})
 
 
 def _lines_of(chosen: Chosen, group: Group) -> list[str]:
@@ -101,6 +104,8 @@ def _aggregate(group: Group, parts: Sequence[Mapping[str, Any]]) -> dict[str, An
     hub = dict.fromkeys(part["data_from_hub"] for part in parts if part["data_from_hub"])
     figures |= {"data": "+".join(part["data"] for part in parts), "data_from_hub": "; ".join(hub) or None}
     figures["shots"] = shots.pop() if len(shots) == 1 else None
+    if drawings := [part["drawing"] for part in parts if "drawing" in part]:
+        figures["drawing"] = drawings[0]
     return figures
 
 
@@ -147,7 +152,8 @@ def results_json(
 
 def table(figures: Mapping[str, Any]) -> list[Text]:
     """The stage's figures as lines for people: each score with its 95 % interval, floor and chance; grey at them."""
-    named = [*figures["tasks"], *figures["not_run"], *(f"average, {name}" for name in figures["averages"])]
+    no_rows = figures.get("no_rows", [])
+    named = [*figures["tasks"], *figures["not_run"], *no_rows, *(f"average, {name}" for name in figures["averages"])]
     width = max((len(name) for name in named), default=0)
     lines = []
     for name, task in figures["tasks"].items():
@@ -163,6 +169,7 @@ def table(figures: Mapping[str, Any]) -> list[Text]:
         lines.append(Text(f"{told}  at its floor", style="bright_black") if score["at_floor"] else Text(told))
     for name, why in figures["not_run"].items():
         lines.append(Text(f"{name:{width}}  not run: {why.removeprefix(f'{name}: ')}"))
+    lines += [Text(f"{name:{width}}  not run: limit leaves no row to it; raise limit") for name in no_rows]
     for name, average in figures["averages"].items():
         floor = f"  floor {_percent(average['floor'])}"
         title = f"average, {name}"

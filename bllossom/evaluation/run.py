@@ -59,10 +59,11 @@ class Run:
             for language, texts in documents.items():
                 name = f"heldout_{language}"
                 move = _meter(advance, len(texts), name, check_stop)
-                measured[language] = self._once(name, len(texts), advance, lambda: self._measure(name, texts, move))  # noqa: B023 called at once
+                measured[language] = self._once(name, len(texts), {}, advance, lambda: self._measure(name, texts, move))  # noqa: B023 called at once
             for name, ready in tasks.items():
                 move = _meter(advance, ready.limit, name, check_stop)
-                asked[name] = self._once(name, ready.limit, advance, lambda: self._ask(name, ready, move))  # noqa: B023
+                of = {"rows": ready.limit, **ready.figures()}
+                asked[name] = self._once(name, ready.limit, of, advance, lambda: self._ask(name, ready, move))  # noqa: B023
         return measured, asked
 
     def _measure(self, name: str, texts: list[str], move: Move) -> dict[str, Any]:
@@ -83,11 +84,16 @@ class Run:
         return results | {"counts": counts, "dtype": self.scorer.dtype}
 
     def _once(
-        self, name: str, rows: int, advance: Callable[..., None], work: Callable[[], dict[str, Any]]
+        self,
+        name: str,
+        rows: int,
+        of: Mapping[str, Any],
+        advance: Callable[..., None],
+        work: Callable[[], dict[str, Any]],
     ) -> dict[str, Any]:
-        """The result of `work`, or what an earlier try kept of it. As JSON gives it back, either way."""
+        """The result of `work`, or what an earlier try kept of it, `of` the same. As JSON gives it back, either way."""
         path = self.folder / DONE / f"{file_name(name)}.json"
-        done = self.ranks.from_first(path.is_file())
+        done = self.ranks.from_first(self.ranks.first and path.is_file() and _is_of(path, of))
         if not self.ranks.first:
             return {} if done else work()
         if done:
@@ -125,6 +131,12 @@ def stopping(ranks: Ranks) -> Iterator[Callable[[], None]]:
         except Exception:
             check()
             raise
+
+
+def _is_of(path: Path, of: Mapping[str, Any]) -> bool:
+    """Whether figures depend on the same: an earlier version may have counted rows and drawn examples otherwise."""
+    figures = json.loads(path.read_text(encoding="utf8")).get("figures", {})
+    return of.items() <= figures.items()
 
 
 def _silent(steps: int, note: str = "") -> None:

@@ -4,24 +4,63 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import find_adapter_config_file
 
 from bllossom.errors import BllossomError
-from bllossom.hub import is_hub_id, pretrained
+from bllossom.hub import download, is_hub_id, name_and_revision, pretrained
 from bllossom.model.checkpoint import ADAPTER_CONFIG
 
 SHOWN_NAMES = 3
 
 
 def load_causal(source: str, **placement: Any) -> PreTrainedModel:
-    """Load a model folder or hub id; `placement` is what from_pretrained takes besides: dtype, device_map.
+    """Load a model folder, an adapter's folder or a hub id; `placement` is what from_pretrained takes besides: dtype,
+    device_map.
 
     Raises:
         BllossomError: nothing loads, or weights are missing or of another shape than the config says.
     """
+    with clear_failures(source):
+        here = _adapter_here(source)
+    base, adapter = base_of(here)
+    if adapter is None:
+        return _load_whole(source, placement)
+    # Apart from its base: of both in one go, transformers tells what the adapter lacks alone.
+    model = load_causal(base, **placement)
+    import_peft(adapter)
+    with clear_failures(source):
+        told: Any = model.load_adapter(str(adapter), ignore_mismatched_sizes=True)
+    _refuse_broken(source, told.missing_keys | {name for name, *_ in told.mismatched_keys}, ADAPTER_CONFIG)
+    return model
+
+
+def import_peft(adapter: Path) -> ModuleType:
+    """The library that reads adapters.
+
+    Raises:
+        BllossomError: it is not installed.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise BllossomError(f"{adapter} is an adapter, which needs peft: pip install 'bllossom[lora]'") from error
+    return peft
+
+
+def _adapter_here(source: str) -> str:
+    """The folder in the hub's cache where `source` is an adapter on the hub; everything else as it is."""
+    name, revision = name_and_revision(source)
+    if not is_hub_id(source) or find_adapter_config_file(name, revision=revision) is None:
+        return source
+    return str(download(source, [ADAPTER_CONFIG, "adapter_model.*"]))
+
+
+def _load_whole(source: str, placement: dict[str, Any]) -> PreTrainedModel:
     with clear_failures(source):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             **pretrained(source), output_loading_info=True, ignore_mismatched_sizes=True, **placement
@@ -31,13 +70,17 @@ def load_causal(source: str, **placement: Any) -> PreTrainedModel:
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     # A head that is tied is no weight of its own; a buffer that is not stored is computed.
     missing = (set(told["missing_keys"]) & parameters) - model.all_tied_weights_keys.keys()
-    if wrong := sorted(missing | {name for name, *_ in told["mismatched_keys"]}):
+    _refuse_broken(source, missing | {name for name, *_ in told["mismatched_keys"]}, "config.json")
+    return model
+
+
+def _refuse_broken(source: str, names: set[str], config: str) -> None:
+    if wrong := sorted(names):
         more = ", …" if len(wrong) > SHOWN_NAMES else ""
         raise BllossomError(
-            f"{source}: {len(wrong):,} weights are missing, or have another shape than its config.json says "
-            f"({', '.join(wrong[:SHOWN_NAMES])}{more}); get the model anew, or put its own config.json there"
+            f"{source}: {len(wrong):,} weights are missing, or have another shape than its {config} says "
+            f"({', '.join(wrong[:SHOWN_NAMES])}{more}); get the model anew, or put its own {config} there"
         )
-    return model
 
 
 def base_input(name: str, source: str) -> dict[str, str]:

@@ -203,7 +203,8 @@ def _by_step(overrides: Sequence[str], names: Sequence[str]) -> dict[str, list[s
 
 
 def run_steps(steps: Sequence[PlannedStep], *, force: bool = False) -> dict[str, Manifest]:
-    """Run the steps in order. What is published and unchanged is skipped; `force` replaces what has changed."""
+    """Run the steps in order. What is published and unchanged is skipped; `force` replaces what has changed, is
+    damaged, or was left open (requests without a reply, tasks that were not run)."""
     manifests: dict[str, Manifest] = {}
     for number, step in enumerate(steps, start=1):
         say(f"── {number}/{len(steps)} {step.name}")

@@ -42,6 +42,10 @@ class RequestFailedError(BllossomError):
     """This one request was refused, or failed in every attempt; others may work."""
 
 
+class RequestRefusedError(RequestFailedError):
+    """The endpoint takes no such request, however often it is asked."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """One answer."""
@@ -161,7 +165,8 @@ class Client:
 
         Raises:
             EndpointError: the endpoint is away, refuses the key, or max_cost is reached. End the run.
-            RequestFailedError: this request failed in every attempt. It may be counted, and the others go on.
+            RequestFailedError: this request was refused, or failed in every attempt. It may be counted, and the others
+                go on.
         """
         key = request_key(self.endpoint, messages, again)
         if key in self._replies:
@@ -248,7 +253,7 @@ class Client:
         if code == 404:
             raise EndpointError(f"{self.endpoint.url} has no such address or model ({why}); correct url or model")
         if code not in (408, 409, 425, 429) and code < 500:
-            raise RequestFailedError(f"{self.endpoint.url} refused a request ({why}); change the request")
+            raise RequestRefusedError(f"{self.endpoint.url} refused a request ({why}); change the request")
 
     def _read(self, completion: Any, messages: list[Message]) -> Reply:
         choice = completion["choices"][0]

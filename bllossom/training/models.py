@@ -18,10 +18,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils.logging import disable_progress_bar
 
 from bllossom.config import Model, Source
-from bllossom.errors import BllossomError, ConfigError
+from bllossom.errors import ConfigError
 from bllossom.hub import pretrained
 from bllossom.model.checkpoint import refuse_wrapper
-from bllossom.model.load import load_causal
+from bllossom.model.load import clear_failures, load_causal
 from bllossom.model.outputs.logits import refuse_head
 from bllossom.ranks.device import DeviceType, device_here
 from bllossom.tokenizer.files import holds_tokenizer
@@ -82,16 +82,13 @@ def load_model(source: str, config: TrainingConfig, *, whole: bool = False) -> P
     """
     disable_progress_bar()
     masters_apart = config.deepspeed is not None and config.bf16
-    try:
+    with clear_failures(source):
         shape = AutoConfig.from_pretrained(**pretrained(source))
         refuse_wrapper(source, shape.to_dict())
         refuse_head(source, shape)
         check_attention(source, shape, config.attention)
         with nullcontext() if whole else partitioned_loading(config):
             model = load_causal(source, dtype=torch.bfloat16 if masters_apart else torch.float32)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BllossomError(f"{source}: no model loads ({reason}); name a model folder or a hub id") from error
     model.name_or_path = source  # with the revision, which adapters name too
     if model.config.tie_word_embeddings and model.get_input_embeddings().weight is not output_weight(model):
         # transformers does not tie two different matrices, whatever the config says: what is saved says so.

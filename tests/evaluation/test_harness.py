@@ -20,6 +20,7 @@ import bllossom
 from bllossom.artifacts import Manifest, verify
 from bllossom.config import load_config
 from bllossom.errors import BllossomError, ConfigError
+from bllossom.evaluation import harness
 from bllossom.evaluation.harness import EvalConfig, dry_run, evaluate
 from bllossom.evaluation.results import table
 from bllossom.evaluation.run import DONE
@@ -170,6 +171,20 @@ def test_a_limit_below_the_number_of_a_group_s_tasks_is_rows_of_some_of_them(
     assert results["group_subtasks"]["three"] == ["mmlu_anatomy", "mmlu_astronomy"]
 
 
+def test_a_task_that_a_limit_leaves_no_row_to_is_told_and_not_tried_again_with_force(
+    byte_level: Path, made_up: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tasks").mkdir()
+    shutil.copytree(made_up / "cais/mmlu/anatomy", made_up / "cais/mmlu/astronomy", dirs_exist_ok=True)
+    group = "group: two\ntask: [mmlu_anatomy, mmlu_astronomy]\naggregate_metric_list: [{metric: acc}]\n"
+    (tmp_path / "tasks/two.yaml").write_text(group, encoding="utf8")
+    run = config(tmp_path / "out", byte_level, made_up, tasks=[str(tmp_path / "tasks"), "mmlu_astronomy"], limit=1)
+    first = evaluate(run)
+    assert (list(first.figures["tasks"]), first.figures["not_run"]) == (["two"], {})
+    assert "mmlu_astronomy  not run: limit leaves no row to it; raise limit" in capfd.readouterr().err
+    assert evaluate(run, force=True).run == first.run, "nothing was done"
+
+
 def test_a_kill_costs_no_task_that_was_done(byte_level: Path, made_up: Path, tmp_path: Path) -> None:
     whole = evaluate(config(tmp_path / "whole", byte_level, made_up))
     arguments = ["eval", f"output={tmp_path}/out", f"model={byte_level}", "tasks=[table6]", f"data={made_up}"]
@@ -193,6 +208,30 @@ def test_a_kill_costs_no_task_that_was_done(byte_level: Path, made_up: Path, tmp
     assert all((tmp_path / f"out/samples/{name}.jsonl").stat().st_mtime_ns == 1 for name in marked)
     assert manifest.fingerprint == whole.fingerprint
     assert manifest.figures == whole.figures
+
+
+def test_what_was_done_on_other_rows_or_with_shots_drawn_otherwise_is_done_again(
+    byte_level: Path, made_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version was killed."""
+    run = {"tasks": ["mmlu_anatomy", "hellaswag", "arc_easy"], "num_fewshot": 2, "limit": 3}
+    whole = evaluate(config(tmp_path / "whole", byte_level, made_up, **run))
+    with monkeypatch.context() as patch:
+        patch.setattr(harness, "gather", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            evaluate(config(tmp_path / "out", byte_level, made_up, **run))
+    done = partial_of(tmp_path / "out") / DONE
+    edited = {"mmlu_anatomy": "drawing", "arc_easy": "data"}
+    for name, key in edited.items():
+        kept = json.loads((done / f"{name}.json").read_text(encoding="utf8"))
+        del kept["figures"][key]
+        kept["figures"]["acc"] = 9
+        (done / f"{name}.json").write_text(json.dumps(kept), encoding="utf8")
+    marked = done.parent.parent / "samples/hellaswag.jsonl"
+    os.utime(marked, ns=(1, 1))
+    manifest = evaluate(config(tmp_path / "out", byte_level, made_up, **run))
+    assert (tmp_path / "out/samples/hellaswag.jsonl").stat().st_mtime_ns == 1
+    assert (manifest.fingerprint, manifest.figures) == (whole.fingerprint, whole.figures)
 
 
 def test_a_tuned_model_is_asked_in_its_chat_form(byte_level: Path, made_up: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bllossom.hub import is_hub_id
 from bllossom.instructions.formats.choose import FormatName, chat_format
 from bllossom.instructions.formats.format import ChatFormat
 from bllossom.instructions.messages import UnusableError, conversation
-from bllossom.model.load import base_of, clear_failures, load_causal
+from bllossom.model.load import base_of, clear_failures, import_peft, load_causal
 from bllossom.model.outputs.generate import Decoding, Generated, Prompt, generate, stop_ids
 from bllossom.model.window import longest_input
 from bllossom.tokenizer.chat_template import told_date
@@ -118,9 +118,6 @@ def _tokenizer_of(source: str, base: str) -> str:
 
 
 def _with_adapter(model: PreTrainedModel, adapter: Path) -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise BllossomError(f"{adapter} is an adapter, which needs peft: pip install 'bllossom[lora]'") from error
+    peft = import_peft(adapter)
     with clear_failures(str(adapter)):
         return peft.PeftModel.from_pretrained(model, str(adapter))

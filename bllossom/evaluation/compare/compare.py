@@ -135,7 +135,10 @@ def _facts(result: Result) -> Iterator[tuple[str, dict[str, Any]]]:
         ("", {"chat_template": result.chat_template}),
     ]
     facts += [
-        (f"{task}: ", {"shots": scores.shots, "rows": scores.rows, "data": scores.data})
+        (
+            f"{task}: ",
+            {"shots": scores.shots, "way of drawing shots": scores.drawing, "rows": scores.rows, "data": scores.data},
+        )
         for task, scores in result.tasks.items()
     ]
     facts += [(f"bits per byte, {language}: ", {"text": text}) for language, text in result.heldout.items()]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -13,7 +12,7 @@ import yaml
 
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.evaluation.tasks.definitions import OURS, PREFIX, STOCK, file_name
+from bllossom.evaluation.tasks.definitions import OURS, PREFIX, STOCK, file_name, names_in, shown_name
 
 TABLE6 = Path(__file__).with_name("table6.yaml")
 HELDOUT = "heldout_"
@@ -39,6 +38,7 @@ class TaskScores:
     data: str | None  # fingerprint of the rows
     lower_is_better: frozenset[str] = frozenset()  # metrics
     subtasks: tuple[str, ...] = ()  # of a group
+    drawing: int | None = None  # the way in which shots were drawn
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _ours(name: str, raw: Mapping[str, Any], samples: dict[str, Path]) -> Result
     named = {**figures["subtasks"], **figures["tasks"]}
 
     def shown(key: str) -> str:
-        return f"{STOCK}{key}" if f"{STOCK}{key}" in named else _name(key)
+        return f"{STOCK}{key}" if f"{STOCK}{key}" in named else key.removeprefix(PREFIX)
 
     lower = {shown(key): _lower(raw, key) for key in raw.get("higher_is_better", {})}
     subtasks = {group: tuple(map(shown, keys)) for group, keys in raw.get("group_subtasks", {}).items()}
@@ -179,7 +179,8 @@ def _ours(name: str, raw: Mapping[str, Any], samples: dict[str, Path]) -> Result
         }
         parts = subtasks.get(task, ()) if "subtasks" in found else ()
         depends = (found["score"], found["rows"], found["shots"], found["data"])
-        tasks[task] = TaskScores(metrics, *depends, lower.get(task, frozenset()), parts)
+        drawing = None if found["shots"] == 0 else found.get("drawing", 1)  # results of before do not tell it
+        tasks[task] = TaskScores(metrics, *depends, lower.get(task, frozenset()), parts, drawing)
     held = figures["heldout"]
     bits = {language: Cell(found["bits_per_byte"], found["stderr"]) for language, found in held.items()}
     texts = {
@@ -229,15 +230,10 @@ def _cells(values: Mapping[str, Any]) -> dict[str, Cell]:
 
 
 def _marked(key: str) -> str:
-    """As `bllossom eval` calls it: a task of lm-eval's whose name ours has too gets lm-eval's mark."""
-    return f"{STOCK}{key}" if PREFIX + key in _our_keys() else _name(key)
+    """As `bllossom eval` calls it."""
+    return shown_name(key, _our_keys())
 
 
 @cache
 def _our_keys() -> frozenset[str]:
-    texts = (path.read_text(encoding="utf8") for path in OURS.glob("*/*.yaml"))
-    return frozenset(key for text in texts for key in re.findall(rf"^task: ({PREFIX}\w+)$", text, re.MULTILINE))
-
-
-def _name(key: str) -> str:
-    return key.removeprefix(PREFIX)
+    return frozenset(name for path in OURS.glob("*/*.yaml") for name in names_in(path.read_bytes()))

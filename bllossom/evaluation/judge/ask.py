@@ -20,7 +20,7 @@ from bllossom.evaluation.judge.prompt import JudgePrompt
 from bllossom.evaluation.judge.verdicts import Place, parse
 from bllossom.hub import is_hub_id, pin
 from bllossom.instructions.formats.choose import FormatName
-from bllossom.serving.client import Client, RequestFailedError, gather
+from bllossom.serving.client import Client, RequestFailedError, RequestRefusedError, gather
 from bllossom.serving.endpoint import Endpoint, Message
 from bllossom.serving.log import AppendLog
 
@@ -49,6 +49,7 @@ class Reply:
     cost: float  # of both, in the price's currency
     asked: int  # once or twice
     failure: str = ""  # why there is no reply
+    refused: bool = False  # so that the same request gets none later either
 
 
 def ask_endpoint(
@@ -70,7 +71,7 @@ def ask_endpoint(
                 reply = await client.ask(prompt.messages_again(question, raw))
                 place, raw, cost, asked = parse(reply.text, tags), reply.text, cost + reply.cost, 2
         except RequestFailedError as error:
-            return Reply(None, raw, cost, asked, str(error))
+            return Reply(None, raw, cost, asked, str(error), isinstance(error, RequestRefusedError))
         return Reply(place, raw, cost, asked)
 
     async def ask_all() -> list[Reply]:

@@ -247,5 +247,5 @@ def _say_failures(replies: Sequence[Reply], *, asks_again: bool) -> None:
     if untold:
         say(f"{untold:,} replies hold no tag, asked twice: counted as errors")
     if len(failures) == len(replies):
-        later = "; run the same command later" if asks_again else ""
+        later = "; run the same command later" if asks_again and not all(reply.refused for reply in replies) else ""
         raise BllossomError(f"no request has a reply ({failures[0]}){later}")

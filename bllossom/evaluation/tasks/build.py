@@ -18,6 +18,8 @@ from bllossom.evaluation.tasks.data import NoDataError, Rows, evaluated_split, r
 from bllossom.evaluation.tasks.definitions import Chosen, Definition
 from bllossom.evaluation.tasks.hub_rows import without_bars
 
+DRAWING = 2  # the way to draw solved examples from a split of their own: 1 drew one more than is shown
+FIXED = "the definition"  # of which solved examples are
 PAIRS = ("f1", "mcc")  # metrics that lm-eval keeps (gold, predicted) of
 
 
@@ -48,7 +50,13 @@ class Ready:
             "data_from_hub": self.rows.hub_source,
             "shots": self.shots,
             "shots_from": self.shots_from,
-        } | ({"unanswerable": self.unanswerable} if self.unanswerable else {})
+            **({"drawing": DRAWING} if self._drawn_apart else {}),
+            **({"unanswerable": self.unanswerable} if self.unanswerable else {}),
+        }
+
+    @property
+    def _drawn_apart(self) -> bool:
+        return self.shots_from not in (None, FIXED, evaluated_split(self.definition.config))
 
     def _asked(self) -> Rows:
         """The rows as they came; where some are left out, the documents: the first of those are other ones."""
@@ -59,6 +67,8 @@ def prepare(
     chosen: Chosen, folder: Path | None, *, num_fewshot: int | None, limit: int | None, seed: int
 ) -> tuple[dict[str, Ready], dict[str, str]]:
     """Read and check the rows of all tasks, and build them; and why those without data are not run.
+
+    A task of a group with one score that the group's limit leaves no row to is in neither.
 
     Raises:
         BllossomError: rows are of another shape than the task needs, or there are too few for the shots.
@@ -73,13 +83,7 @@ def prepare(
         else:
             built[name] = _build(definition, rows, folder, num_fewshot, seed)
     counts = limits({name: each.limit for name, each in built.items()}, chosen, limit)
-    ready = {}
-    for name, each in built.items():
-        if counts[name]:
-            ready[name] = _limited(each, counts[name])
-        elif name in chosen.shown:  # else its group has its rows from others
-            missing[name] = f"{name}: limit {limit} leaves no row to it; raise limit"
-    return ready, missing
+    return {name: _limited(each, counts[name]) for name, each in built.items() if counts[name]}, missing
 
 
 def limits(sizes: dict[str, int], chosen: Chosen, limit: int | None) -> dict[str, int]:
@@ -126,7 +130,7 @@ def _build(definition: Definition, rows: Rows, folder: Path | None, num_fewshot:
         # From the documents themselves one more is drawn than is shown: the tested one may be among them.
         if shots + (pool is rows) > available:
             raise ConfigError(f"{name}: {available} rows are too few for {shots} shots; lower num_fewshot")
-    origin = "the definition" if fixed else evaluated_split(config) if pool is rows else shots_split(config)
+    origin = FIXED if fixed else evaluated_split(config) if pool is rows else shots_split(config)
     return Ready(definition, task, rows, shots, origin if shots else None, len(task.task_docs), 0)
 
 

@@ -12,7 +12,7 @@ Our own go by `bllossom_NAME` inside lm-eval, which has a kobest_copa of its own
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,11 @@ class Chosen:
 def file_name(task: str) -> str:
     """A task's name in file names."""
     return task.replace(":", "_").replace("/", "_")
+
+
+def shown_name(key: str, known: Container[str]) -> str:
+    """What people call a key inside lm-eval: a name of lm-eval's that ours, among `known`, has too gets its mark."""
+    return f"{STOCK}{key}" if PREFIX + key in known else key.removeprefix(PREFIX)
 
 
 def choose(names: Sequence[str]) -> Chosen:
@@ -208,8 +213,8 @@ class _Index:
         return name if name in self.entries else self.find(name)
 
     def name(self, key: str) -> str:
-        """What people call a task: a name of lm-eval's that ours has too gets lm-eval's mark."""
-        return f"{STOCK}{key}" if PREFIX + key in self.entries else key.removeprefix(PREFIX)
+        """What people call a task, a group or a tag."""
+        return shown_name(key, self.entries)
 
     def read(self, key: str) -> dict[str, Any]:
         """A definition with its includes and functions."""
@@ -277,12 +282,13 @@ def _names_below(root: Path) -> dict[str, set[str]]:
     """Every name in the YAML files below `root`, with the folders of `root` that hold it; half a second for 14,000."""
     names: dict[str, set[str]] = {}
     for path in root.glob("*/**/*.yaml"):
-        for name in _names_in(path.read_bytes()):
+        for name in names_in(path.read_bytes()):
             names.setdefault(name, set()).add(path.relative_to(root).parts[0])
     return names
 
 
-def _names_in(text: bytes) -> Iterable[str]:
+def names_in(text: bytes) -> Iterable[str]:
+    """The names of tasks, groups and tags in a definition, and those that it lists."""
     for match in NAMES.finditer(text):
         for name in [match[1]] if match[1] else LISTED.findall(match[2]):
             yield name.decode()

@@ -24,6 +24,7 @@ def write_companions(source: str, model: PreTrainedModel, chat: ChatFormat, fold
     """Write into `folder` what the model of `source` came with, its tokenizer's files unchanged where it has some; with
     the format's template, and with what ends an answer (see stop_at)."""
     tokenizer, base = load_tokenizer(source), fetch(source, COMPANIONS)
+    # The settings that a tokenizer.json alone lacks; those that the source has come over them.
     tokenizer.save_pretrained(folder)
     save_tokenizer(tokenizer, base, folder)
     carry(base, [], folder)

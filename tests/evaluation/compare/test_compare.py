@@ -127,6 +127,17 @@ def test_what_is_not_comparable_is_refused_unless_told_to(tmp_path: Path, settin
     assert told in compare([str(base), str(other)], anyway=True).notes
 
 
+def test_shots_that_were_drawn_in_another_way_are_refused(tmp_path: Path) -> None:
+    """Results of before do not say how; without shots, or with some of the tested rows, nothing has changed."""
+    before, same, now = (
+        write_ours(tmp_path / name, [1], depends={"shots": 5, "shots_from": "train", **more})
+        for name, more in (("before", {}), ("same", {}), ("now", {"drawing": 2}))
+    )
+    compare([str(before), str(same)])
+    with pytest.raises(BllossomError, match="klue_nli: way of drawing shots: 1 in before, 2 in now"):
+        compare([str(before), str(now)])
+
+
 def test_other_questions_have_no_paired_difference(tmp_path: Path) -> None:
     base, other = write_ours(tmp_path / "base", [1, 2]), write_ours(tmp_path / "other", [1, 2, 3])
     path = other / "samples/klue_nli.jsonl"

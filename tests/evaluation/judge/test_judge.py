@@ -189,6 +189,7 @@ def test_requests_that_are_refused_are_errors_and_told(config, capsys):
         ((402, {}, b"pay"), "out of money"),
         ((401, {}, b"who"), "refuses the key"),
         ((500, {}, b"no"), r"no request has .*; run the same command later"),
+        ((400, {}, b"no"), r"no request has .* refused a request .*; change the request\)$"),
     ],
 )
 def test_an_endpoint_that_cannot_be_used_ends_the_run(config, answer, message):

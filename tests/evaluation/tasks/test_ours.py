@@ -132,6 +132,7 @@ def test_copa_puts_one_space_before_the_connector_of_cause_and_result(made_up: P
 def test_no_row_is_among_its_own_shots(made_up: Path) -> None:
     for name, ready in load(made_up, shots=5).items():
         assert ready.shots_from == evaluated_split(ready.definition.config)
+        assert "drawing" not in ready.figures()
         for row, choices in zip(ready.task.eval_docs, requests(ready), strict=True):
             *shots, question = choices[0][0].split("\n\n")
             assert len(shots) == 5, name
@@ -146,6 +147,7 @@ def test_shots_come_from_training_rows_without_those_that_are_tested(made_up: Pa
     (made_up / "kobest/sentineg_train.jsonl").write_text(text, encoding="utf8")
     ready = load(made_up, "kobest_sentineg", shots=2)["kobest_sentineg"]
     assert ready.shots_from == "train"
+    assert ready.figures()["drawing"] == 2
     shots = {shot for choices in requests(ready) for shot in choices[0][0].split("\n\n")[:-1]}
     assert shots == {f"문장: {n}번 버렸다 긍부정: 부정" for n in range(4)}
 
