@@ -11,10 +11,10 @@ rows (parts of characters counted). The methods:
 - both: what `donor: [kobert, {text: …}]` does (vocab/learning);
 - nested: the same with the weighing chosen, out of GRID, on the five others alone: each of them left out in turn.
 
-The weighing that ships is the one that serves all six best, so that *both* has seen what it is measured on, if only
-through three numbers; *nested* has not. Then KoBERT's whole list with `repair: add`, beside the shortest segmentation
-of all its text, and the curve that `pieces: auto` chooses from. Results go to docs/results/bytelevel.md and .json; what
-is in --work already is not measured again.
+The weighing that ships was chosen by hand, on the mean over these very figures of all six, so that *both* has seen what
+it is measured on, if only through three numbers; *nested* has not. Then KoBERT's whole list with `repair: add`, beside
+the shortest segmentation of all its text, and the curve that `pieces: auto` chooses from. Results go to
+docs/results/bytelevel.md and .json; what is in --work already is not measured again.
 """
 
 import argparse
@@ -226,8 +226,9 @@ def to_markdown(result: dict[str, Any]) -> str:
         "Tokens per word (by white space) on the one source that was left out of learning, first 4,000 characters of "
         "each document, at so many new rows, parts of characters counted. *list*: KoBERT's pieces in its order, "
         "chained left to right; *BPE*: the base's own BPE goes on, on plain counts; *both*: `donor: [kobert, {text: "
-        "…}]`, words weighed as `vocab/learning/learn.py` says. Those three numbers were chosen on all six sources; "
-        "*nested*: chosen on the five others alone. In bold what is below list and BPE.",
+        "…}]`, words weighed as `vocab/learning/learn.py` says. Those three numbers were chosen by hand, on this "
+        "table's own figures of all six sources, by the mean over its cells; *nested*: by a rule, on the five others "
+        "alone. In bold what is below list and BPE.",
         "",
         "| left out | base | " + " | ".join(f"{m}, {n:,}" for n in SIZES for m in methods) + " |",
         "|---|--:|" + "--:|" * len(methods) * len(SIZES),
@@ -242,8 +243,9 @@ def to_markdown(result: dict[str, Any]) -> str:
     lines += ["", *(_beside_the_better(folds, method) for method in ("both", "nested"))]
     lines += [
         "",
-        f"Chosen weighings (power of counts, power of a source's size, the list's weight) without each source "
-        f"(*none*: with all six): {chosen}; out of {len(GRID)}, on a part of the text.",
+        f"Weighings (power of counts, power of a source's size, the list's weight) that the rule chose without each "
+        f"source (*none*: with all six): {chosen}; out of {len(GRID)}, on a part of the text, at "
+        f"{' and '.join(f'{n:,}' for n in CHOICE_SIZES)} rows. *both* has {tuple(vars(Weighing()).values())}.",
         "",
     ]
     return "\n".join([*lines, *_whole_list(result), *_knee(result)])

@@ -5,6 +5,7 @@ over the labels that occur, as gold or as prediction; binary F1 is that of label
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,17 +16,13 @@ BOOTSTRAP_DRAWS = 1000
 SLOW_DRAWS = 100  # of aggregations that are not ours, such as BLEU
 CHANCE_DRAWS = 100
 DEVIATIONS_OF_95_PERCENT = 1.96
-# Of lm-eval's metrics, those on a scale of their own; the others are shares of 1, which tables tell in percent.
-OTHER_SCALES = (
-    "bleu",
-    "chrf",
-    "chrf++",
-    "ter",
-    "brier_score",  # up to 2
-    "perplexity",
-    "word_perplexity",
-    "byte_perplexity",
-    "bits_per_byte",
+# Metrics that are shares of 1 in lm-eval's tasks; MCC and Pearson's r are averaged with them, as in GLUE. No others are
+# taken for shares: bleu_max is of 100, likelihood_diff in nats, `em` and `exact` of 1 in one task, of 100 in another.
+SHARES = re.compile(
+    r"(.+_)?(acc|accuracy)(_.+)?|exact_match(_.+)?|pass(@|_at_).+|(macro_|binary_|flexible_|mean_3class_|bertscore_)?f1"
+    r"|f1_abstractive|qa_f1(_zh)?_score|rouge(1|2|L|Lsum)|precision|recall|r@\d+|mrr|mcc|pearsonr|contains|is_included"
+    r"|numerical_match|math_verify|json_validity|schema_compliance|pct_(stereotype|invalid|(fe)?male_preferred)"
+    r"|extraction_rate|(options_)?consistency_rate|(classification|code_sim|count|(retrieval|rouge)(_zh)?)_score"
 )
 
 Pair = tuple[int, int]
@@ -34,12 +31,12 @@ Confusion = NDArray[np.int64]  # counts [gold, predicted]
 
 
 def is_share(metric: str) -> bool:
-    """True of a metric between 0 and 1, `acc` or `exact_match,strict-match`."""
-    return metric.partition(",")[0] not in OTHER_SCALES
+    """True of a metric known to be of 1 at most, `acc` or `exact_match,strict-match`; others may have any scale."""
+    return SHARES.fullmatch(metric.partition(",")[0]) is not None
 
 
 def score_text(value: float | None, metric: str) -> str:
-    """A score as tables tell it: a share in percent, a perplexity or the like as it is."""
+    """A score as tables tell it: a share in percent, a perplexity, or what has a name of its own, as it is."""
     if value is None:
         return "–"
     return f"{100 * value:.1f}" if is_share(metric) else f"{value:.4g}"

@@ -16,10 +16,9 @@ def describe(plan: RunPlan) -> list[str]:
         f"model      {size.parameters:,} parameters, of which {size.embedding:,} in each embedding matrix of "
         f"{size.rows:,} rows{adapters}",
         *([f"           {plan.trained:,} of them train"] if plan.trained != size.parameters else []),
-        f"run        {plan.tokens:,} tokens = {plan.steps:,} steps; {plan.arithmetic[0]}",
-        f"time       {plan.hours:,.1f} h = {plan.hours / 24:,.1f} days, {plan.hours * plan.gpus:,.0f} GPU-hours on "
-        f"{plan.gpus} × {plan.gpu}: {plan.tokens_per_second:,.0f} tokens/s in {plan.precision} at "
-        f"{plan.utilisation:.0%} model FLOP utilisation",
+        f"run        {_amount(plan)}{plan.arithmetic[0]}",
+        f"time       {_time(plan)} on {plan.gpus} × {plan.gpu}: {plan.tokens_per_second:,.0f} tokens/s in "
+        f"{plan.precision} at {plan.utilisation:.0%} model FLOP utilisation",
         f"           ({plan.utilisation_source})",
         *_apart(plan),
         *_disk(plan),
@@ -38,6 +37,17 @@ def describe(plan: RunPlan) -> list[str]:
         f"recommended: deepspeed={deepspeed} gradient_checkpointing={str(best.checkpointing).lower()} "
         f"micro_batch={best.micro_batch}",
     ]
+
+
+def _amount(plan: RunPlan) -> str:
+    """Before the arithmetic of a step, which says why where no amount is known."""
+    return f"{plan.tokens:,} tokens = {plan.steps:,} steps; " if plan.steps else ""
+
+
+def _time(plan: RunPlan) -> str:
+    if not plan.steps:
+        return "not known,"
+    return f"{plan.hours:,.1f} h = {plan.hours / 24:,.1f} days, {plan.hours * plan.gpus:,.0f} GPU-hours"
 
 
 def _apart(plan: RunPlan) -> list[str]:

@@ -1,7 +1,7 @@
 """What a run of pretrain, sft or dpo computes, whatever the machine: what a plan needs to know of its config and data.
 
 Where the examples of sft or dpo are here, and a tokenizer to read them with, they are counted; else a plan is of full
-rows, and how many steps there are is not known.
+rows, and how many steps there are is not known. Nor is it of pretrain's `epochs` and `bytes_total` before its tokens.
 """
 
 import math
@@ -54,6 +54,7 @@ def pretrain_workload(config: PretrainConfig) -> Workload:
     """Blocks of one length."""
     blocks, steps = config.blocks_per_step(), config.total_steps()
     phases = [(segment.trainable, segment.steps) for segment in config.segments()] if config.phases else []
+    why_none = "what is read makes no whole step" if config.tokens.is_dir() else UNKNOWN
     return Workload(
         parts=phases or [(config.trainable, steps)],
         tokens=(sum(count for _, count in phases) or steps) * config.global_batch,
@@ -68,7 +69,8 @@ def pretrain_workload(config: PretrainConfig) -> Workload:
         unit="blocks",
         unit_size=config.block_size,
         row_key="block_size",
-        arithmetic=f"{blocks:,} blocks × {config.block_size:,} tokens = {config.global_batch:,} tokens a step",
+        arithmetic=f"{blocks:,} blocks × {config.block_size:,} tokens = {config.global_batch:,} tokens a step"
+        + ("" if steps else f"; {why_none}"),
     )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from bllossom.evaluation.metrics import accuracy, binary_f1, bootstrap_stderr, floor, macro_f1
+from bllossom.evaluation.metrics import accuracy, binary_f1, bootstrap_stderr, floor, is_share, macro_f1, score_text
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=40)
 BINARY_PAIRS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40)
@@ -47,3 +47,12 @@ def test_the_standard_error_is_that_of_resampled_rows() -> None:
         assert bootstrap_stderr(pairs, metric, seed=1) == pytest.approx(np.std([metric(d) for d in draws]), rel=0.1)
     assert bootstrap_stderr(pairs, macro_f1, seed=1) == bootstrap_stderr(pairs, macro_f1, seed=1)
     assert bootstrap_stderr(pairs[:1], macro_f1, seed=1) is None
+
+
+def test_what_is_not_known_to_be_a_share_is_told_as_it_is() -> None:
+    shares = "acc acc_norm,none bleu_acc f1 exact_match,strict-match prompt_level_loose_acc pass@1 pass_at_k rougeL mcc"
+    assert [metric for metric in shares.split() if not is_share(metric)] == []
+    # of 100, of nats, of 1 here and of 100 there, of a word error rate above 1, of 10 in somebody's own task
+    others = "bleu bleu_max bleu_diff rouge1_max eqbench likelihood_diff em,none exact wer perplexity score my_rating"
+    assert [metric for metric in others.split() if is_share(metric)] == []
+    assert [score_text(27.563, "bleu_max"), score_text(0.4, "acc"), score_text(None, "acc")] == ["27.56", "40.0", "–"]

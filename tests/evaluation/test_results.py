@@ -34,3 +34,11 @@ def test_of_perplexities_alone_there_is_no_average() -> None:
     last = [line.plain for line in table(found)][-1]
     assert last.split()[:3] == ["average,", "lambada", "–"]
     assert last.endswith("(0 tasks, without one, two: no shares)")
+
+
+def test_a_score_of_unknown_scale_is_no_percentage_and_in_no_average() -> None:
+    found = gathered({"gen": figures("bleu_max", 27.563, 0.81), "mc1": figures("acc", 0.25, 0.05)})
+    assert found["averages"]["lambada"] == {"tasks": 1, "value": 0.25, "floor": None, "left_out": ["gen"]}
+    lines = [line.plain for line in table(found)]
+    assert lines[0].split()[:5] == ["gen", "bleu_max", "27.56", "±", "1.588"]
+    assert lines[2].endswith("(1 tasks, without gen: no shares)")

@@ -15,6 +15,7 @@ from bllossom.errors import ConfigError
 from bllossom.training.dpo import DpoConfig, dpo, load_pairs
 from bllossom.training.plan import make_plan
 from bllossom.training.plan_report import describe
+from bllossom.training.pretrain import PretrainConfig
 from bllossom.training.sft import SftConfig, load_examples, sft
 from bllossom.training.workloads import UNKNOWN, dpo_workload, sft_workload
 from tests.fixtures.tiny_chat import write_tiny_model
@@ -120,9 +121,27 @@ def test_what_is_not_here_is_planned_in_full_rows_and_said(data: Path, model: Pa
         plan = make_plan(config, tmp_path, gpus=1, gpu="a100-40g")
         assert plan.recommended is not None
         assert plan.steps == plan.hours == 0
-        assert any(UNKNOWN in line for line in describe(plan))
+        told_not_known(describe(plan))
     with pytest.raises(ConfigError, match="max_tokens: 512 is more than the model's window; at most 256"):
         make_plan(tuned(data, "runs/later", max_tokens=512), tmp_path, gpus=1, gpu="a100-40g")
+
+
+def told_not_known(lines: list[str]) -> None:
+    [run] = [line for line in lines if line.startswith("run")]
+    [time] = [line for line in lines if line.startswith("time")]
+    assert run.endswith(UNKNOWN)
+    assert " 0 " not in run
+    assert time.startswith("time       not known, on 1 × a100-40g: ")
+
+
+@pytest.mark.parametrize("amount", [{"epochs": 2}, {"bytes_total": 1_000_000}])
+def test_of_tokens_that_are_not_here_the_steps_are_not_known(amount: dict[str, int], model: Path) -> None:
+    values = {"output": "out", "model": str(model), "tokens": "later", "mixture": {"weights": {"ko": 1}}}
+    sizes = {"block_size": 64, "global_batch": 256, "micro_batch": 1, "learning_rate": {"peak": 1e-4}}
+    config = PretrainConfig.model_validate(values | sizes | amount)
+    told_not_known(describe(make_plan(config, model, gpus=1, gpu="a100-40g")))
+    known = make_plan(config.model_copy(update={"steps": 3, **dict.fromkeys(amount)}), model, gpus=1, gpu="a100-40g")
+    assert any(line.startswith("run        768 tokens = 3 steps; ") for line in describe(known))
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo"])

@@ -11,6 +11,7 @@ from bllossom.evaluation.compare.read import HELDOUT, Result
 
 SEED = 0  # of the bootstrap
 OTHER_DOCUMENTS = "the documents are others"
+ONE_DOCUMENT = "of one document alone there is no interval"
 OTHER_SCORE = "the samples give another score than the result"
 
 Samples = list[dict[str, Any]]
@@ -31,6 +32,8 @@ def of_task(one: Side, two: Side, task: str, metric: str) -> Difference | str:
     chat = all(result.chat_template for result in [*one, *two])
     if reason := _other_questions(every, chat=chat):
         return reason
+    if len(every[0]) < 2:
+        return ONE_DOCUMENT
     values: list[list[list[Any]]] = [[[sample.get(name) for sample in samples] for samples in side] for side in sides]
     scores = [[result.tasks[task].metrics[metric].value for result in side] for side in (one, two)]
     flat = [found for side in values for found in side]
@@ -60,6 +63,8 @@ def of_bits(one: Side, two: Side, language: str) -> Difference | str:
     sizes = [[sample["bytes"] for sample in samples] for side in sides for samples in side]
     if len(texts) > 1 or any(size != sizes[0] for size in sizes):
         return OTHER_DOCUMENTS
+    if len(sizes[0]) < 2:
+        return ONE_DOCUMENT
     bits = [np.array([[sample["bits"] for sample in samples] for samples in side], float) for side in sides]
     told = [[result.bits_per_byte[language].value for result in side] for side in (one, two)]
     if not all(

@@ -65,12 +65,16 @@ def report_votes(files: Sequence[Path], output: Path, verdicts: Path | None) -> 
     ballots = Ballots(pair, votes)
     judged = majorities(pair, ballots.cast)
     write_pictures(output / "pictures", {(pair.a, pair.b): judged})
-    outcomes = None if verdicts is None else read_outcomes(_judged(verdicts, files), pair)
-    return report(pair, votes, ballots.cast, judged, outcomes)
+    if verdicts is None:
+        return report(pair, votes, ballots.cast, judged, None)
+    path, known = _judged(verdicts, files)
+    told = report(pair, votes, ballots.cast, judged, read_outcomes(path, pair))
+    unsure = f"Whether {path} is on these very answers is not known: no manifest beside it says so."
+    return told if known else f"{told}\n\n{unsure}"
 
 
-def _judged(verdicts: Path, files: Sequence[Path]) -> Path:
-    """The verdicts that are meant, in a judge's folder or by themselves; on these very files, where its manifest says.
+def _judged(verdicts: Path, files: Sequence[Path]) -> tuple[Path, bool]:
+    """The verdicts meant, a judge's folder's or a file, and whether a manifest says that they are on these files.
 
     Raises:
         BllossomError: they are on other answers of these models.
@@ -78,10 +82,11 @@ def _judged(verdicts: Path, files: Sequence[Path]) -> Path:
     path = verdicts / VERDICTS if verdicts.is_dir() else verdicts
     manifest = read_manifest(path.parent)
     judged = {} if manifest is None else manifest.inputs
-    for name, file in find_files(files).items():
+    named = find_files(files)
+    for name, file in named.items():
         if judged.get(f"answers.{name}", now := fingerprint(file)) != now:
             raise BllossomError(f"{path} is on other answers than {file}; judge these, or name their verdicts")
-    return path
+    return path, all(f"answers.{name}" in judged for name in named)
 
 
 def _read_pair(files: Sequence[Path]) -> Pair:

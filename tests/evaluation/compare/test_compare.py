@@ -223,6 +223,24 @@ def test_samples_that_are_broken_or_of_another_score_are_told(tmp_path: Path) ->
         compare([str(base), str(other)])
 
 
+def test_one_document_makes_no_sure_difference(tmp_path: Path) -> None:
+    folders = [write_ours(tmp_path / "base", []), write_ours(tmp_path / "other", [0], bits=1.5)]
+    for folder, value in zip(folders, (0.0, 1.0), strict=True):
+        for name in ("klue_nli", "kobest_copa", "heldout_ko"):
+            path = folder / f"samples/{name}.jsonl"
+            [only] = [line for line in path.read_text().splitlines() if '"doc_id": 0,' in line]
+            path.write_text(only + "\n")
+
+        def scored(whole: dict[str, Any], value: float = value) -> None:
+            whole["bllossom"]["tasks"]["klue_nli"]["acc"]["value"] = value
+
+        edit(folder / "results.json", scored)
+    found = compare(list(map(str, folders)))
+    assert not found.differences
+    for measure in ("bits per byte, ko", "klue_nli acc", "kobest_copa f1"):
+        assert f"{measure}, other: no paired difference: of one document alone there is no interval" in found.notes
+
+
 def test_scores_that_are_not_numbers_are_left_out_and_told(tmp_path: Path) -> None:
     base, other = write_ours(tmp_path / "base", [1]), write_ours(tmp_path / "other", [1, 2])
     edit(base / "results.json", lambda whole: whole["bllossom"]["tasks"]["klue_nli"]["acc"].update(value=float("nan")))
@@ -244,9 +262,9 @@ def test_metrics_of_every_kind_are_told_on_their_scale(tmp_path: Path) -> None:
         edit(file, lambda whole, scores=scores: whole["results"].update(scores))
         edit(file, lambda whole: whole.update(higher_is_better={"wiki": {"word_perplexity": False}}))
         for task, sample in (("wiki", {"word_perplexity": [-9.5, 4]}), ("translate", {"bleu": ["a", "b"]})):
-            line = json.dumps({"doc_id": 0, "filter": "none"} | sample) + "\n"
+            lines = [json.dumps({"doc_id": n, "filter": "none"} | sample) + "\n" for n in range(2)]
             path = folder / f"model/samples_{task}_2026-01-01T00-00-00.1.jsonl"
-            path.write_text(line, encoding="utf8")
+            path.write_text("".join(lines), encoding="utf8")
         folders.append(folder)
     found = compare([str(folder) for folder in folders])
     assert (found.best["wiki word_perplexity"], found.best["translate bleu"]) == ("one", "two")

@@ -56,6 +56,7 @@ def test_the_report_tells_votes_agreement_and_the_judge(pair, files, tmp_path):
     # q0: people a, judge (turned) a; q1: the judge is inconsistent; q2: people tie, judge b
     assert "agree on 50.0 % of 2 prompts" in told
     assert "left out: 1 where the judge is inconsistent, 0 errors" in told
+    assert told.endswith("verdicts.jsonl is on these very answers is not known: no manifest beside it says so.")
     assert "against new: win 1, tie 2" in (tmp_path / "votes" / "pictures" / "old.svg").read_text(encoding="utf8")
 
 
@@ -77,7 +78,9 @@ def test_a_judge_s_folder_is_taken_where_it_is_of_these_answers(pair, files, tmp
         inputs={f"answers.{path.stem}": path for path in files},
         build=lambda folder: (write(folder / "verdicts.jsonl", verdicts), {})[1],
     )
-    assert "agree on 100.0 % of 1 prompts" in report_votes(files, tmp_path / "votes", tmp_path / "judge")
+    told = report_votes(files, tmp_path / "votes", tmp_path / "judge")
+    assert "agree on 100.0 % of 1 prompts" in told
+    assert "not known" not in told
     files[1].write_text(files[1].read_text(encoding="utf8") + "\n", encoding="utf8")
     with pytest.raises(BllossomError, match=r"verdicts\.jsonl is on other answers than .*new\.jsonl; judge these"):
         report_votes(files, tmp_path / "votes", tmp_path / "judge")
