@@ -140,6 +140,18 @@ def expand_path(path: Path | str) -> Path:
         raise ValueError(f"{path}: whose home that is cannot be told; write the path out") from error
 
 
+def named_path(path: Path | str) -> Path:
+    """The same, of what is named outside of a config's paths.
+
+    Raises:
+        ConfigError: whose home its `~` is cannot be told, or it has a variable as shells write it.
+    """
+    try:
+        return expand_path(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def _own_folder(output: Path) -> Path:
     """Refuse the folder that the command is typed in and those around it: publishing renames the whole folder."""
     try:

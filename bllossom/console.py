@@ -4,7 +4,7 @@ import contextlib
 import io
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, cast
 
@@ -80,6 +80,11 @@ def progress(what: str, total: int | None) -> Iterator[Callable[..., None]]:
 def stdout() -> Console:
     """Where results go that have colours: on a terminal with them, in a pipe as plain text."""
     return Console(soft_wrap=True, highlight=False, markup=False)
+
+
+def first_of(names: Sequence[str], most: int = 5) -> str:
+    """Names for people: all of them, or the first few and an ellipsis."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def size_text(size_bytes: float) -> str:

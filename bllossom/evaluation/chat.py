@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from bllossom.config import expand_path
+from bllossom.config import named_path
 from bllossom.errors import BllossomError
 from bllossom.evaluation.answers.model import AnswerModel, format_choice
 from bllossom.instructions.messages import is_blank
@@ -148,18 +148,11 @@ def _command(line: str, talks: Sequence[Talk], system: str, console: Console) ->
         for talk in talks:
             talk.begin(system)
     elif name == "/save" and rest.strip():
-        _save(_typed(rest.strip()), talks)
+        _save(named_path(rest.strip()), talks)
         console.print(Text(f"saved in {rest.strip()}", "dim"))
     else:
         raise BllossomError(f"there is no command {line!r}; {HELP}")
     return system
-
-
-def _typed(text: str) -> Path:
-    try:
-        return expand_path(text)
-    except ValueError as error:
-        raise BllossomError(str(error)) from error
 
 
 def _save(path: Path, talks: Sequence[Talk]) -> None:

@@ -13,7 +13,7 @@ from gguf import GGUFWriter, TokenType
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from bllossom.console import say
+from bllossom.console import first_of, say
 from bllossom.errors import BllossomError
 from bllossom.tokenizer.added_tokens import read_added_tokens
 from bllossom.tokenizer.byte_level_file import read_byte_level, to_bytes
@@ -91,9 +91,9 @@ def check_whole_words(settings: Mapping[str, Any], special: Collection[str], nam
     model = Tokenizer.from_str(json.dumps(by_merges)).model
     pieces = (piece for piece in settings["model"]["vocab"] if piece not in special and to_bytes(piece) is not None)
     if unmade := [piece for piece in pieces if [token.value for token in model.tokenize(piece)] != [piece]]:
-        words = ", ".join(repr((to_bytes(piece) or b"").decode(errors="replace")) for piece in unmade[:3])
+        words = first_of([repr((to_bytes(piece) or b"").decode(errors="replace")) for piece in unmade], 3)
         way = "by merges alone" if here else "as the pieces they are"
-        say(f"export: {len(unmade):,} words ({words} …) get other ids, as llama.cpp spells them {way}")
+        say(f"export: {len(unmade):,} words ({words}) get other ids, as llama.cpp spells them {way}")
 
 
 def add_tokenizer(writer: GGUFWriter, folder: Path, rows: int) -> None:
@@ -121,7 +121,7 @@ def _add_sentencepiece(writer: GGUFWriter, path: Path, tokenizer: PreTrainedToke
     model = read_model(path)
     by_id = _name_ids(path, {piece.piece: i for i, piece in enumerate(model.pieces)}, tokenizer)
     if beyond := [by_id[number] for number in sorted(by_id) if number >= rows]:
-        say(f"export: {len(beyond):,} tokens ({', '.join(beyond[:3])} …) have no row in the model, and are left out")
+        say(f"export: {len(beyond):,} tokens ({first_of(beyond, 3)}) have no row in the model, and are left out")
     types = {i: TYPES[piece.type] for i, piece in enumerate(model.pieces)}
     for number, token in tokenizer.added_tokens_decoder.items():
         if types.get(number) != TokenType.UNKNOWN:

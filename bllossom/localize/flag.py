@@ -65,7 +65,7 @@ def flag(config: FlagConfig, *, force: bool = False) -> Manifest:
 
 def dry_run(config: FlagConfig) -> list[str]:
     """Which rules would run, once the tables are read."""
-    load_language(config.rules.language)
+    load_language(config.rules.language, config.rules.off)
     return [f"rules: {', '.join(rule for rule in RULES if rule not in config.rules.off)}"]
 
 
@@ -77,7 +77,7 @@ def rule_inputs(rules: RuleSettings) -> dict[str, Path]:
 
 def make_checker(rules: RuleSettings, pairs: Sequence[Pair]) -> Checker:
     """The rules, measured on a set."""
-    language = load_language(rules.language)
+    language = load_language(rules.language, rules.off)
     known = language.registers.labels if language.registers else {}
     if rules.set_register is not None and rules.set_register not in known:
         names = ", ".join(known) or "none"

@@ -1,6 +1,6 @@
 """A language as the rules know it: a folder of YAML, one of `languages/` or anybody's own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from string import Formatter
@@ -10,7 +10,7 @@ import regex
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from bllossom.config import Model
+from bllossom.config import Model, named_path
 from bllossom.errors import BllossomError
 from bllossom.yaml_text import parse
 
@@ -33,8 +33,8 @@ REASON_WORDS: dict[str, tuple[str, ...]] = {
     "wordplay": ("found",),
 }
 """All rules, with the words that their reasons may have in braces."""
-TABLE_OF = {"register_mixed": "registers", "register_other": "registers", "unit": "units", "entity_foreign": "entities"}
-"""Rules that say nothing without a table, whose reasons may then be left out, too."""
+NEVER = "(?!)"
+"""A pattern that is nowhere."""
 
 
 def _compiles(pattern: str) -> str:
@@ -128,8 +128,8 @@ class Language(Model):
     asks_for_source: list[Pattern] = []
     matter: list[Pattern] = []
     first_person: Pattern | None = None
-    counters: Annotated[Pattern, Field(description="words that count the items of a list: five ways")] = "(?!)"
-    uncounted: Annotated[Pattern, Field(description="after a counter: it counts no list (one more thing)")] = "(?!)"
+    counters: Annotated[Pattern, Field(description="words that count the items of a list: five ways")] = NEVER
+    uncounted: Annotated[Pattern, Field(description="after a counter: it counts no list (one more thing)")] = NEVER
     quotes: list[Annotated[str, Field(min_length=2)]] = []
     refusals: list[Refusal] = []
     units: list[UnitPattern] = []
@@ -158,19 +158,28 @@ class Language(Model):
         return reasons
 
     @model_validator(mode="after")
-    def _every_flag_has_its_words(self) -> Self:
-        for rule in REASON_WORDS:
-            if rule not in self.reasons and (rule not in TABLE_OF or getattr(self, TABLE_OF[rule])):
-                raise ValueError(f"reasons has no {rule}; add it: what reviewers are told of such a place")
-        for kind in self.entities:
-            if kind not in self.kinds:
+    def _every_kind_has_its_word(self) -> Self:
+        for kind, rows in self.entities.items():
+            if rows and kind not in self.kinds:
                 raise ValueError(f"kinds has no {kind}, of which entities has some; add what readers call it")
         return self
+
+    def speaking(self) -> list[str]:
+        """The rules that have the tables they need; the others never flag anything."""
+        endings_told = self.registers is not None and self.morphology is not None
+        has = {
+            "register_mixed": endings_told,
+            "register_other": endings_told,
+            "entity_foreign": any(self.entities.values()),
+            "unit": bool(self.units),
+            "list_count": self.counters != NEVER,
+        }
+        return [rule for rule in REASON_WORDS if has.get(rule, True)]
 
     @cached_property
     def matter_pattern(self) -> Any:
         """Where a foreign entity is what is talked about."""
-        return regex.compile("|".join(self.matter) or "(?!)")
+        return regex.compile("|".join(self.matter) or NEVER)
 
 
 class Conversion(Model):
@@ -191,18 +200,25 @@ class SourceLanguage(Model):
     months: list[str] = []
     numbers: Numbers
     conversions: list[Conversion] = []
-    money: Pattern = "(?!)"
+    money: Pattern = NEVER
     wordplay: list[Pattern] = []
 
 
-def load_language(name: str) -> Language:
-    """A target language by the name of its folder in the package, or by the path of a folder.
+def load_language(name: str, off: Sequence[str] = ()) -> Language:
+    """A target language by the name of its folder in the package, or by the path of a folder; `off` are rules that are
+    not run.
 
     Raises:
-        BllossomError: there is no such folder, a key is unknown or stands in two files, an entity stands twice.
+        BllossomError: there is no such folder, a key is unknown or stands in two files, an entity stands twice, or a
+            rule that is run has no reason.
     """
     folder, values = _read_folder(name)
     language = _validated(Language, folder, values)
+    if silent := [rule for rule in language.speaking() if rule not in language.reasons and rule not in off]:
+        raise BllossomError(
+            f"{folder}: reasons has no {silent[0]}; add it (what reviewers are told of such a place), or name the rule "
+            "in rules.off"
+        )
     seen: dict[str, EntityKind] = {}
     for kind, entities in language.entities.items():
         for form in (form for entity in entities for form in entity.forms):
@@ -237,7 +253,7 @@ def own_folder(name: str) -> Path | None:
 
 
 def _folder(name: str) -> Path:
-    return PACKAGED / name if (PACKAGED / name).is_dir() else Path(name).expanduser()
+    return PACKAGED / name if (PACKAGED / name).is_dir() else named_path(name)
 
 
 def _read_folder(name: str) -> tuple[Path, dict[str, Any]]:

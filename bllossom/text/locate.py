@@ -55,11 +55,11 @@ def locate(source: str, *, kind: Kind | None = None, split: str = "", quiet: boo
         if kind is None and not is_archive(path.name):
             file_kind(path)  # it was named itself: no word of passing it over
         if split and splits_of(path) != split:
-            raise _no_split(source, split, [splits_of(path)])
+            raise _no_split(source, split, [splits_of(path)], search.found, kind)
         return search.found
     files = [path for path in search.found if path.name not in SETTINGS]
     read = [path for path in files if kind or is_archive(path.name) or kind_of_file(path)]
-    read, other_splits = _of_split(read, source, split, required=hub)
+    read, other_splits = _of_split(read, source, split, kind, required=hub)
     if not quiet:
         left_out = sorted(set(files) - set(read) - set(other_splits))
         _tell(source, root, search, left_out, [path for path in search.found if path.name in SETTINGS])
@@ -106,7 +106,9 @@ def splits_of(path: Path) -> str:
     return ""
 
 
-def _of_split(files: list[Path], source: str, split: str, *, required: bool) -> tuple[list[Path], list[Path]]:
+def _of_split(
+    files: list[Path], source: str, split: str, kind: Kind | None, *, required: bool
+) -> tuple[list[Path], list[Path]]:
     """The files to read, and those of other splits.
 
     Without `split`, a hub's data set gives its train split where it has several; anything else gives all.
@@ -115,20 +117,25 @@ def _of_split(files: list[Path], source: str, split: str, *, required: bool) -> 
     by_split: dict[str, list[Path]] = {}
     for path in files:
         by_split.setdefault(splits_of(path.relative_to(base)) if base else "", []).append(path)
-    if not split and (not required or len(by_split) < 2):
+    if not files or (not split and (not required or len(by_split) < 2)):
         return files, []
     wanted = split or ("train" if "train" in by_split or "" not in by_split else "")
     if wanted not in by_split:
-        raise _no_split(source, wanted, by_split)
+        raise _no_split(source, wanted, by_split, files, kind)
     return by_split[wanted], [path for path in files if path not in set(by_split[wanted])]
 
 
-def _no_split(source: str, wanted: str, there: Iterable[str]) -> BllossomError:
-    named = ", ".join(sorted(filter(None, there))) or "none that names of files or folders tell"
-    return BllossomError(
-        f"{shown(source)} has no split {wanted!r}; set split to one it has: {named}; or, of plain text, to blank-line, "
-        "line or file"
-    )
+def _no_split(
+    source: str, wanted: str, there: Iterable[str], files: Iterable[Path], kind: Kind | None
+) -> BllossomError:
+    named = ", ".join(sorted(filter(None, there)))
+    ways = [f"set split to one it has: {named}"] if named else []
+    if not (named and is_hub_id(source)):  # where a hub's data set has splits, one of them is read in any case
+        ways.append("leave split out")
+    if any((kind or kind_of_file(path)) == "text" for path in files):
+        ways.append("set it to blank-line, line or file, which say what a document of plain text is")
+    none = "" if named else " (names of files and folders tell of none)"
+    return BllossomError(f"{shown(source)} has no split {wanted!r}{none}; {', or '.join(ways)}")
 
 
 def _common(files: Sequence[Path]) -> Path | None:

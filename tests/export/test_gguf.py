@@ -143,7 +143,7 @@ def test_tokens_without_a_row_are_told(small_base: Path, tmp_path: Path, capsys:
     model = make_llama(tmp_path / "model", small_base, 702, tied=False)
     add_chat_tokens(model, "tokenizer.json")
     export(ExportConfig(model=model, dtype="f32", output=tmp_path / "gguf"))
-    assert "export: 1 tokens (<tool> …) have no row in the model" in capsys.readouterr().err
+    assert "export: 1 tokens (<tool>) have no row in the model" in capsys.readouterr().err
     gguf = open_gguf(tmp_path / "gguf")
     assert gguf.get_vocab().n_vocab == 702
 
@@ -209,7 +209,7 @@ def test_words_that_llama_cpp_spells_otherwise_are_told(
     (tokenizer / "tokenizer.json").write_text(json.dumps(settings))
     model = make_llama(tmp_path / "model", tokenizer, 603, tied=True)
     export(ExportConfig(model=model, dtype="f32", output=tmp_path / "gguf"))
-    assert "export: 1 words ('zqzq' …) get other ids" in capsys.readouterr().err
+    assert "export: 1 words ('zqzq') get other ids" in capsys.readouterr().err
     gguf = open_gguf(tmp_path / "gguf")
     assert (encode_text(load_tokenizer(model), "zqzq") == [602]) == ignore_merges
     assert (list(gguf.get_vocab().tokenize("zqzq", False, False)) == [602]) == (not ignore_merges)

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from bllossom.errors import BllossomError
+from bllossom.errors import BllossomError, ConfigError
 from bllossom.localize.export import ExportConfig, export
 from bllossom.localize.flag import FlagConfig, flag
 from bllossom.localize.language import PACKAGED
@@ -62,6 +62,11 @@ def test_a_changed_table_is_another_result(work, run, key, file, row):
 def test_a_folder_of_ones_own_may_lie_at_home(work, monkeypatch):
     monkeypatch.setenv("HOME", str(work))
     assert "language" in run_flag(work, language="~/own-de").inputs
+
+
+def test_a_home_of_nobody_is_told(work):
+    with pytest.raises(ConfigError, match="~nobody-here/de: whose home that is cannot be told; write the path out"):
+        run_flag(work, language="~nobody-here/de")
 
 
 @pytest.mark.parametrize("run", [run_flag, run_export])

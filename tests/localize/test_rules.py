@@ -172,6 +172,24 @@ def test_a_mistake_in_a_table_of_ones_own_is_told_before_any_rule_runs(tmp_path,
         load_language(str(own))
 
 
+@pytest.mark.parametrize(
+    ("language", "gone", "off"),
+    [
+        ("de", "(counters|  list_count):.*", ()),
+        ("de", "  wordplay:.*", ("wordplay",)),
+        ("de", "  (brand|law|institution|place|person|custom):|    - {forms:.*|  entity_foreign:.*", ()),
+        ("ko", "morphology:.*|  register_(mixed|other):.*", ()),
+    ],
+)
+def test_a_rule_that_flags_nothing_needs_no_reason(tmp_path, language, gone, off):
+    own = shutil.copytree(PACKAGED / language, tmp_path / "own")
+    for file in own.iterdir():
+        text = file.read_text(encoding="utf8")
+        file.write_text(re.sub(f"^({gone})$", "", text, flags=re.MULTILINE), encoding="utf8")
+    reasons = load_language(str(own), off).reasons
+    assert reasons.keys() < set(RULES)
+
+
 def test_a_register_needs_a_label(tmp_path):
     own = shutil.copytree(PACKAGED / "ko", tmp_path / "own")
     text = (own / "language.yaml").read_text(encoding="utf8")

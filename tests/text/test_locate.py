@@ -148,18 +148,22 @@ def test_a_folder_of_several_splits_is_read_whole_and_that_is_said(
 
 
 @pytest.mark.parametrize(
-    ("name", "split", "there"), [("a.txt", "lines", "none that .* tell"), ("dev.jsonl", "train", "validation")]
+    ("name", "split", "told"),
+    [
+        ("a.txt", "lines", r" \(names .* tell of none\); leave split out, or set it to blank-line, line or file, .*"),
+        ("a.jsonl", "train", r" \(names .* tell of none\); leave split out"),
+        ("dev.jsonl", "train", "; set split to one it has: validation, or leave split out"),
+    ],
 )
 def test_a_file_that_is_of_no_such_split_is_refused(
-    tmp_path_factory: pytest.TempPathFactory, name: str, split: str, there: str
+    tmp_path_factory: pytest.TempPathFactory, name: str, split: str, told: str
 ) -> None:
     folder = tmp_path_factory.mktemp("one")  # a test's own folder is called test_…, which names a split
     [path] = put(folder, name)
-    with pytest.raises(
-        BllossomError,
-        match=f"has no split '{split}'; set split to one it has: {there}; or, of plain text, to blank-line, line or",
-    ):
+    with pytest.raises(BllossomError, match=f"has no split '{split}'{told}$"):
         locate(str(path), split=split)
+    with pytest.raises(BllossomError, match="no such file: "):
+        locate(str(folder / "other.jsonl"), split=split)
     assert locate(str(path)) == [path]
     assert locate(str(path.rename(folder / f"train-{name}")), split="train") == [folder / f"train-{name}"]
 
@@ -185,6 +189,9 @@ def test_of_a_hub_data_set_one_split_is_read(hub: Path, capsys: pytest.CaptureFi
     assert locate("me/two", split="test") == [test]
     train.unlink()
     assert locate("me/two") == [test]  # all there is
+    put(hub, "data/dev-00000-of-00001.jsonl")
+    with pytest.raises(BllossomError, match=r"two has no split 'train'; set split to one it has: test, validation$"):
+        locate("me/two")
 
 
 @pytest.mark.parametrize("name", ["typo", "data/a.jsonl"])

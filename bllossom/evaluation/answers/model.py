@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+from bllossom.config import named_path
 from bllossom.console import progress, say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.hub import is_hub_id
@@ -109,7 +110,7 @@ def format_choice(text: str | None) -> FormatName | Path | None:
     """A chat format as somebody types it: a name that there is, or else a Jinja file."""
     if text is None:
         return None
-    return next((name for name in get_args(FormatName) if name == text), Path(text).expanduser())
+    return next((name for name in get_args(FormatName) if name == text), named_path(text))
 
 
 def _tokenizer_of(source: str, base: str) -> str:

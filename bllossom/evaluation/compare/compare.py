@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from bllossom.config import expand_path
+from bllossom.config import named_path
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.evaluation.compare import pairing
 from bllossom.evaluation.compare.paired import Difference
@@ -101,13 +101,13 @@ def read_entries(arguments: Sequence[str]) -> list[Entry]:
     entries = []
     for argument in arguments:
         name, equals, paths = argument.partition("=")
-        if not equals or expand_path(argument).exists():  # a folder's name may hold = and commas
-            path = expand_path(argument).absolute()
+        if not equals or named_path(argument).exists():  # a folder's name may hold = and commas
+            path = named_path(argument).absolute()
             name, paths = path.parent.name if path.name == "results.json" else path.stem, argument
             name = path.name if path.is_dir() else name
-        alone = expand_path(paths).exists()
+        alone = named_path(paths).exists()
         each = [paths] if alone else paths.split(",")
-        entries.append(Entry(name, [read_result(expand_path(path), name) for path in each]))
+        entries.append(Entry(name, [read_result(named_path(path), name) for path in each]))
     names = [entry.name for entry in entries]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"{', '.join(twice)}: two results of one name; call one of them NAME=PATH")

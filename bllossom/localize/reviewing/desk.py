@@ -18,6 +18,7 @@ LEASE_SECONDS = 900.0
 """An example that its reviewer has not touched for so long is given to others."""
 SPEED_WINDOW_SECONDS = 3600.0
 SEARCH_HITS = 30
+SHOWN = "copy what you typed and load the page again"  # what was typed keeps the page from moving on
 Posted = dict[str, Any]
 
 
@@ -96,7 +97,7 @@ class Desk:
         action: Action = posted.get("action", "")
         if action not in ("edit", "accept", "drop"):
             raise BllossomError(f"there is no action {action!r}; the actions are edit, accept and drop")
-        self._hold(identity, reviewer)
+        self._hold(identity, reviewer, SHOWN)
         before = self.book.state(identity, reviewer)
         # An emptied turn keeps nobody from dropping the example.
         after = before if action == "drop" and _has_blank(posted) else edited(before, _texts(posted))
@@ -118,7 +119,7 @@ class Desk:
         old, new = str(posted.get("old", "")).strip(), str(posted.get("new", "")).strip()
         if not old or not new:
             raise BllossomError("type the entity as it stands in the text, and what to put in its place")
-        self._hold(identity, reviewer)
+        self._hold(identity, reviewer, SHOWN)
         self._refuse_outdated(identity, reviewer, posted)
         before = self.book.state(identity, reviewer)
         start = edited(before, _texts(posted))
@@ -135,7 +136,7 @@ class Desk:
     def topic(self, posted: Posted) -> Posted:
         """Another question; the answer after it is to be rewritten before the example can be accepted."""
         identity, reviewer = _known(posted, self.pairs), _reviewer(posted)
-        self._hold(identity, reviewer)
+        self._hold(identity, reviewer, SHOWN)
         self._refuse_outdated(identity, reviewer, posted)
         before = self.book.state(identity, reviewer)
         start = edited(before, _texts(posted))
@@ -186,16 +187,14 @@ class Desk:
     def _refuse_outdated(self, identity: str, reviewer: str, posted: Posted) -> None:
         """What others made of an example since a page showed it is never overwritten."""
         if posted.get("version") != self.book.version(identity, reviewer):
-            raise BllossomError(
-                f"example {identity} has changed since this page showed it; copy what you typed and load the page again"
-            )
+            raise BllossomError(f"example {identity} has changed since this page showed it; {SHOWN}")
 
-    def _hold(self, identity: str, reviewer: str) -> None:
+    def _hold(self, identity: str, reviewer: str, advice: str = "go on to the next one") -> None:
         if not self._is_free(identity, reviewer):
             if identity in self.book.twice:
-                raise BllossomError(f"two people have judged example {identity} already; go on to the next one")
+                raise BllossomError(f"two people have example {identity}, or have judged it; {advice}")
             [who] = self._holders(identity) - {reviewer}
-            raise BllossomError(f"example {identity} is with {who} now; go on to the next one")
+            raise BllossomError(f"example {identity} is with {who} now; {advice}")
         self._held[reviewer] = (identity, self.clock())
 
     def _is_free(self, identity: str, reviewer: str) -> bool:

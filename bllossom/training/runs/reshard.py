@@ -4,7 +4,7 @@ import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
-from bllossom.artifacts import PARTIAL, lock_of, output_of
+from bllossom.artifacts import PARTIAL, lock_of, output_of, read_origin
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.files import locked
@@ -17,7 +17,7 @@ from bllossom.training.runs.checksums import checksums_of
 
 def reshard(checkpoint: Path) -> None:
     """Convert a checkpoint, in its place, so that any number of ranks can go on from it; and the one that scored best
-    so far, with whose weights the run may end.
+    so far, where the run may end with its weights.
 
     The weights and moments stay as they are. Other ranks add gradients up in another order, so losses go on within
     rounding (2e-4), not bit for bit.
@@ -34,10 +34,17 @@ def reshard(checkpoint: Path) -> None:
             raise BllossomError(f"{checkpoint} is damaged ({why}); name an older one")
         best = checkpoints.at_step(checkpoint.parent, state.best_step)
         # The best one first: after a kill the other is still to be converted, and named again. One that is not there,
-        # or damaged, matters to a run that may end with it alone, which refuses it and says what to do.
-        if best.name != checkpoint.name and best.is_dir() and checkpoints.damage(best) is None:
+        # or damaged, is left to the run, which refuses it and says what to do.
+        wanted = _may_end_with_best(partial) and best.name != checkpoint.name and best.is_dir()
+        if wanted and checkpoints.damage(best) is None:
             _convert(best, checkpoints.read_state(best))
         _convert(checkpoint, state)
+
+
+def _may_end_with_best(folder: Path) -> bool:
+    """Whether the run is one that ends with its best weights: sft's do, and a copy does not say whose it is."""
+    origin = read_origin(folder)
+    return origin is None or origin.stage == "sft"
 
 
 def _convert(checkpoint: Path, state: State) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bllossom.console import say
+from bllossom.console import first_of, say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.added_tokens import TOKENIZER
 from bllossom.tokenizer.byte_level_file import ByteLevelFile, find_tokenizer_json, is_byte_level, read_byte_level
@@ -84,7 +84,7 @@ class SentencePieceBase:
         both = zip(model.pieces, self.model.pieces, strict=False)
         if marks := [new.piece for old, new in both if old.type != new.type]:
             say(
-                f"{path}: {len(marks)} user-defined pieces ({', '.join(marks[:3])} …) are special tokens here: "
+                f"{path}: {len(marks)} user-defined pieces ({first_of(marks, 3)}) are special tokens here: "
                 "templates may use them, text that holds them literally stays text"
             )
         self.vocabulary: Vocabulary = SentencePieceVocabulary(self.model)

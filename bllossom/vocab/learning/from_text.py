@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from bllossom.console import say
+from bllossom.console import first_of, say
 from bllossom.errors import BllossomError
 from bllossom.text.sources import read_documents
 from bllossom.tokenizer.scripts import code_points
@@ -103,22 +103,30 @@ def _say_what_gets_none(
     scripts: Sequence[str] | None,
     allowed: Callable[[str], bool],
 ) -> None:
-    """Name the text's letters of the scripts whose first bytes are another script's, too, and no piece of the base."""
+    """Name the text's letters of the scripts that cannot be joined: their first bytes are another script's, too, and no
+    piece of the base, or a piece of the base that it never makes."""
     if scripts is None:
         return
     points = code_points(tuple(scripts))
     read = {character for source in sources for atoms in source for character in vocabulary.read("".join(atoms))}
     letters = {letter: vocabulary.write(letter) for letter in sorted(read) if ord(letter) in points}
-    none = [
-        letter
-        for letter, written in letters.items()
-        if written is not None and not all(map(allowed, [*itertools.accumulate(vocabulary.spell(written))][1:]))
-    ]
-    if none:
-        say(
-            f"{len(none):,} of the text's {len(letters):,} letters of {', '.join(scripts)} get no piece of their own "
-            f"({', '.join(none[:5])} …): other scripts' begin with the same bytes, and the base has no piece of these"
-        )
+    taken = frozenset(vocabulary.pieces)
+    shared: list[str] = []
+    unmade: list[str] = []
+    for letter, written in letters.items():
+        joins = [*itertools.accumulate(vocabulary.spell(written))][1:] if written is not None else []
+        barred = [piece for piece in joins if not allowed(piece)]
+        if barred:
+            (unmade if taken.issuperset(barred) else shared).append(letter)
+    for none, why in (
+        (shared, "other scripts' begin with the same bytes, and the base has no piece of these"),
+        (unmade, "the base has them, or their first bytes, as a piece that its merges do not make"),
+    ):
+        if none:
+            say(
+                f"{len(none):,} of the text's {len(letters):,} letters of {', '.join(scripts)} get no piece of their "
+                f"own ({first_of(none)}): {why}"
+            )
 
 
 def encode_with(merges: Sequence[Pair], words: Sequence[Atoms]) -> list[Sequence[str]]:

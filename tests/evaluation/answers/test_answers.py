@@ -200,6 +200,8 @@ def test_a_chat_form_of_one_s_own_may_lie_at_home(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert format_choice("~/own.jinja") == tmp_path / "own.jinja"
     assert (format_choice("lima"), format_choice(None)) == ("lima", None)
+    with pytest.raises(ConfigError, match="whose home that is cannot be told"):
+        format_choice("~nobody-here/own.jinja")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -414,6 +414,8 @@ def test_the_command_writes_them_and_names_what_is_wrong(tmp_path: Path) -> None
         compare([str(base), str(base)])
     with pytest.raises(BllossomError, match=r"no result there; name a folder that eval published"):
         compare([str(tmp_path / "nothing")])
+    with pytest.raises(ConfigError, match="~nobody-here/a: whose home that is cannot be told"):
+        compare(["~nobody-here/a"])
     strange = ["[]", '{"results": []}', '{"results": {"a": 1}}', '{"results": {}, "bllossom": {}}']
     for text in strange:
         (tmp_path / "other.json").write_text(text, encoding="utf8")

@@ -55,6 +55,21 @@ def test_work_of_others_is_not_overwritten_by_an_older_page(make_desk, tmp_path,
     assert len(read_log(tmp_path / "reviews.jsonl")) == 1
 
 
+@pytest.mark.parametrize("twice", [0, 4])
+@pytest.mark.parametrize("act", ACTS)
+def test_who_lost_an_example_to_others_is_told_how_to_go_on(make_desk, act, twice):
+    desk = make_desk(twice)
+    lost = shown(desk, "Ada")
+    desk.clock = lambda: 1001 + LEASE_SECONDS
+    for name in ("Ben", "Cem"):
+        shown(desk, name, "a" if twice or name == "Ben" else "b")
+    told = "two people have example a, or have judged it" if twice else "example a is with Ben now"
+    with pytest.raises(BllossomError, match=f"{told}; copy what you typed and load the page again"):
+        getattr(desk, act)({**lost, **ACTS[act], "texts": BETTER})
+    with pytest.raises(BllossomError, match=f"{told}; go on to the next one"):
+        desk.open({"reviewer": "Ada", "id": "a"})
+
+
 def test_a_page_goes_on_from_its_own_decisions_and_may_say_a_thing_twice(make_desk):
     desk = make_desk()
     posted = shown(desk, "Ada")
@@ -80,7 +95,7 @@ def test_what_is_judged_twice_goes_to_two_people_and_no_third(make_desk):
     posted = {name: shown(desk, name) for name in ("Ada", "Ben")}
     assert desk.next({"reviewer": "Cem"})["example"]["id"] == "b"
     for decided in range(3):
-        with pytest.raises(BllossomError, match="two people have judged example a already"):
+        with pytest.raises(BllossomError, match="two people have example a, or have judged it"):
             desk.open({"reviewer": "Cem", "id": "a"})
         if decided < 2:
             name = ("Ada", "Ben")[decided]

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from bllossom.artifacts import lock_of
 from bllossom.errors import BllossomError, Stopped
 from bllossom.files import locked
+from bllossom.provenance.manifest import UNFINISHED
 from bllossom.ranks.ranks import Ranks
 from bllossom.training import sft as sft_module
 from bllossom.training.engines.rows import Row
@@ -115,6 +116,17 @@ def test_a_damaged_best_epoch_is_left_to_the_run_to_refuse(make: Make, monkeypat
     reshard(newest)
     with pytest.raises(BllossomError, match="which scored best, is damaged"):
         sft(config)
+
+
+def test_the_best_one_of_a_run_that_ends_with_its_last_is_left_as_it_is(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make("out")
+    best, newest = stop_behind_the_best(config, monkeypatch)
+    origin = partial_of(config.output) / UNFINISHED
+    origin.write_text(origin.read_text().replace('"sft"', '"pretrain"'))
+    reshard(newest)
+    assert [checkpoints.read_state(path).ranks for path in (best, newest)] == [1, "any"]
 
 
 def test_nothing_is_converted_beside_a_running_run(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def test_marks_become_special_tokens_behind_a_prefix(
 ) -> None:
     base = train(tmp_path / "base", texts["en"], vocab_size=700, user_defined_symbols=["[REF]", "[/REF]"])
     merge_vocab(MergeVocabConfig(base=str(base), donor=str(small_donor), output=tmp_path / "out"))
-    assert "2 user-defined pieces ([REF], [/REF] …) are special tokens here" in capsys.readouterr().err
+    assert "2 user-defined pieces ([REF], [/REF]) are special tokens here" in capsys.readouterr().err
     tokenizer, number = load_tokenizer(tmp_path / "out"), 3
     assert read_model(base / "tokenizer.model").pieces[number].type == USER_DEFINED
     assert read_model(tmp_path / "out/tokenizer.model").pieces[number].type == CONTROL

@@ -45,7 +45,23 @@ def test_letters_that_stay_bytes_are_counted(
     text = write_words(tmp_path / "mn.txt", "\u1820\u1821\u1840\u1841\u1842")
     learn_from_text(open_base(str(byte_level_base)), [text], 10, ["Mongolian"])
     said = " ".join(capsys.readouterr().err.split())
-    assert "2 of the text's 5 letters of Mongolian get no piece of their own (\u1820, \u1821 …)" in said
+    assert "2 of the text's 5 letters of Mongolian get no piece of their own (\u1820, \u1821)" in said
+
+
+def test_letters_whose_first_bytes_are_a_piece_that_is_never_made_are_told_as_those(
+    byte_level_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = json.loads((byte_level_base / "tokenizer.json").read_text(encoding="utf8"))
+    settings["model"]["vocab"]["\u00e1\u0142"] = len(settings["model"]["vocab"])  # the bytes E1 A0
+    settings["added_tokens"] = []
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/tokenizer.json").write_text(json.dumps(settings), encoding="utf8")
+    text = write_words(tmp_path / "mn.txt", "\u1820\u1821\u1822\u1823\u1824\u1825\u1840")
+    learn_from_text(open_base(str(tmp_path / "base")), [text], 5, ["Mongolian"])
+    said = " ".join(capsys.readouterr().err.split())
+    told = "7 letters of Mongolian get no piece of their own (\u1820, \u1821, \u1822, \u1823, \u1824, …)"
+    assert f"6 of the text's {told}: the base has them, or their first bytes, as a piece that its merges do" in said
+    assert "other scripts'" not in said
 
 
 def test_auto_that_takes_parts_of_letters_alone_is_refused(byte_level_base: Path, tmp_path: Path) -> None:
