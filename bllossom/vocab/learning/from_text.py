@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bllossom.console import say
 from bllossom.errors import BllossomError
-from bllossom.text.sources import read_documents
+from bllossom.text.sources import read_normalised
 from bllossom.tokenizer.scripts import code_points
 from bllossom.vocab.families.bases import Base
 from bllossom.vocab.families.vocabulary import Atoms, Vocabulary, count_atoms
@@ -83,7 +83,7 @@ def _read_sources(
     spaced = other_tokens = 0
     for path in files:
         words: Counter[str] = Counter()
-        for document in read_documents(str(path)):
+        for document in read_normalised(str(path)):
             words.update(vocabulary.split(document))
             spaced += len(document.split())
         theirs = {w: count for w, count in words.items() if points is None or points.holds(vocabulary.read(w))}

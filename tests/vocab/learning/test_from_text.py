@@ -2,6 +2,7 @@
 
 import json
 import random
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,16 @@ def test_a_script_at_the_edge_of_its_block_is_learned(
     assert sum(len(encode_text(after, word)) for word in words) * 4 < sum(len(encode_text(before, w)) for w in words)
     certificate = json.loads((tmp_path / "certificate.json").read_text(encoding="utf8"))
     assert "U+0D80" in certificate["unicode"]["unassigned_and_changed"]
+
+
+def test_pieces_are_learned_from_text_as_prepare_makes_it(byte_level_base: Path, tmp_path: Path) -> None:
+    """NFC takes Bengali's yya and rra apart, and composes Greek that was typed in two code points."""
+    base = open_base(str(byte_level_base))
+    for scripts, letters in ((["Bengali"], "\u0995\u09a8\u09df\u09dc\u09b0"), (["Greek"], "\u03b2\u03bb\u03b1\u0301")):
+        typed, composed = write_words(tmp_path / "typed.txt", letters), tmp_path / "composed.txt"
+        composed.write_text(unicodedata.normalize("NFC", typed.read_text(encoding="utf8")), encoding="utf8")
+        assert typed.read_bytes() != composed.read_bytes()
+        assert learn_from_text(base, [typed], 60, scripts) == learn_from_text(base, [composed], 60, scripts)
 
 
 def test_letters_that_stay_bytes_are_counted(
