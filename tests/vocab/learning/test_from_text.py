@@ -12,6 +12,7 @@ from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.vocab.families.bases import open_base
 from bllossom.vocab.learning.from_text import learn_from_text
+from tests.fixtures.vocabularies import KOREAN
 
 
 def write_words(path: Path, letters: str) -> Path:
@@ -57,6 +58,19 @@ def test_letters_that_stay_bytes_are_counted(
     learn_from_text(open_base(str(byte_level_base)), [text], 10, ["Mongolian"])
     said = " ".join(capsys.readouterr().err.split())
     assert "2 of the text's 5 letters of Mongolian get no piece of their own (\u1820, \u1821 …)" in said
+
+
+def test_auto_takes_few_pieces_of_a_text_with_many_seldom_words(
+    byte_level_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator, often, text = random.Random(0), KOREAN.split(), tmp_path / "ko.txt"
+    letters = sorted(set("".join(often)))
+    seldom = ["".join(generator.choices(letters, k=4)) for _ in range(4000)]
+    text.write_text(" ".join([*often * 150, *seldom * 2]), encoding="utf8")
+    learned, curve = learn_from_text(open_base(str(byte_level_base)), [text], "auto", ["Hangul"])
+    assert 0 < len(learned.pieces) < curve[0]["pieces"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"of {curve[0]['pieces']:,} pieces more than a tenth would occur less than 100 times" in said
 
 
 def test_auto_that_takes_parts_of_letters_alone_is_refused(byte_level_base: Path, tmp_path: Path) -> None:
