@@ -28,6 +28,7 @@ from bllossom.vocab.report import MergedVocabulary, choose_example, key_figures,
 from bllossom.vocab.samples import locate_samples, read_samples
 
 CROSSES = "crosses a border of the base's pre-tokenizer"
+FORMER_EXAMPLE = "햄버거를 먹는 공룡"
 FOREIGN = "holds a character that the base lacks, and that is no letter of the scripts"
 
 
@@ -65,13 +66,21 @@ class MergeVocabConfig(StageConfig):
         Field(description="new ids begin in the rows that a byte-level base's model has beyond its tokenizer"),
     ] = False
     example: Annotated[
-        str,
-        Field(description="a sentence that the report shows in both tokenizers; one of samples where it is the same"),
-    ] = "햄버거를 먹는 공룡"
+        str | None,
+        Field(
+            description="a sentence that the report shows in both tokenizers; null: the beginning of a document of "
+            "samples, or of the donor's text, that the new pieces change"
+        ),
+    ] = None
     samples: Annotated[
         dict[str, list[InputGlob]],
         Field(description="text (files, folders, globs) by language: proof and report read it, swap counts on it"),
     ] = Field(default_factory=dict)
+
+    def result_settings(self, *, mending: bool = False, paths: bool = False) -> dict[str, Any]:
+        """No sentence is what manifests of before call by their default, whose place one of the samples took, too."""
+        settings = super().result_settings(mending=mending, paths=paths)
+        return settings | {"example": FORMER_EXAMPLE if self.example is None else self.example}
 
 
 @dataclass(frozen=True)
@@ -213,9 +222,7 @@ def _build(
     say(f"merge-vocab: {len(merged.pieces):,} pieces, proved on {proof.texts:,} texts")
     named = [piece for donor in donors for piece in donor.pieces] or list(map(merged.read, repaired.pieces))
     merge = MergedVocabulary(vocabulary, named, merged, base.first_new_id, repaired)
-    # Not by what was set: a config that is read back, as by `run --jobs`, states the default too.
-    given = config.example != MergeVocabConfig.model_fields["example"].default
-    example = config.example if given else choose_example(merge, config.example, documents)
+    example = choose_example(merge, documents, text) if config.example is None else config.example
     report = measure(merge, documents, words, proof, example)
     write_report(folder, report | {"certificate": extended.certificate, "curve": curve})
     size = len(merged.pieces)
