@@ -29,7 +29,7 @@ from typing import Any
 
 from machine import commit, machine
 
-from bllossom.text.sources import read_documents
+from bllossom.text.sources import read_normalised
 from bllossom.tokenizer.scripts import ScriptCodePoints
 from bllossom.vocab.donor import DonorText, find_donor, read_donor
 from bllossom.vocab.families.bases import Base, open_base
@@ -58,7 +58,7 @@ class Source:
     """One source: its words as the base's atoms, and how many stand between spaces."""
 
     def __init__(self, base: Base, path: Path, characters: int = FIRST_CHARACTERS, every: int = 1) -> None:
-        texts = [text[:characters] for text in islice(read_documents(str(path)), None, None, every)]
+        texts = [text[:characters] for text in islice(read_normalised(str(path)), None, None, every)]
         self.spaced = sum(len(text.split()) for text in texts)
         words = count_words(base.vocabulary, texts)
         points = ScriptCodePoints(SCRIPTS)

@@ -16,7 +16,13 @@ from bllossom.text.normalise import compose, may_have_controls, remove_controls,
 class CleaningConfig(Model):
     """What is done to every document of a source."""
 
-    nfc: Annotated[bool, Field(description="compose characters (Unicode NFC): one spelling for each syllable")] = True
+    nfc: Annotated[
+        bool,
+        Field(
+            description="compose characters (Unicode NFC): one spelling for each syllable, the one that vocabularies "
+            "are learned from"
+        ),
+    ] = True
     control_characters: Annotated[
         bool,
         Field(description="remove control characters but tab and newline; those that part lines become newlines"),

@@ -19,6 +19,7 @@ from bllossom.text.csv_rows import read_csv, read_tsv
 from bllossom.text.fields import IDENTITIES, Steps, documents_of, identity_of, parse_field
 from bllossom.text.kinds import Kind, file_kind, is_archive
 from bllossom.text.locate import locate
+from bllossom.text.normalise import normalise
 from bllossom.text.readers.columns import ALL, Columns, read_arrow, read_parquet
 from bllossom.text.readers.entry import Entry, explain
 from bllossom.text.readers.json_values import read_json, read_lines
@@ -26,7 +27,7 @@ from bllossom.text.readers.plain_text import Split, read_text, too_long
 
 MAX_DOCUMENT_BYTES = 64_000_000
 
-__all__ = ["RawRecord", "ReadOptions", "Split", "place", "read_documents", "read_records"]
+__all__ = ["RawRecord", "ReadOptions", "Split", "place", "read_documents", "read_normalised", "read_records"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,15 @@ def read_documents(source: str, options: ReadOptions = ReadOptions()) -> Iterato
             if record.note:
                 say(f"{shown(path)}: {record.note}")
             yield from record.texts
+
+
+def read_normalised(source: str) -> Iterator[str]:
+    """Stream the texts of a source as prepare makes them unless told otherwise: what vocabularies are learned from.
+
+    Raises:
+        BllossomError: as `read_documents`.
+    """
+    return map(normalise, read_documents(source))
 
 
 class _Documents:

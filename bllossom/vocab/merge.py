@@ -15,7 +15,7 @@ from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
 from bllossom.config import AddedIn, InputGlob, Source, StageConfig
-from bllossom.console import first_of, say
+from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.scripts import check_scripts, holds_script, main_scripts
 from bllossom.vocab.base_inputs import files_beside
@@ -28,6 +28,7 @@ from bllossom.vocab.report import MergedVocabulary, choose_example, key_figures,
 from bllossom.vocab.samples import locate_samples, read_samples
 
 CROSSES = "crosses a border of the base's pre-tokenizer"
+FORMER_EXAMPLE = "햄버거를 먹는 공룡"
 FOREIGN = "holds a character that the base lacks, and that is no letter of the scripts"
 
 
@@ -65,13 +66,21 @@ class MergeVocabConfig(StageConfig):
         Field(description="new ids begin in the rows that a byte-level base's model has beyond its tokenizer"),
     ] = False
     example: Annotated[
-        str,
-        Field(description="a sentence that the report shows in both tokenizers; one of samples where it is the same"),
-    ] = "햄버거를 먹는 공룡"
+        str | None,
+        Field(
+            description="a sentence that the report shows in both tokenizers; null: the beginning of a document of "
+            "samples, or of the donor's text, that the new pieces change"
+        ),
+    ] = None
     samples: Annotated[
         dict[str, list[InputGlob]],
         Field(description="text (files, folders, globs) by language: proof and report read it, swap counts on it"),
     ] = Field(default_factory=dict)
+
+    def result_settings(self, *, mending: bool = False, paths: bool = False) -> dict[str, Any]:
+        """No sentence is what manifests of before call by their default, whose place one of the samples took, too."""
+        settings = super().result_settings(mending=mending, paths=paths)
+        return settings | {"example": FORMER_EXAMPLE if self.example is None else self.example}
 
 
 @dataclass(frozen=True)
@@ -206,16 +215,14 @@ def _build(
     for reason, pieces in selected.left_out.items():
         repaired.left_out[reason] = pieces
     for reason, pieces in repaired.left_out.items():
-        say(f"merge-vocab: {len(pieces):,} donor pieces left out: {reason} ({first_of(pieces)})")
+        say(f"merge-vocab: {len(pieces):,} donor pieces left out: {reason} ({', '.join(pieces[:5])} …)")
     _check_size(config, base, len(repaired.pieces))
     extended = base.extend(repaired, scripts, folder, documents)
     merged, proof = extended.vocabulary, extended.proof
     say(f"merge-vocab: {len(merged.pieces):,} pieces, proved on {proof.texts:,} texts")
     named = [piece for donor in donors for piece in donor.pieces] or list(map(merged.read, repaired.pieces))
     merge = MergedVocabulary(vocabulary, named, merged, base.first_new_id, repaired)
-    # Not by what was set: a config that is read back, as by `run --jobs`, states the default too.
-    given = config.example != MergeVocabConfig.model_fields["example"].default
-    example = config.example if given else choose_example(merge, config.example, documents)
+    example = choose_example(merge, documents, text) if config.example is None else config.example
     report = measure(merge, documents, words, proof, example)
     write_report(folder, report | {"certificate": extended.certificate, "curve": curve})
     size = len(merged.pieces)
@@ -249,7 +256,7 @@ def _select(config: MergeVocabConfig, base: Base, donors: Sequence[Donor]) -> Se
     foreign = _with_foreign_characters(base, kept, config.donor_filter)
     kept = [piece for piece in kept if piece not in foreign]
     if not kept:
-        raise ConfigError(f"donor: every new piece of {names} {FOREIGN} ({first_of(sorted(foreign))})")
+        raise ConfigError(f"donor: every new piece of {names} {FOREIGN} ({', '.join(sorted(foreign)[:5])} …)")
     likely = [_likely(donor, written, set(kept)) for donor in donors]
     left_out = {CROSSES: crossing, FOREIGN: [piece for piece in written if piece in foreign]}
     return Selection(kept, {reason: pieces for reason, pieces in left_out.items() if pieces}, likely)

@@ -103,7 +103,9 @@ def _chips(pieces: Sequence[str]) -> str:
     return "".join(chip.format(" byte" if piece.startswith("<0x") else "", escape(piece)) for piece in pieces)
 
 
-def _example(example: Mapping[str, Any]) -> str:
+def _example(example: Mapping[str, Any] | None) -> str:
+    if example is None:
+        return ""
     rows = (
         f"<tr><td>{side}</td><td>{len(example[side])}</td><td style='text-align:left'>{_chips(example[side])}</td></tr>"
         for side in ("base", "merged")

@@ -4,11 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bllossom.text.sources import read_normalised
 from bllossom.tokenizer.scripts import script_of
 from bllossom.vocab.families.vocabulary import Vocabulary, count_words
 from bllossom.vocab.page import render
@@ -35,7 +37,7 @@ def measure(
     documents: Mapping[str, Sequence[str]],
     words: Mapping[str, Counter[str]],
     proof: Proof,
-    example: str,
+    example: str | None,
 ) -> dict[str, Any]:
     """All that report.json holds; the same for the same inputs."""
     first = merge.first_new_id
@@ -72,7 +74,9 @@ def measure(
             "donor": dict(Counter(map(script_of, merge.donor)).most_common()),
             "merged": _count_scripts(merge.merged),
         },
-        "example": {"text": example} | {side: _cut(getattr(merge, side), example) for side in ("base", "merged")},
+        "example": None
+        if example is None
+        else {"text": example} | {side: _cut(getattr(merge, side), example) for side in ("base", "merged")},
         "proof": {
             "generated_strings": proof.generated,
             "documents": sum(counts.documents for counts in proof.languages.values()),
@@ -81,13 +85,17 @@ def measure(
     }
 
 
-def choose_example(merge: MergedVocabulary, example: str, documents: Mapping[str, Sequence[str]]) -> str:
-    """`example`, where the new pieces change it; else the beginning of a document that they change, if there is one."""
-    beginnings = (" ".join(text.split()[:EXAMPLE_WORDS]) for texts in documents.values() for text in texts[:EXAMPLES])
-    for text in (example, *beginnings):
-        if _cut(merge.base, text) != _cut(merge.merged, text):
-            return text
-    return example
+def choose_example(
+    merge: MergedVocabulary, documents: Mapping[str, Sequence[str]], files: Sequence[Path]
+) -> str | None:
+    """The beginning of a document, or else of one of the donor's `files`, that the new pieces change; None: of none."""
+    samples = (text for texts in documents.values() for text in texts[:EXAMPLES])
+    learned = (text for path in files for text in islice(read_normalised(str(path)), EXAMPLES))
+    for text in chain(samples, learned):
+        beginning = " ".join(text.split()[:EXAMPLE_WORDS])
+        if _cut(merge.base, beginning) != _cut(merge.merged, beginning):
+            return beginning
+    return None
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import sentencepiece
 
 from bllossom.errors import BllossomError
-from bllossom.text.sources import locate, read_documents
+from bllossom.text.sources import locate, read_normalised
 from bllossom.tokenizer.sentencepiece_file import NORMAL, SPACE, UNIGRAM, ModelProto
 
 WORD = re.compile(f"{SPACE}+[^{SPACE}]*|[^{SPACE}]+")
@@ -50,7 +50,7 @@ def read_samples(files: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
     for language, paths in files.items():
         documents[language] = []
         for path in paths:
-            texts = [text for text in read_documents(str(path)) if text]
+            texts = [text for text in read_normalised(str(path)) if text]
             if not texts:
                 raise BllossomError(f"samples: {language}: {path} holds no text; name a file with text")
             documents[language] += texts

@@ -16,7 +16,7 @@ from bllossom.artifacts import Manifest, publish
 from bllossom.config import AddedIn, InputGlob, Source, StageConfig
 from bllossom.console import say
 from bllossom.errors import BllossomError, ConfigError
-from bllossom.text.sources import locate, read_documents
+from bllossom.text.sources import locate, read_normalised
 from bllossom.tokenizer.convert import last_joins, normal_scores, write_tokenizer
 from bllossom.tokenizer.scripts import check_scripts
 from bllossom.tokenizer.sentencepiece_file import (
@@ -145,7 +145,7 @@ def _build(config: TrainVocabConfig, files: Sequence[Path], base_file: Path | No
 
     def lines() -> Iterator[str]:
         for path in files:
-            for document in read_documents(str(path)):
+            for document in read_normalised(str(path)):
                 read["documents"] += 1
                 read["bytes"] += len(document.encode())
                 yield from filter(None, document.split("\n"))

@@ -315,7 +315,8 @@ def test_a_dry_run_counts_what_is_here_and_lists_what_is_not(
 
 @pytest.mark.real_data
 def test_paper_mode_on_the_real_vocabularies(llama2: Path, kobert: Path, tmp_path: Path) -> None:
-    manifest = merge_vocab(configure(llama2, kobert, tmp_path / "out", expected_size=39478, pad_to_multiple_of=64))
+    settings = {"expected_size": 39478, "pad_to_multiple_of": 64, "example": "햄버거를 먹는 공룡"}
+    manifest = merge_vocab(configure(llama2, kobert, tmp_path / "out", **settings))
     assert manifest.figures["pieces"] == 39478
     assert manifest.figures["rows"] == 39488
     assert manifest.figures["unreachable_pieces"] == 1122

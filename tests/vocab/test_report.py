@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import sentencepiece
 
+from bllossom.errors import BllossomError
 from bllossom.tokenizer.sentencepiece_file import NORMAL, read_model
+from bllossom.vocab.donor import DonorText
 from bllossom.vocab.merge import MergeVocabConfig, merge_vocab
 from bllossom.vocab.samples import read_samples
 
@@ -130,12 +132,35 @@ def test_a_report_on_greek_shows_no_korean(small_base: Path, tmp_path: Path) -> 
             base=str(small_base),
             donor=str(tmp_path / "donor.json"),
             repair="add",
-            samples={"el": [str(text)]},
             output=output,
             **given,
         )
         merge_vocab(config)
-        return json.loads((output / "report.json").read_text(encoding="utf8"))["example"]["text"]
+        assert "공룡" not in (output / "report.html").read_text(encoding="utf8")
+        found = json.loads((output / "report.json").read_text(encoding="utf8"))["example"]
+        return found and found["text"]
 
-    assert example() == "ο ποταμός κυλούσε δίπλα στις πέτρες"
-    assert example(example="πέτρες") == "πέτρες"
+    samples = {"el": [str(text)]}
+    assert example() is None  # nothing was named that one could be taken from
+    assert example(samples=samples) == "ο ποταμός κυλούσε δίπλα στις πέτρες"
+    assert example(samples=samples, example="πέτρες") == "πέτρες"
+
+
+def test_the_example_is_from_the_donors_text_where_there_are_no_samples(
+    byte_level_base: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    donor = DonorText(text=[str(texts["ko"])], pieces=30)
+    output = tmp_path / "out"
+    merge_vocab(MergeVocabConfig(base=str(byte_level_base), donor=donor, donor_filter=["Hangul"], output=output))
+    example = json.loads((output / "report.json").read_text(encoding="utf8"))["example"]
+    assert texts["ko"].read_text(encoding="utf8").startswith(example["text"])
+    assert example["base"] != example["merged"]
+
+
+def test_results_of_before_are_the_same_without_an_example(small_base: Path, small_donor: Path, tmp_path: Path) -> None:
+    """Their manifests state a Korean sentence, the default that was."""
+    settings = {"base": str(small_base), "donor": str(small_donor), "repair": "add", "output": tmp_path / "out"}
+    before = merge_vocab(MergeVocabConfig(**settings, example="햄버거를 먹는 공룡"))
+    assert merge_vocab(MergeVocabConfig(**settings)) == before
+    with pytest.raises(BllossomError, match="another result"):
+        merge_vocab(MergeVocabConfig(**settings, example="대통령"))

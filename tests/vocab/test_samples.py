@@ -41,6 +41,14 @@ def test_the_limit_is_the_shortest_segmentation(small_base: Path, text: str) -> 
     assert len(processor(shortest_model(model)).encode(text)) == shortest_length(text, pieces)
 
 
+def test_samples_are_read_as_prepare_makes_them(tmp_path: Path) -> None:
+    path = tmp_path / "bn.jsonl"
+    path.write_text(
+        '{"text": "\\u09b8\\u09ae\\u09df\\r\\n\\ufeff\\u03b1\\u0301"}\n{"text": "\\ufeff"}\n', encoding="utf8"
+    )
+    assert read_samples({"bn": [path]}) == {"bn": ["\u09b8\u09ae\u09af\u09bc\n\u03ac"]}
+
+
 @pytest.mark.real_data
 def test_the_limit_on_real_text(llama2: Path, shared: Callable[[str], Path]) -> None:
     documents = read_samples({"ko": [shared("corpus/ko/tensorflow_docs_ko.jsonl.zst")]})["ko"][:20]

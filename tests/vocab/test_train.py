@@ -1,5 +1,6 @@
 """Training a vocabulary: deterministic, Llama 2's way or KoBERT's, and made to be merged."""
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,19 @@ def test_the_same_text_gives_the_same_bytes(texts: dict[str, Path], tmp_path: Pa
             TrainVocabConfig(text=[str(texts["ko"])], type=kind, vocab_size=450, output=tmp_path / name)
         ).fingerprint
         for name in ("a", "b")
+    }
+    assert len(fingerprints) == 1
+
+
+def test_another_spelling_of_the_same_text_gives_the_same_bytes(texts: dict[str, Path], tmp_path: Path) -> None:
+    """Pieces of decomposed syllables would be dead: prepare composes the text before it is encoded."""
+    decomposed = tmp_path / "nfd.txt"
+    decomposed.write_text(unicodedata.normalize("NFD", texts["ko"].read_text(encoding="utf8")), encoding="utf8")
+    fingerprints = {
+        train_vocab(
+            TrainVocabConfig(text=[str(path)], type="bpe", vocab_size=450, output=tmp_path / path.stem)
+        ).fingerprint
+        for path in (texts["ko"], decomposed)
     }
     assert len(fingerprints) == 1
 

@@ -3,20 +3,21 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from bllossom.console import first_of, say
 from bllossom.errors import BllossomError
-from bllossom.text.sources import read_documents
+from bllossom.text.sources import read_normalised
 from bllossom.tokenizer.scripts import code_points
 from bllossom.vocab.families.bases import Base
 from bllossom.vocab.families.vocabulary import Atoms, Vocabulary, count_atoms
-from bllossom.vocab.learning.knee import MOST, RARE, Remainder, as_table, choose_size, make_curve
+from bllossom.vocab.learning.knee import AUTO_POINTS, MOST, RARE, Remainder, as_table, choose_size, make_curve, spread
 from bllossom.vocab.learning.learn import Pair, learn, weigh, without_loose_ends
 from bllossom.vocab.repair.repair import Repaired
 
-POINTS, AUTO_POINTS = 8, 32  # of the curve: to be looked at, and to choose from
+POINTS = 8  # of the curve where it is only looked at
 
 
 def learn_from_text(
@@ -54,11 +55,15 @@ def learn_from_text(
     every: Counter[Atoms] = Counter()
     for source in sources:
         every.update(source)
-    step = -(-len(kept) // (AUTO_POINTS if pieces == "auto" else POINTS))
-    sizes = sorted({*range(step, len(kept), step), len(kept)})
-    curve = make_curve(kept, every, text, encode_with, sizes)
+    measure = partial(make_curve, kept, every, text, encode_with)
+    curve = measure(spread(len(kept), AUTO_POINTS if pieces == "auto" else POINTS))
     if pieces == "auto":
-        size = choose_size(curve)
+        size = choose_size(curve, measure)
+        if size < curve[0].pieces:
+            say(
+                f"merge-vocab: pieces: auto takes less than its curve shows: of {curve[0].pieces:,} pieces more than a "
+                f"tenth would occur less than {RARE} times in this text; name more text for more"
+            )
         if size == MOST:
             say(
                 f"merge-vocab: pieces: auto tries {MOST:,} at most, and takes them all: of still more, too, a tenth or "
@@ -83,7 +88,7 @@ def _read_sources(
     spaced = other_tokens = 0
     for path in files:
         words: Counter[str] = Counter()
-        for document in read_documents(str(path)):
+        for document in read_normalised(str(path)):
             words.update(vocabulary.split(document))
             spaced += len(document.split())
         theirs = {w: count for w, count in words.items() if points is None or points.holds(vocabulary.read(w))}

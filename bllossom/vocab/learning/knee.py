@@ -16,6 +16,7 @@ from bllossom.vocab.families.vocabulary import Atoms
 from bllossom.vocab.learning.learn import Pair
 
 MOST = 32_000  # pieces that auto tries at most
+AUTO_POINTS = 32  # sizes that it chooses from at a time
 RARE = 100  # occurrences, below which a piece counts as rare
 RARE_SHARE = 0.1
 
@@ -63,18 +64,28 @@ def make_curve(
     return points
 
 
-def choose_size(curve: Sequence[Point]) -> int:
-    """The largest size with few enough rare pieces.
+def spread(most: int, points: int) -> list[int]:
+    """So many sizes up to `most`, evenly."""
+    step = -(-most // points)
+    return sorted({*range(step, most, step), most})
+
+
+def choose_size(curve: Sequence[Point], measure: Callable[[Sequence[int]], Sequence[Point]]) -> int:
+    """The largest size with few enough rare pieces; where the curve has none, of those that are measured below it.
 
     Raises:
         BllossomError: there is none.
     """
-    fitting = [point.pieces for point in curve if point.rare <= RARE_SHARE * point.pieces]
-    if not fitting:
-        raise BllossomError(
-            f"donor: more than a tenth of even {curve[0].pieces:,} pieces occur less than {RARE} times in this text; "
-            "name more text, or set pieces to a number"
-        )
+    tried, points = [*curve], [*curve]
+    while not (fitting := [point.pieces for point in points if point.rare <= RARE_SHARE * point.pieces]):
+        if points[0].pieces == 1:
+            nearest = min(tried, key=lambda point: point.rare / point.pieces)
+            raise BllossomError(
+                f"donor: of any number of pieces more than a tenth occur less than {RARE} times in this text (of "
+                f"{nearest.pieces:,}, which comes nearest, {nearest.rare:,}); name more text, or set pieces to a number"
+            )
+        points = [*measure(spread(points[0].pieces - 1, AUTO_POINTS))]
+        tried += points
     return max(fitting)
 
 

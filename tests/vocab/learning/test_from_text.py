@@ -2,6 +2,7 @@
 
 import json
 import random
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from bllossom.tokenizer.encode import encode_text
 from bllossom.tokenizer.load import load_tokenizer
 from bllossom.vocab.families.bases import open_base
 from bllossom.vocab.learning.from_text import learn_from_text
+from tests.fixtures.vocabularies import KOREAN
 
 
 def write_words(path: Path, letters: str) -> Path:
@@ -38,6 +40,16 @@ def test_a_script_at_the_edge_of_its_block_is_learned(
     assert "U+0D80" in certificate["unicode"]["unassigned_and_changed"]
 
 
+def test_pieces_are_learned_from_text_as_prepare_makes_it(byte_level_base: Path, tmp_path: Path) -> None:
+    """NFC takes Bengali's yya and rra apart, and composes Greek that was typed in two code points."""
+    base = open_base(str(byte_level_base))
+    for scripts, letters in ((["Bengali"], "\u0995\u09a8\u09df\u09dc\u09b0"), (["Greek"], "\u03b2\u03bb\u03b1\u0301")):
+        typed, composed = write_words(tmp_path / "typed.txt", letters), tmp_path / "composed.txt"
+        composed.write_text(unicodedata.normalize("NFC", typed.read_text(encoding="utf8")), encoding="utf8")
+        assert typed.read_bytes() != composed.read_bytes()
+        assert learn_from_text(base, [typed], 60, scripts) == learn_from_text(base, [composed], 60, scripts)
+
+
 def test_letters_that_stay_bytes_are_counted(
     byte_level_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +74,19 @@ def test_letters_whose_first_bytes_are_a_piece_that_is_never_made_are_told_as_th
     told = "7 letters of Mongolian get no piece of their own (\u1820, \u1821, \u1822, \u1823, \u1824, …)"
     assert f"6 of the text's {told}: the base has them, or their first bytes, as a piece that its merges do" in said
     assert "other scripts'" not in said
+
+
+def test_auto_takes_few_pieces_of_a_text_with_many_seldom_words(
+    byte_level_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator, often, text = random.Random(0), KOREAN.split(), tmp_path / "ko.txt"
+    letters = sorted(set("".join(often)))
+    seldom = ["".join(generator.choices(letters, k=4)) for _ in range(4000)]
+    text.write_text(" ".join([*often * 150, *seldom * 2]), encoding="utf8")
+    learned, curve = learn_from_text(open_base(str(byte_level_base)), [text], "auto", ["Hangul"])
+    assert 0 < len(learned.pieces) < curve[0]["pieces"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"of {curve[0]['pieces']:,} pieces more than a tenth would occur less than 100 times" in said
 
 
 def test_auto_that_takes_parts_of_letters_alone_is_refused(byte_level_base: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Learning merges: the same as BPE trained by hand, weights that no source fills, an end without loose ends."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from bllossom.errors import BllossomError
 from bllossom.vocab.learning.from_text import encode_with
-from bllossom.vocab.learning.knee import Point, choose_size
+from bllossom.vocab.learning.knee import Point, choose_size, spread
 from bllossom.vocab.learning.learn import learn, weigh, without_loose_ends
 
 WORDS = st.dictionaries(st.text("abc", min_size=1, max_size=6).map(tuple), st.integers(1, 9), min_size=1, max_size=8)
@@ -110,6 +111,21 @@ def test_what_is_not_allowed_or_known_is_never_joined() -> None:
 
 def test_auto_takes_the_largest_size_with_few_rare_pieces() -> None:
     curve = [Point(500, 3.0, 10), Point(1000, 2.5, 100), Point(1500, 2.3, 151)]
-    assert choose_size(curve) == 1000
-    with pytest.raises(BllossomError, match=r"even 500 pieces occur less than 100 times .*; name more text"):
-        choose_size([Point(500, 3.0, 400)])
+    assert choose_size(curve, lambda sizes: []) == 1000  # nothing else is measured
+
+
+def measure_with_rare(rare: Callable[[int], int]) -> Callable[[Sequence[int]], list[Point]]:
+    return lambda sizes: [Point(size, 3.0, rare(size)) for size in sizes]
+
+
+def test_auto_looks_below_a_curve_of_which_no_size_has_few_enough() -> None:
+    """The first of 32 sizes is many pieces where much of the text is seldom words."""
+    measure = measure_with_rare(lambda size: max(0, size - 360))
+    assert choose_size(measure(spread(14_112, 32)), measure) == 392  # of 400 a tenth are rare, of 406 more
+    for most in (3, 30, 14_112):
+        few = measure_with_rare(lambda size: size - 1)
+        assert choose_size(few(spread(most, 32)), few) == 1
+    none = measure_with_rare(lambda size: size if size < 7 else size - 1)
+    nearest = r"of any number of pieces .* \(of 7, which comes nearest, 6\); name more text, or set pieces to a number"
+    with pytest.raises(BllossomError, match=nearest):
+        choose_size(none([500, 1000]), none)
