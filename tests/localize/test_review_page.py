@@ -252,6 +252,7 @@ def test_nobody_is_led_away_from_what_could_not_be_kept(driver, translation, tmp
         for key in ("n", "p", "u"):
             one.press("\ue00c")  # Escape leaves the text
             one.press(key)
+            time.sleep(0.5)  # flags are found anew meanwhile
             assert "every turn needs a text" in one.message
             assert (one.id, one.text(0)) == ("e1", "다시 쓴 질문입니다.")
         one.set_text(1, "다시 쓴 답입니다.")

@@ -35,12 +35,13 @@ async function post(path, body) {
   return told;
 }
 
-/** Do things in the order they were asked for; an error is shown and ends only the one that met it. */
-function then(work) {
+/** Do things in the order they were asked for; an error is shown and ends only the one that met it. What nobody asked for
+ *  is `quiet`: it leaves the message that stands there. */
+function then(work, quiet = false) {
   document.body.dataset.busy = "1";
   const run = async () => {
     try {
-      $("message").textContent = "";
+      if (!quiet) $("message").textContent = "";
       await work();
     } catch (error) {
       $("message").textContent = error.message;
@@ -124,7 +125,7 @@ function changed(section) {
   flagTimer = setTimeout(() => then(async () => {
     const asked = { id: example.id, texts: texts() };
     if (asked.texts.every((text) => text.trim())) drawFlagsIfCurrent(asked, await post("/flags", asked));
-  }), FLAG_AFTER);
+  }, true), FLAG_AFTER);
 }
 
 function drawFlagsIfCurrent(asked, flags) {
