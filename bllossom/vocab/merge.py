@@ -15,7 +15,7 @@ from pydantic import Field
 
 from bllossom.artifacts import Manifest, publish
 from bllossom.config import AddedIn, InputGlob, Source, StageConfig
-from bllossom.console import say
+from bllossom.console import first_of, say
 from bllossom.errors import BllossomError, ConfigError
 from bllossom.tokenizer.scripts import check_scripts, holds_script, main_scripts
 from bllossom.vocab.base_inputs import files_beside
@@ -215,7 +215,7 @@ def _build(
     for reason, pieces in selected.left_out.items():
         repaired.left_out[reason] = pieces
     for reason, pieces in repaired.left_out.items():
-        say(f"merge-vocab: {len(pieces):,} donor pieces left out: {reason} ({', '.join(pieces[:5])} …)")
+        say(f"merge-vocab: {len(pieces):,} donor pieces left out: {reason} ({first_of(pieces)})")
     _check_size(config, base, len(repaired.pieces))
     extended = base.extend(repaired, scripts, folder, documents)
     merged, proof = extended.vocabulary, extended.proof
@@ -256,7 +256,7 @@ def _select(config: MergeVocabConfig, base: Base, donors: Sequence[Donor]) -> Se
     foreign = _with_foreign_characters(base, kept, config.donor_filter)
     kept = [piece for piece in kept if piece not in foreign]
     if not kept:
-        raise ConfigError(f"donor: every new piece of {names} {FOREIGN} ({', '.join(sorted(foreign)[:5])} …)")
+        raise ConfigError(f"donor: every new piece of {names} {FOREIGN} ({first_of(sorted(foreign))})")
     likely = [_likely(donor, written, set(kept)) for donor in donors]
     left_out = {CROSSES: crossing, FOREIGN: [piece for piece in written if piece in foreign]}
     return Selection(kept, {reason: pieces for reason, pieces in left_out.items() if pieces}, likely)
