@@ -45,7 +45,7 @@ def read_lineage(folder: Path) -> Lineage | None:
     at: str | None = str(folder)
     while at is not None and (manifest := _manifest(at)) is not None:
         manifests.append(manifest)
-        at = next((str(found) for key in MODEL_KEYS if (found := _input(folder.parent, manifest, key))), None)
+        at = _made_from(folder.parent, manifest)
     if not manifests:
         return None
     languages = [name for each in manifests for name in (each.config.get("mixture") or {}).get("weights", {})]
@@ -57,6 +57,15 @@ def read_lineage(folder: Path) -> Lineage | None:
         languages=tuple(sorted(set(languages))),
         sources=tuple(dict.fromkeys(found for each in reversed(manifests) for found in _sources(folder.parent, each))),
     )
+
+
+def _made_from(run: Path, manifest: Manifest) -> str | None:
+    """The model that a stage changed. Of an adapter and its base it is the adapter, whose manifest names the base in
+    turn; one that has no manifest, as peft saves it, is passed over."""
+    found = {key: at for key in MODEL_KEYS if (at := _input(run, manifest, key))}
+    if (adapter := found.get("adapter")) is not None and _manifest(adapter) is not None:
+        return adapter
+    return next(iter(found.values()), None)
 
 
 def _manifest(source: str) -> Manifest | None:

@@ -53,6 +53,18 @@ def test_a_run_that_was_moved_still_knows_where_its_models_come_from(run: Path) 
     assert lineage.origin == ""
 
 
+def test_an_adapters_training_counts_where_its_base_was_named_too(run: Path) -> None:
+    path = run / "merged/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"]["model"] = str(run / "expanded")
+    path.write_text(json.dumps(manifest))
+    lineage = read_lineage(run / "merged")
+    assert [each.stage for each in lineage.made_by] == ["merge-adapter", "pretrain", "expand", "pretrain"]
+    # An adapter of peft's says nothing of its base, which the config names.
+    (run / "adapter/manifest.json").unlink()
+    assert [each.stage for each in read_lineage(run / "merged").made_by] == ["merge-adapter", "expand", "pretrain"]
+
+
 @pytest.fixture
 def from_llama(run: Path) -> Path:
     """The tuned model, as if its first base were a Llama 2 beside a card, and its text not for commerce."""
