@@ -37,7 +37,6 @@ def test_the_table_has_a_model_a_column_and_the_floor_beside_each_score():
             "vocab": manifest(
                 "merge-vocab", {"pieces": 39478, "tokens_per_word": {"ko": {"base": 6.28, "merged": 2.58}}}
             ),
-            "tokens": manifest("prepare", {"unigram_bits_per_byte": {"ko": 2.5}}),
             "eval-base": evaluation(4.0, 0.3),
             "eval-adapted": evaluation(2.0, 0.6),
         }
@@ -45,7 +44,7 @@ def test_the_table_has_a_model_a_column_and_the_floor_beside_each_score():
     assert summary.markdown(found) == (
         "| tokens per word | base | merged |\n| --- | --: | --: |\n| ko | 6.280 | 2.580 |\n\n"
         "|  | floor | base | adapted |\n| --- | --: | --: | --: |\n"
-        "| bits per byte, ko | 2.500 | 4.000 | 2.000 |\n"
+        "| bits per byte, ko |  | 4.000 | 2.000 |\n"
         "| kobest_copa f1, % | 33.5 | 30.0 (floor) | 60.0 |\n"
         "| average, % |  | 30.0 | 60.0 |\n\n"
         "(floor): the score's 95 % interval reaches the best constant answer, or chance.\n"
