@@ -4,12 +4,14 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from bllossom.artifacts import Manifest
+from bllossom.evaluation.compare.read import table6_tasks
 from bllossom.evaluation.metrics import is_share, score_text
 from bllossom.files import write_whole
 from bllossom.report.floors import UNIGRAM, floors
@@ -81,10 +83,25 @@ def rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         floor = next((cell["floor"] for cell in cells if cell), None)
         row = [f"{task} {metric}, %" if is_share(metric) else f"{task} {metric}", score_text(floor, metric)]
         table.append(row + [_score(cell, metric) for cell in cells])
-    if any("average" in found for found in evaluations.values()):
-        averages = [_number(found.get("average"), 1, 100) for found in evaluations.values()]
-        table.append(["average, %", "", *averages])
-    return header, table
+    return header, [*table, *_averages(evaluations)]
+
+
+def _averages(evaluations: Mapping[str, Any]) -> list[list[str]]:
+    """The row of averages, over the tasks that all columns with one have; none where there is no such task."""
+    averaged = {name: found for name, found in evaluations.items() if "average" in found}
+    shares = {name: _shares(found["tasks"]) for name, found in averaged.items()}
+    shared = [task for task in table6_tasks() if all(task in found for found in shares.values())]
+    label, values = "average, %", {name: found["average"] for name, found in averaged.items()}
+    if any(len(found) > len(shared) for found in shares.values()):
+        label = f"average of the {len(shared)} that all have, %"
+        values = {name: fmean(found[task] for task in shared) for name, found in shares.items() if shared}
+    return [[label, "", *(_number(values.get(name), 1, 100) for name in evaluations)]] if values else []
+
+
+def _shares(tasks: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of Table 6's tasks, of those that are shares of 1."""
+    scored = {task: tasks[task] for task in table6_tasks() if task in tasks and is_share(tasks[task]["score"])}
+    return {task: cell[cell["score"]]["value"] for task, cell in scored.items()}
 
 
 def render(summary: Mapping[str, Any]) -> str:

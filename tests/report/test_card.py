@@ -233,8 +233,9 @@ def test_scores_that_are_no_shares_stand_as_they_are(run: Path) -> None:
     scores.write_text(json.dumps(manifest))
     write_cards(read_run(run))
     lines = (run / "tuned/README.md").read_text().splitlines()
-    assert "- kobest_copa f1: 62.5 % ± 5.0 (best constant answer: 35.0 %)" in lines
-    assert "- lambada_openai perplexity: 15.3 ± 0.4" in lines
+    assert "- kobest_copa f1: 62.5 % ± 9.8 (best constant answer: 35.0 %)" in lines
+    assert "- lambada_openai perplexity: 15.3 ± 0.784" in lines
+    assert "± is half of a 95 % interval." in lines
     section = section_of_scores([read_run(run)])
     assert section is not None
     shown = [[show(cell) for cell in row[4:] if isinstance(cell, Figure)] for row in section.blocks[-1].rows]

@@ -60,5 +60,16 @@ def test_what_is_no_share_is_no_percentage():
     assert summary.rows(found)[1] == [["lambada_openai perplexity", "–", "15.3"]]
 
 
+def test_averages_side_by_side_are_over_the_tasks_that_all_have():
+    alone = evaluation(4.0, 0.3)
+    both = evaluation(4.0, 0.6)
+    both.figures["tasks"]["klue_nli"] = {"rows": 50, "score": "acc", "acc": {"value": 0.2, "stderr": 0.0, "floor": 0.1}}
+    both.figures["average"] = 0.4
+    table = summary.rows(summary.summarise({"eval-base": alone, "eval-adapted": both}))[1]
+    assert table[-1] == ["average of the 1 that all have, %", "", "30.0", "60.0"]
+    table = summary.rows(summary.summarise({"eval-adapted": both}))[1]
+    assert table[-1] == ["average, %", "", "40.0"]
+
+
 def test_a_recipe_without_scores_has_no_table():
     assert summary.render(summary.summarise({"vocab": manifest("train-vocab", {})})) == ""
