@@ -22,7 +22,7 @@ from bllossom.errors import BllossomError
 from bllossom.files import CUT, FileHashes, locked, sync_folder, write_whole
 from bllossom.hub import is_hub_id
 from bllossom.paths import shown
-from bllossom.provenance.circumstances import Clock, git_commit, versions
+from bllossom.provenance.circumstances import Clock, begin_attempt, git_commit, versions
 from bllossom.provenance.fingerprints import ADDED, NONE, Inputs, combine, damage, fingerprint, payload, verify
 from bllossom.provenance.identity import Request
 from bllossom.provenance.manifest import (
@@ -121,8 +121,7 @@ def _made(
     """Build, and write the manifest. All of it is on the disk once the partial folder no longer says `unfinished`."""
     for name in (UNFINISHED, MANIFEST):
         (unfinished / f"{name}{CUT}").unlink(missing_ok=True)  # left by a kill while it was written
-    _write(unfinished / UNFINISHED, request.origin)
-    clock = Clock()
+    clock = Clock(begin_attempt(unfinished, request.origin))
     try:
         figures = build(unfinished)
     except BaseException:
@@ -324,8 +323,8 @@ def _make(folder: Path) -> None:
         raise BllossomError(f"{folder} cannot be made ({error.strerror}); choose an output you may write to") from error
 
 
-def _write(path: Path, what: Manifest | Origin) -> None:
-    text = json.dumps(what.model_dump(mode="json"), ensure_ascii=False, indent=1)
+def _write(path: Path, manifest: Manifest) -> None:
+    text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)
     write_whole(path, f"{text}\n".encode())
 
 

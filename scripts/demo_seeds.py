@@ -50,7 +50,7 @@ def check(summaries: list[dict[str, Any]]) -> list[tuple[str, bool]]:
     """Each claim in words with its figures, and whether it holds."""
     bits = [{model: found["bits_per_byte"] for model, found in summary["evaluations"].items()} for summary in summaries]
     fall = min(1 - seed["adapted"]["ko"] / seed["expanded"]["ko"] for seed in bits)
-    unigram = [summary["unigram_bits_per_byte"]["ko"] for summary in summaries]
+    unigram = [summary["evaluations"]["adapted"]["unigram_bits_per_byte"]["ko"] for summary in summaries]
     below = min(1 - seed["adapted"]["ko"] / floor for seed, floor in zip(bits, unigram, strict=True))
     rise = max(seed["adapted"]["en"] / seed["base"]["en"] - 1 for seed in bits)
     best = max(margins(summaries).items(), key=lambda item: item[1][0] - item[1][1])

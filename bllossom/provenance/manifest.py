@@ -12,7 +12,7 @@ MANIFEST = "manifest.json"
 PARTIAL = ".partial-"
 """In the name of a partial folder, between the output's and an id."""
 UNFINISHED = "unfinished.json"
-"""In a partial folder: its Origin."""
+"""In a partial folder: an Unfinished."""
 LOGS = "logs"
 CARD = "README.md"
 """Of a model: written anew when there are scores of it."""
@@ -39,6 +39,12 @@ class Origin(BaseModel):
     )
 
 
+class Unfinished(Origin):
+    """What a partial folder is being made into."""
+
+    seconds: float = Field(default=0.0, description="that attempts before this one took")
+
+
 class Manifest(Origin):
     """What manifest.json holds. Only `files` makes the fingerprint; `run` is about this one run on this machine."""
 
@@ -48,7 +54,9 @@ class Manifest(Origin):
     files: dict[str, FileRecord]
     versions: dict[str, str]
     git_commit: str | None
-    run: dict[str, Any] = Field(description="wall_seconds, peak_memory_bytes, host, started: not in the fingerprint")
+    run: dict[str, Any] = Field(
+        description="wall_seconds of all attempts; peak_memory_bytes, host, started of the last: not in the fingerprint"
+    )
 
 
 def read_manifest(folder: Path) -> Manifest | None:

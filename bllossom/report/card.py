@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from bllossom.artifacts import CARD, Manifest
 from bllossom.console import say
-from bllossom.evaluation.metrics import is_share, score_text
+from bllossom.evaluation.metrics import DEVIATIONS_OF_95_PERCENT, is_share, score_text
 from bllossom.hub import is_hub_id, name_and_revision
 from bllossom.report.lineage import Lineage, read_lineage
 from bllossom.report.run_folder import RunFolder
@@ -74,6 +74,7 @@ def make_card(lineage: Lineage, evaluations: Sequence[Manifest], licence: str | 
     template = (files("bllossom.report") / "assets/card.md").read_text(encoding="utf8")
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
     environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
+    environment.filters["half_width"] = lambda stderr: DEVIATIONS_OF_95_PERCENT * stderr
     environment.filters |= {"score": score_text, "unit": lambda metric: " %" if is_share(metric) else ""}
     text = environment.from_string(template).render(
         lineage=lineage, manifest=manifest, evaluations=mine, licence=licence

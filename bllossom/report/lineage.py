@@ -1,7 +1,7 @@
 """Where a model comes from: the published folders behind it, what they read, and under which licences."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ MODEL_KEYS = ("model", "adapter", "base")
 
 @dataclass(frozen=True)
 class TextSource:
-    """Something that training read."""
+    """Something that training read, of a corpus of so many documents and bytes."""
 
     name: str
     licence: str  # empty where nobody stated one
+    read: int | None = None  # bytes; None where that is not recorded
     documents: int | None = None
     bytes: int | None = None
 
@@ -45,18 +46,35 @@ def read_lineage(folder: Path) -> Lineage | None:
     at: str | None = str(folder)
     while at is not None and (manifest := _manifest(at)) is not None:
         manifests.append(manifest)
-        at = next((str(found) for key in MODEL_KEYS if (found := _input(folder.parent, manifest, key))), None)
+        at = _made_from(folder.parent, manifest)
     if not manifests:
         return None
     languages = [name for each in manifests for name in (each.config.get("mixture") or {}).get("weights", {})]
+    # A run that continues another counts what that one read as its own.
+    continued = {each.inputs.get("continue_from") for each in manifests}
+    read = [
+        source
+        for each in reversed(manifests)
+        for source in _sources(folder.parent, each)
+        if each.fingerprint not in continued
+    ]
     return Lineage(
         folder=folder,
         made_by=tuple(manifests),
         origin=str(at or ""),
         origin_licence=stated_licence(Path(at) / CARD) if at is not None else "",
         languages=tuple(sorted(set(languages))),
-        sources=tuple(dict.fromkeys(found for each in reversed(manifests) for found in _sources(folder.parent, each))),
+        sources=tuple(dict.fromkeys(read)),
     )
+
+
+def _made_from(run: Path, manifest: Manifest) -> str | None:
+    """The model that a stage changed. Of an adapter and its base it is the adapter, whose manifest names the base in
+    turn; one that has no manifest, as peft saves it, is passed over."""
+    found = {key: at for key in MODEL_KEYS if (at := _input(run, manifest, key))}
+    if (adapter := found.get("adapter")) is not None and _manifest(adapter) is not None:
+        return adapter
+    return next(iter(found.values()), None)
 
 
 def _manifest(source: str) -> Manifest | None:
@@ -87,16 +105,22 @@ def stated_licence(card: Path) -> str:
 
 def _sources(run: Path, manifest: Manifest) -> Iterator[TextSource]:
     if (tokens := _input(run, manifest, "tokens")) is not None:
-        report = _read(Path(tokens) / "report.json")
-        used = (manifest.config.get("mixture") or {}).get("weights")  # distill-rows has none: it reads every source
-        for name, found in report.get("sources", {}).items():
-            if used is None or name.split("/")[0] in used:
-                yield TextSource(name, found.get("licence") or "", found["documents"], found["bytes"])
+        yield from _text(_read(Path(tokens) / "report.json").get("sources", {}), manifest.figures.get("mixture"))
     for stated in manifest.config.get("data") or []:
         # sft and dpo state a mapping with the path in it; in their manifests of before it is the path alone.
         data = stated.get("path") if isinstance(stated, dict) else stated
         if isinstance(data, str):
             yield _instructions(data)
+
+
+def _text(corpus: Mapping[str, Any], mixture: Mapping[str, Any] | None) -> Iterator[TextSource]:
+    """The sources that the mixture read; every one of the corpus where there was none (distill-rows)."""
+    read = corpus if mixture is None else {name: row["bytes"] for name, row in mixture.items() if "/" in name}
+    for name in read:
+        found = corpus.get(name, {})
+        amount = None if mixture is None else round(read[name])
+        if amount != 0:
+            yield TextSource(name, found.get("licence") or "", amount, found.get("documents"), found.get("bytes"))
 
 
 def _instructions(data: str) -> TextSource:

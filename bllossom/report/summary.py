@@ -4,19 +4,26 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from bllossom.artifacts import Manifest
+from bllossom.evaluation.compare.read import table6_tasks
 from bllossom.evaluation.metrics import is_share, score_text
 from bllossom.files import write_whole
+from bllossom.report.floors import UNIGRAM, floors
 
 WIDTH = 110
 EARLIER = "(earlier)"
 AT_FLOOR = "(floor)"
 AT_FLOOR_MEANS = f"{AT_FLOOR}: the score's 95 % interval reaches the best constant answer, or chance."
+UNIGRAM_ROW = "their floor"
+FLOORS_MEAN = (
+    "The floor of bits per byte is a unigram model over the model's own pieces; of a task, the best constant answer."
+)
 
 
 def write(output: Path, earlier: Mapping[str, Manifest], ran: Mapping[str, Manifest]) -> str:
@@ -36,48 +43,65 @@ def summarise(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     """Bring the figures of a recipe's steps together.
 
     `tokens_per_word`: by language, base and merged, of the (last) merge. `evaluations`: by eval step, in order: bits
-    per byte by language, and each task's named score with its floor. `unigram_bits_per_byte`: of the last prepare.
+    per byte by language with their floors (`unigram_bits_per_byte`), and each task's named score with its floor.
     """
-    by_stage: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, manifest in manifests.items():
-        by_stage.setdefault(manifest.stage, {})[name] = manifest.figures
-    merged = list(by_stage.get("merge-vocab", {}).values())
-    prepared = list(by_stage.get("prepare", {}).values())
+    folders = {Path(manifest.config.get("output") or name): manifest for name, manifest in manifests.items()}
+    merged = [manifest.figures for manifest in manifests.values() if manifest.stage == "merge-vocab"]
     return {
         "tokens_per_word": merged[-1].get("tokens_per_word", {}) if merged else {},
         "pieces": merged[-1]["pieces"] if merged else None,
-        "unigram_bits_per_byte": prepared[-1].get("unigram_bits_per_byte", {}) if prepared else {},
         "evaluations": {
-            name.removeprefix("eval-"): {
-                key: found[key] for key in ("bits_per_byte", "tasks", "average") if found.get(key) is not None
-            }
-            for name, found in by_stage.get("eval", {}).items()
+            name.removeprefix("eval-"): _evaluation(manifest, folders)
+            for name, manifest in manifests.items()
+            if manifest.stage == "eval"
         },
         "seconds": {name: manifest.run["wall_seconds"] for name, manifest in manifests.items()},
     }
 
 
+def _evaluation(manifest: Manifest, folders: Mapping[Path, Manifest]) -> dict[str, Any]:
+    figures = manifest.figures
+    kept = {key: figures[key] for key in ("bits_per_byte", "tasks", "average") if figures.get(key) is not None}
+    return kept | ({UNIGRAM: found} if figures.get("bits_per_byte") and (found := floors(manifest, folders)) else {})
+
+
 def rows(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table: a measure a row, a model a column."""
+    """Header and rows of the table: a measure a row, a model a column. Bits per byte have their floors below them, as
+    each vocabulary has its own."""
     evaluations: Mapping[str, Any] = summary["evaluations"]
     header = ["", "floor", *evaluations]
     table: list[list[str]] = []
     languages = dict.fromkeys(language for found in evaluations.values() for language in found.get("bits_per_byte", {}))
     for language in languages:
-        unigram = summary["unigram_bits_per_byte"].get(language)
-        row = [f"bits per byte, {language}", f"{unigram:.3f}" if unigram is not None else ""]
-        row += [_number(found.get("bits_per_byte", {}).get(language), 3) for found in evaluations.values()]
-        table.append(row)
+        for key, what in (("bits_per_byte", "bits per byte"), (UNIGRAM, UNIGRAM_ROW)):
+            values = [found.get(key, {}).get(language) for found in evaluations.values()]
+            if any(value is not None for value in values):
+                table.append([f"{what}, {language}", "", *(_number(value, 3) for value in values)])
     named = {task: cell["score"] for found in evaluations.values() for task, cell in found.get("tasks", {}).items()}
     for task, metric in named.items():
         cells = [found.get("tasks", {}).get(task, {}).get(metric) for found in evaluations.values()]
         floor = next((cell["floor"] for cell in cells if cell), None)
         row = [f"{task} {metric}, %" if is_share(metric) else f"{task} {metric}", score_text(floor, metric)]
         table.append(row + [_score(cell, metric) for cell in cells])
-    if any("average" in found for found in evaluations.values()):
-        averages = [_number(found.get("average"), 1, 100) for found in evaluations.values()]
-        table.append(["average, %", "", *averages])
-    return header, table
+    return header, [*table, *_averages(evaluations)]
+
+
+def _averages(evaluations: Mapping[str, Any]) -> list[list[str]]:
+    """The row of averages, over the tasks that all columns with one have; none where there is no such task."""
+    averaged = {name: found for name, found in evaluations.items() if "average" in found}
+    shares = {name: _shares(found["tasks"]) for name, found in averaged.items()}
+    shared = [task for task in table6_tasks() if all(task in found for found in shares.values())]
+    label, values = "average, %", {name: found["average"] for name, found in averaged.items()}
+    if any(len(found) > len(shared) for found in shares.values()):
+        label = f"average of the {len(shared)} that all have, %"
+        values = {name: fmean(found[task] for task in shared) for name, found in shares.items() if shared}
+    return [[label, "", *(_number(values.get(name), 1, 100) for name in evaluations)]] if values else []
+
+
+def _shares(tasks: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of Table 6's tasks, of those that are shares of 1."""
+    scored = {task: tasks[task] for task in table6_tasks() if task in tasks and is_share(tasks[task]["score"])}
+    return {task: cell[cell["score"]]["value"] for task, cell in scored.items()}
 
 
 def render(summary: Mapping[str, Any]) -> str:
@@ -100,9 +124,7 @@ def render(summary: Mapping[str, Any]) -> str:
         for row in body:
             scores.add_row(*row)
         console.print(scores)
-        console.print(
-            "The floor of bits per byte is a unigram model over the same pieces; of a task, the best constant answer."
-        )
+        console.print(FLOORS_MEAN)
         if _any_at_floor(body):
             console.print(AT_FLOOR_MEANS)
         if any(name.endswith(EARLIER) for name in header):

@@ -224,11 +224,14 @@ def _train(config: PretrainConfig, folder: Path, ranks: Ranks) -> dict[str, Any]
         # The ids are the same, but only the model's own files know of its templates and special tokens.
         carry(base, [*filter(None, [base]), config.tokens / "tokenizer"], folder)
     rows_before = recorded_rows(config.model) if isinstance(config.model, str) else {}
-    read: dict[str, Any] = {BLOCKS_READ: config.blocks_before() + steps * config.blocks_per_step()}
+    read: dict[str, Any] = {
+        "ranks": ranks.world,
+        BLOCKS_READ: config.blocks_before() + steps * config.blocks_per_step(),
+    }
     if config.continue_from:
         read[BLOCKS_SKIPPED] = config.blocks_left_out()
-    figures = sizes | rows_before | read | {"tokens": steps * config.global_batch, "mixture": _shares(plan)}
-    return figures | figures_of(start)
+    done = {"tokens": steps * config.global_batch, "mixture": _shares(plan), "ranks": ranks.world}
+    return sizes | rows_before | read | done | figures_of(start)
 
 
 def _check_phase(kept: Path, ranks: Ranks) -> None:

@@ -53,6 +53,45 @@ def test_a_run_that_was_moved_still_knows_where_its_models_come_from(run: Path) 
     assert lineage.origin == ""
 
 
+def test_an_adapters_training_counts_where_its_base_was_named_too(run: Path) -> None:
+    path = run / "merged/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"]["model"] = str(run / "expanded")
+    path.write_text(json.dumps(manifest))
+    lineage = read_lineage(run / "merged")
+    assert [each.stage for each in lineage.made_by] == ["merge-adapter", "pretrain", "expand", "pretrain"]
+    # An adapter of peft's says nothing of its base, which the config names.
+    (run / "adapter/manifest.json").unlink()
+    assert [each.stage for each in read_lineage(run / "merged").made_by] == ["merge-adapter", "expand", "pretrain"]
+
+
+def test_what_training_read_is_listed_not_the_corpus_it_was_taken_from(run: Path) -> None:
+    path = run / "adapted/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["figures"]["mixture"].pop("en/en")  # as with source_weights that do not name it
+    path.write_text(json.dumps(manifest))
+    report = json.loads((run / "tokens/report.json").read_text())
+    report["sources"]["en/en"]["licence"] = "CC BY-NC-SA 4.0"
+    (run / "tokens/report.json").write_text(json.dumps(report))
+    lineage = read_lineage(run / "adapted")
+    ko = report["sources"]["ko/ko"]
+    read = [(source.name, source.read) for source in lineage.sources]
+    assert read == [("en/en", 1084), ("ko/ko", 1238)]  # English of the base alone, from the text of base-tokens
+    assert (lineage.sources[1].bytes, lineage.sources[1].documents) == (ko["bytes"], ko["documents"])
+    assert conflicts(lineage, "mit", "me/x") == []
+    whole = f"| ko/ko | 1,238 | {ko['bytes']:,} bytes in {ko['documents']:,} documents |"
+    assert whole in make_card(lineage, []).text
+
+
+def test_what_a_continued_run_read_counts_once(run: Path) -> None:
+    base = json.loads((run / "base/manifest.json").read_text())
+    path = run / "adapted/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["inputs"]["continue_from"] = base["fingerprint"]
+    path.write_text(json.dumps(manifest))
+    assert [source.name for source in read_lineage(run / "adapted").sources] == ["ko/ko", "en/en"]
+
+
 @pytest.fixture
 def from_llama(run: Path) -> Path:
     """The tuned model, as if its first base were a Llama 2 beside a card, and its text not for commerce."""
@@ -194,8 +233,9 @@ def test_scores_that_are_no_shares_stand_as_they_are(run: Path) -> None:
     scores.write_text(json.dumps(manifest))
     write_cards(read_run(run))
     lines = (run / "tuned/README.md").read_text().splitlines()
-    assert "- kobest_copa f1: 62.5 % ± 5.0 (best constant answer: 35.0 %)" in lines
-    assert "- lambada_openai perplexity: 15.3 ± 0.4" in lines
+    assert "- kobest_copa f1: 62.5 % ± 9.8 (best constant answer: 35.0 %)" in lines
+    assert "- lambada_openai perplexity: 15.3 ± 0.784" in lines
+    assert "± is half of a 95 % interval." in lines
     section = section_of_scores([read_run(run)])
     assert section is not None
     shown = [[show(cell) for cell in row[4:] if isinstance(cell, Figure)] for row in section.blocks[-1].rows]

@@ -31,6 +31,7 @@ def test_time_memory_and_disk_of_a_pretraining_stand_beside_what_they_were(run: 
     # A quarter of the rate makes 800 tokens a second: all of it would make 3,200.
     assert found["planned"]["seconds"] == pytest.approx(manifest["figures"]["tokens"] / 3200)
     assert found["measured"]["seconds"] == manifest["run"]["wall_seconds"]
+    assert found["measured"]["memory_bytes"] == 10**9  # the log's, not that of the process which published
     assert found["planned"]["published_bytes"] == 2 * count  # bf16
     assert found["measured"]["published_bytes"] > 2 * count  # with tokenizer and config
     assert found["planned"]["disk_bytes"] == 3 * 12 * count + 2 * count
@@ -45,6 +46,51 @@ def test_without_a_log_there_is_no_planned_time(run: Path) -> None:
     (run / "adapted/logs/train.jsonl").unlink()
     planned([read_run(run)])
     assert json.loads((run / "planned.json").read_text())["adapted"]["planned"]["seconds"] is None
+
+
+def change_config(run: Path, **changes: object) -> None:
+    path = run / "adapted/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"] |= changes
+    path.write_text(json.dumps(manifest))
+
+
+def figures(run: Path) -> dict[str, float]:
+    planned([read_run(run)])
+    return json.loads((run / "planned.json").read_text())["adapted"]["planned"]
+
+
+def test_ranks_on_gpus_share_the_batch_of_a_plan(run: Path) -> None:
+    batch = {"micro_batch": 1, "global_batch": 256, "block_size": 64, "deepspeed": "zero3"}
+    change_config(run, **batch, gpus=0, processes=1)
+    alone = figures(run)["memory_bytes"]
+    change_config(run, gpus=4)
+    four = figures(run)["memory_bytes"]
+    assert four < alone
+    change_config(run, gpus="auto")
+    path = run / "adapted/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["figures"]["ranks"] = 4
+    path.write_text(json.dumps(manifest))
+    assert figures(run)["memory_bytes"] == four
+
+
+def test_a_phase_that_trains_less_is_planned_to_take_less(run: Path) -> None:
+    from transformers import AutoConfig
+
+    size = model_size(AutoConfig.from_pretrained(run / "adapted"))
+    config = json.loads((run / "adapted/manifest.json").read_text())["config"]
+    every, less = (flops_per_token(size, config["block_size"], trainable) for trainable in ("all", "embeddings"))
+    # On a machine of 10⁶ operations a second: ten steps of each phase, at half of them.
+    log = [
+        {"step": step, "matmul_share": 0.5, "tokens_per_second": 5e5 / (less if step <= 10 else every)}
+        for step in range(1, 21)
+    ]
+    (run / "adapted/logs/train.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in log))
+    phases = [{"tokens": 10 * config["global_batch"], "trainable": trainable} for trainable in ("embeddings", "all")]
+    change_config(run, steps=None, tokens_total=None, bytes_total=None, epochs=None, phases=phases)
+    tokens = json.loads((run / "adapted/manifest.json").read_text())["figures"]["tokens"]
+    assert figures(run)["seconds"] == pytest.approx((every + less) / 2 * tokens / 1e6)
 
 
 def test_a_config_that_is_not_read_any_more_is_named(run: Path) -> None:

@@ -167,7 +167,7 @@ def test_two_runs_of_one_name_keep_their_curves_and_floors_apart(run: Path, tmp_
         shutil.copytree(run, folder)
     page = report([one, other], tmp_path / "both.html").read_text(encoding="utf8")
     assert {"one/demo/adapted ko", "other/demo/adapted ko"} <= set(re.findall(r"<th>([^<]* ko)</th>", page))
-    assert "floor: a unigram model, other/demo" in page
+    assert 'data-source="other/demo/tokens/manifest.json#/figures/unigram_bits_per_byte/ko"' in page
     ids = re.findall(r' id="([^"]*)"', page)
     assert len(set(ids)) == len(ids)
     with pytest.raises(BllossomError, match="named twice"):

@@ -37,7 +37,6 @@ def test_the_table_has_a_model_a_column_and_the_floor_beside_each_score():
             "vocab": manifest(
                 "merge-vocab", {"pieces": 39478, "tokens_per_word": {"ko": {"base": 6.28, "merged": 2.58}}}
             ),
-            "tokens": manifest("prepare", {"unigram_bits_per_byte": {"ko": 2.5}}),
             "eval-base": evaluation(4.0, 0.3),
             "eval-adapted": evaluation(2.0, 0.6),
         }
@@ -45,7 +44,7 @@ def test_the_table_has_a_model_a_column_and_the_floor_beside_each_score():
     assert summary.markdown(found) == (
         "| tokens per word | base | merged |\n| --- | --: | --: |\n| ko | 6.280 | 2.580 |\n\n"
         "|  | floor | base | adapted |\n| --- | --: | --: | --: |\n"
-        "| bits per byte, ko | 2.500 | 4.000 | 2.000 |\n"
+        "| bits per byte, ko |  | 4.000 | 2.000 |\n"
         "| kobest_copa f1, % | 33.5 | 30.0 (floor) | 60.0 |\n"
         "| average, % |  | 30.0 | 60.0 |\n\n"
         "(floor): the score's 95 % interval reaches the best constant answer, or chance.\n"
@@ -59,6 +58,17 @@ def test_what_is_no_share_is_no_percentage():
     lambada = {"rows": 9, "score": "perplexity", "perplexity": {"value": 15.3, "stderr": 0.4, "floor": None}}
     found = summary.summarise({"eval-base": manifest("eval", {"tasks": {"lambada_openai": lambada}})})
     assert summary.rows(found)[1] == [["lambada_openai perplexity", "–", "15.3"]]
+
+
+def test_averages_side_by_side_are_over_the_tasks_that_all_have():
+    alone = evaluation(4.0, 0.3)
+    both = evaluation(4.0, 0.6)
+    both.figures["tasks"]["klue_nli"] = {"rows": 50, "score": "acc", "acc": {"value": 0.2, "stderr": 0.0, "floor": 0.1}}
+    both.figures["average"] = 0.4
+    table = summary.rows(summary.summarise({"eval-base": alone, "eval-adapted": both}))[1]
+    assert table[-1] == ["average of the 1 that all have, %", "", "30.0", "60.0"]
+    table = summary.rows(summary.summarise({"eval-adapted": both}))[1]
+    assert table[-1] == ["average, %", "", "40.0"]
 
 
 def test_a_recipe_without_scores_has_no_table():

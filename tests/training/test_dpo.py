@@ -76,6 +76,8 @@ def test_accuracy_on_held_out_pairs_goes_above_chance(seed: int, make: Make, tmp
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert manifest.figures["heldout_pairs"] == 10
     assert above_chance(manifest.figures["heldout"]["accuracy"], 10)
+    assert manifest.figures["last_loss"] == {"loss": round(lines[-1]["loss"], 6)}
+    assert manifest.figures["last_step"]["rewards/margin"] == round(lines[-1]["rewards/margin"], 6)
     assert verify(tmp_path / "tuned") == []
     assert AutoTokenizer.from_pretrained(tmp_path / "tuned").chat_template
 

@@ -1,7 +1,8 @@
 """Each new piece's health: how long its row is, and how far training moved it, beside the rows that were there before.
 
     norm     ‖row‖ after training                      L2, float32
-    update   ‖row after training − row before it‖      0 for a piece that training never met
+    update   of row after training − row before it,    0 for a piece that training never met, but for rounding: weight
+             what is orthogonal to the latter          decay, which shortens every row, is no part of it
 
 The figures are read off the weights, and kept in health.json in the run's folder: the page's numbers come from there.
 """
@@ -15,7 +16,7 @@ import torch
 
 from bllossom.errors import BllossomError
 from bllossom.model.checkpoint import Checkpoint, open_checkpoint
-from bllossom.model.safetensors import Rows
+from bllossom.model.safetensors import FLOAT_DTYPES, Rows
 from bllossom.report.blocks import Block, Cell, Section, Table
 from bllossom.report.run_folder import Figure, RunFolder, RunStep
 from bllossom.report.sections.overview import sources_of
@@ -24,7 +25,9 @@ from bllossom.tokenizer.load import load_tokenizer
 HEALTH = "health.json"
 BLOCK_ROWS = 1024
 SHOWN = 20  # best and worst
-HARDLY = 0.05  # of the median update of the new rows: what has moved less was hardly trained
+HARDLY = 0.05  # of the median update of the new rows that moved: what has moved less was hardly trained
+ROUNDING = 1e-5  # of a row's norm: what thousands of steps of weight decay round to in fp32, and no gradient
+UPDATE_MEANS = "the update is how far training turned a row from where it was; weight decay alone turns none"
 
 
 def health(runs: Sequence[RunFolder]) -> Section | None:
@@ -48,8 +51,11 @@ def measure(step: RunStep, before: RunStep) -> dict[str, Any]:
     """Norms and updates of the embedding's rows, old and new, and the pieces that moved most and least."""
     old_rows = int(before.manifest.figures["old_rows"])
     new_rows = int(before.manifest.figures.get("new_pieces", before.manifest.figures["rows"] - old_rows))
-    norms, updates = _norms_and_updates(open_checkpoint(before.folder), open_checkpoint(step.folder))
+    one, other = open_checkpoint(before.folder), open_checkpoint(step.folder)
+    norms, updates = _norms_and_updates(one, other)
     new, moved = norms[old_rows : old_rows + new_rows], updates[old_rows : old_rows + new_rows]
+    met = moved > max(_rounding(one), _rounding(other)) * new
+    hardly = ~met | (moved <= HARDLY * moved[met].median())  # without one that moved the median is nan, above nothing
     tokenizer = load_tokenizer(step.folder)
     order = moved.argsort(descending=True).tolist()
     pieces = [
@@ -60,8 +66,8 @@ def measure(step: RunStep, before: RunStep) -> dict[str, Any]:
         "from": before.name,
         "old": {"rows": old_rows, **_medians(norms[:old_rows], updates[:old_rows])},
         "new": {"rows": new_rows, **_medians(new, moved)},
-        "hardly_trained": int((moved < HARDLY * moved.median()).sum()) if new_rows else 0,
-        "never_moved": int((moved == 0).sum()),
+        "hardly_trained": int(hardly.sum()),
+        "never_moved": int((~met).sum()),
         "pieces": pieces,
     }
 
@@ -80,8 +86,16 @@ def _norms_and_updates(before: Checkpoint, after: Checkpoint) -> tuple[torch.Ten
     norms, updates = [], []
     for one, other in zip(_blocks(before), _blocks(after), strict=True):
         norms.append(other.norm(dim=1))
-        updates.append((other - one).norm(dim=1))
+        direction = torch.nn.functional.normalize(one, dim=1)  # zeros of a row of zeros
+        along = (other * direction).sum(dim=1, keepdim=True)
+        updates.append((other - along * direction).norm(dim=1))
     return torch.cat(norms), torch.cat(updates)
+
+
+def _rounding(checkpoint: Checkpoint) -> float:
+    """How far a row that has no gradient may turn, as a share of its norm: it is rounded to the type it is saved in."""
+    _, tensor = checkpoint.find(checkpoint.input_name)
+    return max(ROUNDING, torch.finfo(FLOAT_DTYPES[tensor.dtype]).eps / 2)
 
 
 def _blocks(checkpoint: Checkpoint) -> Iterator[torch.Tensor]:
@@ -108,7 +122,7 @@ def _tables(run: RunFolder, name: str, figures: dict[str, Any]) -> list[Block]:
         for side in ("old", "new")
     ]
     counts: list[list[Cell]] = [
-        [f"moved less than {HARDLY:.0%} of the new rows' median", at("hardly_trained", style="integer")],
+        [f"moved by {HARDLY:.0%} of the median of those that moved, or less", at("hardly_trained", style="integer")],
         ["never moved", at("never_moved", style="integer")],
     ]
     pieces: list[list[Cell]] = [
@@ -117,7 +131,7 @@ def _tables(run: RunFolder, name: str, figures: dict[str, Any]) -> list[Block]:
     ]
     return [
         f"{name}, trained from {figures['from']}:",
-        Table(["embedding", "rows", "median norm", "median update"], rows),
+        Table(["embedding", "rows", "median norm", "median update"], rows, UPDATE_MEANS),
         Table(["new pieces", "count"], counts),
         Table(["piece", "norm", "update"], pieces, f"the {SHOWN} that moved most, and the {SHOWN} that moved least"),
     ]

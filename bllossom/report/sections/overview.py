@@ -1,6 +1,7 @@
 """What was made from what: the recipe as a picture, and each step with its time, memory and size."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from bllossom.report.blocks import Block, Cell, Drawing, Section, Table
 from bllossom.report.page import show
 from bllossom.report.run_folder import Figure, RunFolder, RunStep
 
+SIZES = "sizes.json"  # in the run's folder
 BOX_HEIGHT, ROW, GAP = 62, 80, 40  # pixels, as below
 LEAST_WIDTH, LETTER = 168, 8.2  # of a box, and of a letter of its name
 PARTS = {  # the part of the page that a step's box leads to
@@ -31,7 +33,7 @@ def overview(runs: Sequence[RunFolder]) -> Section:
     blocks: list[Block] = []
     for run in runs:
         if run.steps:
-            blocks += [Drawing(draw(run.steps)), _table(run)]
+            blocks += [Drawing(draw(run.steps, _sizes(run))), _table(run)]
         if run.unfinished:
             names = ", ".join(path.name for path in run.unfinished)
             blocks.append(f"Not finished, so not on this page: {names} in {run.name}.")
@@ -63,7 +65,7 @@ def _texts(value: Any) -> list[str]:
     return [text for item in value for text in _texts(item)] if isinstance(value, list) else [str(value)]
 
 
-def draw(steps: Sequence[RunStep]) -> str:
+def draw(steps: Sequence[RunStep], sizes: Mapping[str, Figure]) -> str:
     """Boxes in columns, each to the right of all that it was made from, with its time and size; every box leads to its
     part of the page."""
     width = max(LEAST_WIDTH, *(round(20 + LETTER * len(step.name)) for step in steps))
@@ -88,7 +90,7 @@ def draw(steps: Sequence[RunStep]) -> str:
             f'<a href="#{PARTS.get(step.stage, "overview")}"><rect class="box" x="{x}" y="{y}" width="{width}" '
             f'height="{BOX_HEIGHT}" rx="8"/><text x="{x + 10}" y="{y + 19}" class="name">{escape(step.name)}</text>'
             f'<text x="{x + 10}" y="{y + 36}" class="stage">{escape(step.stage)}</text>'
-            f'<text x="{x + 10}" y="{y + 53}" class="stage">{_time_and_size(step)}</text></a>'
+            f'<text x="{x + 10}" y="{y + 53}" class="stage">{_figures(step, sizes)}</text></a>'
         )
     across, down = 20 + (max(column.values()) + 1) * (width + GAP), 20 + max(filled.values()) * ROW
     return (
@@ -97,8 +99,8 @@ def draw(steps: Sequence[RunStep]) -> str:
     )
 
 
-def _time_and_size(step: RunStep) -> str:
-    figures = [step.figure(["run", "wall_seconds"], "seconds"), size_of(step)]
+def _figures(step: RunStep, sizes: Mapping[str, Figure]) -> str:
+    figures = [step.figure(["run", "wall_seconds"], "seconds"), sizes[step.name]]
     return " · ".join(
         f'<tspan data-value="{figure.value}" data-source="{escape(figure.source)}">{escape(show(figure))}</tspan>'
         for figure in figures
@@ -106,11 +108,11 @@ def _time_and_size(step: RunStep) -> str:
     )
 
 
-def size_of(step: RunStep) -> Figure | None:
-    """The bytes of a step's largest file, which is nearly all of a model and of tokens."""
-    sizes = {name: record.bytes for name, record in step.manifest.files.items()}
-    largest = max(sizes, key=lambda name: sizes[name], default=None)
-    return None if largest is None else step.figure(["files", largest, "bytes"], "bytes")
+def _sizes(run: RunFolder) -> dict[str, Figure]:
+    """The bytes of all files of each step, which stand in sizes.json: in a manifest there is only each file's."""
+    sizes = {step.name: sum(record.bytes for record in step.manifest.files.values()) for step in run.steps}
+    (run.folder / SIZES).write_text(json.dumps(sizes, ensure_ascii=False, indent=1) + "\n", encoding="utf8")
+    return {name: Figure(size, f"{run.name}/{SIZES}#/{name}", "bytes") for name, size in sizes.items()}
 
 
 def _table(run: RunFolder) -> Table:

@@ -57,7 +57,8 @@ def compare_with_plan(step: RunStep) -> dict[str, Any] | None:
     """Planned and measured seconds and bytes of a pretraining; None where its config or its model cannot be read any
     more, the model's family cannot be planned, or it trained an adapter, beside which the base's shape does not stand.
 
-    A measured peak on the CPU is that of the whole process, the interpreter and its libraries with it.
+    The measured peak is the first rank's, by its log: where ranks were started, the process that published only waited.
+    On the CPU it is that of the whole process, the interpreter and its libraries with it.
     """
     try:
         config = PretrainConfig.model_validate(step.manifest.config)
@@ -70,11 +71,13 @@ def compare_with_plan(step: RunStep) -> dict[str, Any] | None:
     except Exception as error:  # whatever a family that cannot be counted, or a config.json edited by hand, ends in
         say(f"{step.label}: no plan to hold it against ({str(error) or type(error).__name__})")
         return None
+    lines, _ = step.lines(LOG)
+    peaks = [line["peak_memory_bytes"] for line in lines if line.get("peak_memory_bytes")]
     return {
         "planned": planned_figures,
         "measured": {
             "seconds": step.manifest.run.get("wall_seconds"),
-            "memory_bytes": step.manifest.run.get("peak_memory_bytes"),
+            "memory_bytes": max(peaks, default=step.manifest.run.get("peak_memory_bytes")),
             "published_bytes": sum(record.bytes for record in step.manifest.files.values()),
             "disk_bytes": None,  # checkpoints are gone once the model is published
         },
@@ -95,7 +98,7 @@ def _plan(step: RunStep, config: PretrainConfig) -> dict[str, float | None]:
         autocast=config.bf16,
         trainable=most,
     )
-    ranks = int(config.processes)
+    ranks = _ranks(step, config)
     step_shape = StepShape(
         block_size=config.block_size,
         micro_batch=config.micro_batch,
@@ -109,21 +112,35 @@ def _plan(step: RunStep, config: PretrainConfig) -> dict[str, float | None]:
     disk = disk_need(
         config, strategy, trained=size.trained(most), parameters=size.parameters, phases=max(1, len(config.phases))
     )
-    flops = flops_per_token(size, config.block_size, most)
+    # One value a step: of a phase that trains less, a step costs less. Of a single phase all steps are alike.
+    flops = [
+        flops_per_token(size, config.block_size, segment.trainable)
+        for segment in config.segments()
+        for _ in range(segment.steps or 1)
+    ]
     rate, tokens = _matmul_rate(step, flops), step.manifest.figures.get("tokens")
     return {
-        "seconds": flops * tokens / rate if rate and tokens else None,
+        "seconds": statistics.fmean(flops) * tokens / rate if rate and tokens else None,
         "memory_bytes": footprint(size, activations, step_shape, strategy, ranks).peak,
         "published_bytes": disk.published,
         "disk_bytes": disk.total,
     }
 
 
-def _matmul_rate(step: RunStep, flops: float) -> float | None:
-    """Operations a second that all ranks together reached in large matrix products, as the log's shares say."""
+def _ranks(step: RunStep, config: PretrainConfig) -> int:
+    """As the manifest records them; those of before do not, and of `gpus: auto` nobody knows then."""
+    asked = config.gpus if isinstance(config.gpus, int) and config.gpus else config.processes
+    return int(step.manifest.figures.get("ranks", asked))
+
+
+def _matmul_rate(step: RunStep, flops: Sequence[float]) -> float | None:
+    """Operations a second that all ranks together reached in large matrix products, as the log's shares say, which are
+    of each step's own `flops` a token."""
     lines, _ = step.lines(LOG)
     rates = [
-        line["tokens_per_second"] * flops / share for line in lines if (share := line.get("matmul_share", 0.0)) > 0
+        line["tokens_per_second"] * flops[min(line["step"], len(flops)) - 1] / share
+        for line in lines
+        if (share := line.get("matmul_share", 0.0)) > 0
     ]
     return statistics.median(rates) if rates else None
 

@@ -1,10 +1,11 @@
 """What the models can do: bits per byte and tasks, beside floors, with their standard errors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bllossom.evaluation.metrics import is_share
 from bllossom.report.blocks import Block, Cell, Section, Table
 from bllossom.report.charts import bar_chart
+from bllossom.report.floors import UNIGRAM, same_pieces
 from bllossom.report.run_folder import RunFolder, RunStep
 
 
@@ -22,13 +23,16 @@ def scores(runs: Sequence[RunFolder]) -> Section | None:
             for language in languages
         }
         blocks.append(bar_chart("Bits per byte of held-out text (lower is better)", "bits per byte", labels, bits))
-        rows: list[list[Cell]] = [
-            [f"bits per byte, {language}", *(_unigram(run, language) for run in runs), *bits[language]]
-            for language in languages
-        ]
-        floor = "floor: a unigram model"
-        floors = [floor] if len(runs) == 1 else [f"{floor}, {run.name}" for run in runs]
-        blocks.append(Table(["", *floors, *labels], rows))
+        prepared = [prepares for run in runs for prepares in _prepared(run)]
+        rows: list[list[Cell]] = []
+        for language in languages:
+            rows.append([f"bits per byte, {language}", *bits[language]])
+            found = zip(bits[language], prepared, strict=True)
+            rows.append(
+                [f"their floor, {language}", *(_unigram(steps, language) if bit else None for bit, steps in found)]
+            )
+        caption = "the floor is a unigram model over the model's own pieces, where the run prepared text with them"
+        blocks.append(Table(["", *labels], rows, caption))
     tasks = _tasks(steps)
     if tasks:
         blocks.append(
@@ -41,9 +45,17 @@ def scores(runs: Sequence[RunFolder]) -> Section | None:
     return Section("scores", "Scores", blocks)
 
 
-def _unigram(run: RunFolder, language: str) -> Cell:
-    found = [step.figure(["figures", "unigram_bits_per_byte", language], "decimals3") for step in run.of("prepare")]
-    return next((figure for figure in reversed(found) if figure), None)
+def _prepared(run: RunFolder) -> Iterator[list[RunStep]]:
+    """For each evaluation the steps that prepared text with its model's pieces."""
+    steps = {step.folder: step for step in run.steps}
+    folders = {folder: step.manifest for folder, step in steps.items()}
+    for step in run.of("eval"):
+        yield [steps[folder] for folder in same_pieces(step.manifest, folders)]
+
+
+def _unigram(prepared: Sequence[RunStep], language: str) -> Cell:
+    found = (step.figure(["figures", UNIGRAM, language], "decimals3") for step in prepared)
+    return next(filter(None, found), None)
 
 
 def _tasks(steps: Sequence[RunStep]) -> list[list[Cell]]:

@@ -9,6 +9,13 @@ from bllossom.report.run_folder import Figure, RunFolder, RunStep
 LOG = "logs/train.jsonl"
 STAGES = ("pretrain", "sft", "dpo")
 AXES = (("step", "step"), ("tokens", "tokens"), ("flops", "floating-point operations"))
+SCORES = (  # what is lower or higher over time, by key, or by what keys begin with; title and unit
+    ("loss/", "Loss", "nats a token"),
+    ("loss", "Loss of pairs", "a pair"),  # of dpo, which has no groups
+    ("heldout_loss/", "Held-out examples: loss", "nats a token"),
+    ("heldout/loss", "Held-out pairs: loss", "a pair"),
+    ("heldout/accuracy", "Held-out pairs: the better answer has the higher reward", "share of pairs"),
+)
 CURVES = (
     ("Learning rate", "learning_rate", "learning rate", "general"),
     ("Gradient norm", "gradient_norm", "L2 norm before clipping", "decimals4"),
@@ -32,9 +39,9 @@ def training(runs: Sequence[RunFolder]) -> Section | None:
         if cut
     ]
     lines = {label: (step, rows) for label, (step, rows, _) in logs.items()}
-    for prefix, title, unit in (("loss/", "Loss", "nats a token"), *_heldout_names(lines)):
+    for key, title, unit in (*SCORES, *_bits(lines)):
         for axis, axis_title in AXES:
-            series = _series(lines, prefix, axis)
+            series = _series(lines, key, axis)
             chart = line_chart(
                 f"{title} over {axis_title}s" if axis == "step" else f"{title} over {axis_title}",
                 axis_title,
@@ -49,18 +56,27 @@ def training(runs: Sequence[RunFolder]) -> Section | None:
     return Section("training", "Training", blocks)
 
 
-def _heldout_names(lines: dict[str, tuple[RunStep, list[dict]]]) -> list[tuple[str, str, str]]:
-    """What the logs hold of held-out text, under whichever name."""
+def _bits(lines: dict[str, tuple[RunStep, list[dict]]]) -> list[tuple[str, str, str]]:
+    """What the logs hold of held-out text in bits, under whichever name."""
     keys = {key.partition("/")[0] for _, rows in lines.values() for row in rows for key in row if "/" in key}
     return [(f"{key}/", f"Held-out text: {key.replace('_', ' ')}", "bits") for key in sorted(keys) if "bits" in key]
 
 
-def _series(lines: dict[str, tuple[RunStep, list[dict]]], prefix: str, axis: str) -> dict[str, Points]:
+def _series(lines: dict[str, tuple[RunStep, list[dict]]], key: str, axis: str) -> dict[str, Points]:
+    """A line for each log and group: of all keys that begin with `key` where it ends in a slash, of that one else."""
     found: dict[str, Points] = {}
     for label, (step, rows) in lines.items():
-        for key in dict.fromkeys(key for row in rows for key in row if key.startswith(prefix)):
-            found[f"{label} {key.removeprefix(prefix)}"] = _points(step, rows, axis, key, "decimals4")
+        for name in _keys(rows, key):
+            found[f"{label} {name.removeprefix(key)}".rstrip()] = _points(step, rows, axis, name, "decimals4")
     return {name: points for name, points in found.items() if points}
+
+
+def _keys(rows: Sequence[dict], key: str) -> list[str]:
+    keys = dict.fromkeys(name for row in rows for name in row)
+    if key.endswith("/"):
+        return [name for name in keys if name.startswith(key)]
+    grouped = any(name.startswith(f"{key}/") for name in keys)  # then their mean says less than they
+    return [key] if key in keys and not grouped else []
 
 
 def _points(step: RunStep, rows: Sequence[dict], axis: str, key: str, style: str) -> Points:
@@ -94,6 +110,6 @@ def _ends(steps: Sequence[RunStep]) -> Table:
         "optimizer steps",
         "supervised tokens",
         "time",
-        *(f"last loss, {group}" for group in groups),
+        *("last loss" if group == "loss" else f"last loss, {group}" for group in groups),
     ]
     return Table(header, rows)

@@ -8,6 +8,8 @@ from bllossom.artifacts import PARTIAL, lock_of, output_of, read_origin
 from bllossom.console import say
 from bllossom.errors import BllossomError
 from bllossom.files import locked
+from bllossom.provenance.circumstances import begin_attempt
+from bllossom.provenance.manifest import UNFINISHED
 from bllossom.ranks.ranks import alone
 from bllossom.training.engines.deepspeed_engine import to_universal
 from bllossom.training.runs import checkpoints
@@ -32,6 +34,8 @@ def reshard(checkpoint: Path) -> None:
         state = checkpoints.read_state(checkpoint)
         if why := checkpoints.damage(checkpoint):
             raise BllossomError(f"{checkpoint} is damaged ({why}); name an older one")
+        if (partial / UNFINISHED).is_file() and (origin := read_origin(partial)) is not None:
+            begin_attempt(partial, origin)  # what is written here, hours later, is no time of the run that was stopped
         best = checkpoints.at_step(checkpoint.parent, state.best_step)
         # The best one first: after a kill the other is still to be converted, and named again. One that is not there,
         # or damaged, is left to the run, which refuses it and says what to do.

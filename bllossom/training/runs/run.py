@@ -92,12 +92,17 @@ def accumulation_of(rows_per_step: int, config: TrainingConfig, world: int, unit
 
 
 def figures_of(state: State, score_name: str = "validation_loss_bits") -> dict[str, Any]:
-    """What a manifest tells of the training."""
+    """What a manifest tells of the training; `last_loss` is by group, or one `loss` where there are no groups."""
+    told = {name: round(value, 6) for name, value in state.losses.items()}
+    groups = {name.removeprefix("loss/"): loss for name, loss in told.items() if name.startswith("loss/")}
+    beside = {name: value for name, value in told.items() if not name.startswith("loss/")}
     figures: dict[str, Any] = {
         "steps": state.step,
         "supervised_tokens": state.tokens,
-        "last_loss": {name.removeprefix("loss/"): round(loss, 6) for name, loss in state.losses.items()},
+        "last_loss": groups or {"loss": round(state.recent[-1], 6)},
     }
+    if beside:
+        figures["last_step"] = beside
     if state.heldout:
         figures[score_name] = {language: round(bits, 6) for language, bits in state.heldout.items()}
     return figures

@@ -184,7 +184,7 @@ def _best(run: Run[TrainingConfig], engine: Engine, state: State) -> State:
     engine.load(checkpoint / checkpoints.ENGINE)
     if run.ranks.first:
         say(f"the weights after step {best.step} of {state.step} scored best on what was held out: they are kept")
-    return state.model_copy(update={"heldout": best.heldout, "losses": best.losses})
+    return state.model_copy(update={"heldout": best.heldout, "losses": best.losses, "recent": best.recent})
 
 
 def _check_best(run: Run[TrainingConfig], engine: Engine, state: State) -> Path:
