@@ -122,6 +122,7 @@ def _note_if_missing(path: str, info: ValidationInfo, hub_allowed: bool) -> None
         return
     if any(Path(path).is_relative_to(step) for step in info.context.expected):
         info.context.found.append(f"{path}: not here yet")
+        info.context.awaited.append(path)
     elif hub_allowed and is_hub_id(path):
         info.context.found.append(f"{path}: not here; to be fetched from the hub")
     elif info.context.allowed:
@@ -218,14 +219,16 @@ class MissingInputs:
     allowed: bool = False
     expected: Sequence[Path] = ()  # outputs of earlier steps of a recipe
     found: list[str] = field(default_factory=list)
+    awaited: list[str] = field(default_factory=list)  # paths of what is expected
 
 
 @dataclass(frozen=True)
 class Loaded(Generic[Config]):
-    """A config and the inputs it names that are not here (yet)."""
+    """A config, the inputs it names that are not here (yet), as people are told, and those that earlier steps make."""
 
     config: Config
     missing: list[str]
+    awaited: list[str] = field(default_factory=list)
 
 
 def load_config(
@@ -272,7 +275,7 @@ def load_config(
         problems += _describe_all(kind, error.errors(), raw, lines, path)
     if problems:
         raise ConfigError(problems)
-    return Loaded(config, missing.found)
+    return Loaded(config, missing.found, missing.awaited)
 
 
 def _beginning(text: str) -> str:

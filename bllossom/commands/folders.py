@@ -49,8 +49,18 @@ def plan(
 
 
 def _stage_of(config: Path) -> str:
-    """The first stage that a file has no unknown key for; where each has one, the one with the fewest."""
-    keys = read_yaml(config)[0].keys()
+    """The first stage that a file has no unknown key for; where each has one, the one with the fewest.
+
+    Raises:
+        ConfigError: it is a recipe.
+    """
+    raw = read_yaml(config)[0]
+    keys = raw.keys()
+    if isinstance(raw.get("steps"), list):
+        raise ConfigError(
+            f"{config} is a recipe, and a plan is of one step: bllossom run {config} --dry-run prints each step's "
+            "config; put that of the training step into a file, and name it"
+        )
     found = min(PLANNED, key=lambda name: len(keys - pipeline.STAGES[name].config().model_fields.keys()))
     say(f"{config}: read as a config of {found}; --stage names another")
     return found

@@ -16,7 +16,7 @@ from bllossom.artifacts import Manifest, read_manifest
 from bllossom.console import say
 from bllossom.errors import BllossomError, Stopped
 from bllossom.ranks.lifetime import stop_requests, stop_signals
-from bllossom.recipe.recipe import PlannedStep
+from bllossom.recipe.recipe import PlannedStep, check_made
 
 LOOK_SECONDS = 0.2
 LAST_LINES = 5  # of a step's log, shown where it fails
@@ -62,6 +62,7 @@ def run_side_by_side(
                     job.log.close()
                     if job.process.returncode == 0:
                         done.add(job.step.name)
+                        check_made(job.step, waiting)
                         say(f"── {len(done)}/{len(steps)} {job.step.name} ({time.monotonic() - job.started:.0f} s)")
                     else:
                         failed.append(job)

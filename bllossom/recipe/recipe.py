@@ -13,6 +13,7 @@ from bllossom.artifacts import Manifest, read_manifest
 from bllossom.config import Loaded, Model, OutputPath, StageConfig, load_config
 from bllossom.console import say
 from bllossom.errors import ConfigError
+from bllossom.paths import there
 from bllossom.pipeline import STAGES, Stage
 from bllossom.recipe.matrix import Choice, Values, chosen, expand, read_only, steps_read, strings
 
@@ -209,4 +210,21 @@ def run_steps(steps: Sequence[PlannedStep], *, force: bool = False) -> dict[str,
     for number, step in enumerate(steps, start=1):
         say(f"── {number}/{len(steps)} {step.name}")
         manifests[step.name] = step.stage.run(step.loaded.config, force=force)
+        check_made(step, steps[number:])
     return manifests
+
+
+def check_made(step: PlannedStep, behind: Sequence[PlannedStep]) -> None:
+    """Look for what steps behind a published one read in its folder.
+
+    Raises:
+        ConfigError: it did not make that, and the steps between would run for nothing.
+    """
+    output = step.loaded.config.output
+    for other in behind:
+        for path in other.loaded.awaited:
+            if Path(path).is_relative_to(output) and not there(path):
+                raise ConfigError(
+                    f"step {other.name} reads {path}, which step {step.name} did not make; change what {other.name} "
+                    f"reads, or the config of {step.name}, which says why where it leaves something out"
+                )

@@ -277,7 +277,11 @@ class Mixture:
                 )
         wanted = max(count / self._streams[leaf].blocks for leaf, count in counts.items())
         epochs = math.ceil(100 * wanted) / 100
-        lines.append(f"train on at most {self.longest():,} blocks, set mixture.max_epochs to {epochs:g}, or add text")
+        most = self.longest()
+        lines.append(
+            f"train on at most {most:,} blocks ({most * self.block_size:,} tokens) with fewer steps, set "
+            f"mixture.max_epochs to {epochs:g}, or add text"
+        )
         return "\n".join(lines)
 
 

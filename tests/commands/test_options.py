@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bllossom.cli import make_app
+from bllossom.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,11 @@ def test_a_tilde_is_the_home_folder_in_every_argument(
     told = " ".join(result.stderr.replace("│", " ").split())
     assert shown.format(home=tmp_path) in told
     assert not (tmp_path / "~").exists()
+
+
+def test_a_recipe_has_no_plan_of_its_own(tmp_path: Path) -> None:
+    recipe = tmp_path / "greek.yaml"
+    recipe.write_text("output: runs\nsteps: [{name: base, stage: pretrain, set: {steps: 3}}]\n", encoding="utf8")
+    result = CliRunner().invoke(make_app(), ["plan", "--config", str(recipe)])
+    assert result.exit_code == ConfigError.exit_code
+    assert "is a recipe, and a plan is of one step" in " ".join(result.stderr.replace("│", " ").split())

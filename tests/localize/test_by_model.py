@@ -142,7 +142,8 @@ def test_a_model_and_an_endpoint_file_their_answers_side_by_side(tmp_path, trans
         by_model = config(tmp_path, translator, ("the cat", "big house"))
         endpoint = {"url": server.url, "model": "m", "key_variable": None}
         by_endpoint = TranslateConfig.model_validate(
-            by_model.model_dump() | {"by_model": None, "by_endpoint": {"endpoint": endpoint}}
+            by_model.model_dump()
+            | {"by_model": None, "by_endpoint": {"endpoint": endpoint, "system_prompt": "Translate."}}
         )
         expected = {"by_model": [["그 고양이", "큰 집"]], "by_endpoint": [["그 고양이", "그 고양이"]]}
         ways = [("by_model", by_model), ("by_endpoint", by_endpoint)]

@@ -211,8 +211,9 @@ def test_answers_in_another_language_are_kept_and_flagged_as_untranslated(tmp_pa
     dialogues = [list(said)[:2], list(said)[2:]]
     source.write_text("".join(json.dumps({"conversations": turns}) + "\n" for turns in dialogues))
     with stand_in(lambda body, attempt: said[body["messages"][-1]["content"]]) as server:
-        endpoint = f"by_endpoint={{endpoint: {{url: '{server.url}', model: m, key_variable: null}}}}"
-        done = command("translate", f"source=[{{path: {source}}}]", endpoint, f"output={tmp_path / 'train'}")
+        asked = f"endpoint: {{url: '{server.url}', model: m, key_variable: null}}, system_prompt: Into Korean."
+        settings = f"by_endpoint={{{asked}}}"
+        done = command("translate", f"source=[{{path: {source}}}]", settings, f"output={tmp_path / 'train'}")
         assert done.exit_code == 0, done.output
     done = command("flag", f"translation={tmp_path / 'train'}", "rules.language=ko", f"output={tmp_path / 'flags'}")
     assert done.exit_code == 0, done.output

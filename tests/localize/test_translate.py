@@ -18,6 +18,7 @@ from tests.serving.stand_in import completion, stand_in
 
 KEY = "sk-of-nobody-77aa"
 ROOT = Path(__file__).parents[2]
+TOLD = "You translate what the user says into Korean, and do nothing else."
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,7 @@ def config(server, source, output, **settings):
             "source": [{"path": str(source)}],
             "output": output,
             "keep_going": keep_going,
-            "by_endpoint": {"endpoint": endpoint, **settings},
+            "by_endpoint": {"endpoint": endpoint, "system_prompt": TOLD, **settings},
         }
     )
 
@@ -286,7 +287,8 @@ def test_after_kill_9_the_same_command_sends_only_what_has_no_answer(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with stand_in(korean, delay_seconds=0.03) as server:
         command = [sys.executable, "-m", "bllossom.cli", "localize", "translate", f"output={tmp_path / 'out'}"]
-        command += [f"source=[{{path: {path}}}]", f"by_endpoint={{endpoint: {{url: '{server.url}', model: m}}}}"]
+        command += [f"source=[{{path: {path}}}]", f"by_endpoint.system_prompt='{TOLD}'"]
+        command += [f"by_endpoint.endpoint={{url: '{server.url}', model: m}}"]
         answers = tmp_path / "out.answers.jsonl"
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
             while not answers.exists() or len(answers.read_bytes().splitlines()) < 15:

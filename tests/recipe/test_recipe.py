@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from bllossom.errors import ConfigError
-from bllossom.recipe.recipe import Part, read_recipe
+from bllossom.recipe.recipe import Part, check_made, read_recipe
 
 
 @pytest.fixture
@@ -87,6 +87,18 @@ def test_inputs_must_be_there_for_the_steps_that_are_run_alone(write, tmp_path):
     assert len(caught.value.problems) == 1
     with pytest.raises(ConfigError, match=r"step c: .*vocab_sise: unknown key"):
         read_recipe(recipe, ["c.vocab_sise=500"], Part(None, "a"))
+
+
+def test_what_a_published_step_did_not_make_is_told_before_the_next_one_begins(write, tmp_path):
+    step = "{name: %s, stage: train-vocab, config: vocab.yaml, set: {text: ['%s']}}"
+    steps = [("one", tmp_path / "a.txt"), ("two", "${steps.one.output}"), ("three", "${steps.one.output}/el.jsonl")]
+    recipe = write("recipe.yaml", f"output: {tmp_path}/runs\nsteps: [{', '.join(step % each for each in steps)}]\n")
+    one, *behind = read_recipe(recipe).chosen
+    (tmp_path / "runs/one").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"step three reads .*/one/el\.jsonl, which step one did not make"):
+        check_made(one, behind)
+    (tmp_path / "runs/one/el.jsonl").touch()
+    check_made(one, behind)
 
 
 def test_the_seed_of_a_recipe_reaches_the_stages_that_take_one(write, tmp_path):

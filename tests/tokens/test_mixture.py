@@ -181,7 +181,8 @@ def test_more_than_there_is_is_refused_with_what_there_is(tokens: Path) -> None:
         with pytest.raises(BllossomError) as told:
             ask()
         assert "ko/news has 7,008 tokens for at most 1 epochs" in str(told.value)
-        assert f"train on at most {longest:,} blocks, set mixture.max_epochs to 2" in str(told.value)
+        most = f"train on at most {longest:,} blocks ({longest * BLOCK:,} tokens) with fewer steps"
+        assert f"{most}, set mixture.max_epochs to 2" in str(told.value)
     assert open_mixture(tokens, weights={"ko": 1}, max_epochs=2).longest() >= 2 * longest - 1
 
 

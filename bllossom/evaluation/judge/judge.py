@@ -58,7 +58,10 @@ class JudgeConfig(StageConfig):
     ] = ["en", "ko", "ja", "zh", "de", "es", "fr"]
     wrong_language: Annotated[
         Literal["count", "loses"],
-        Field(description="an answer in another language than its prompt is counted, or loses to one that is not"),
+        Field(
+            description="an answer in another language than its prompt is counted; or loses to one that is not, where "
+            "the prompt says its language"
+        ),
     ] = "count"
     draws: Annotated[int, Field(gt=0, description="of the bootstrap, over prompts")] = 10_000
     seed: Annotated[int, Field(ge=0, description="of the bootstrap")] = 0
@@ -194,13 +197,19 @@ def _languages(config: JudgeConfig, pairs: Sequence[Pair]) -> Languages:
             f"languages: there are prompts in {missing[0]}, which is not among {', '.join(config.languages)}: every "
             "answer would pass for one in another language; add it, or set languages: []"
         )
+    if unnamed := sum(item.language is None for pair in pairs for item in pair.items):
+        say(
+            f"{unnamed:,} prompts do not say in which language they are: it is guessed among "
+            f"{', '.join(config.languages)}, and no answer loses by that; put language into the prompts, or name in "
+            "languages what they are in"
+        )
     return languages
 
 
 def _judged(
     item: Item, verdicts: Mapping[Order, Verdict], languages: Languages | None, wrong_language_loses: bool
 ) -> Judged:
-    language = primary(item.language)
+    named = language = primary(item.language)
     wrong_a: bool | None = None
     wrong_b: bool | None = None
     if languages is not None:
@@ -216,7 +225,7 @@ def _judged(
         language,
         wrong_a,
         wrong_b,
-        wrong_language_loses,
+        wrong_language_loses and named is not None,  # a guess is counted; nobody loses by it
     )
 
 

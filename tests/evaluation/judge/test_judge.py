@@ -211,20 +211,25 @@ def test_a_missing_key_is_named_before_anything_is_made(config, monkeypatch, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_answer_in_another_language_is_counted_and_loses_where_asked(config, tmp_path):
+@pytest.mark.parametrize(("said", "lost"), [({"language": "en"}, (0, 6)), ({}, (6, 0))])
+def test_an_answer_in_another_language_is_counted_and_loses_where_asked(said, lost, config, tmp_path, capsys):
+    """Where the prompt says its language: by a guess, which may name any of those that are told apart, nobody loses."""
     korean = "이 집 근처에는 오래된 시장과 강이 있고 그 뒤로 높은 산이 보입니다. 마을 사람들은 그곳을 좋아합니다. " * 3
     english = "An old market stands near that house, with a river behind it."
     answers = [
-        write_answers(tmp_path / "in-korean.jsonl", [korean] * 6),
-        write_answers(tmp_path / "in-english.jsonl", [english] * 6),
+        write_answers(tmp_path / "in-korean.jsonl", [korean] * 6, **said),
+        write_answers(tmp_path / "in-english.jsonl", [english] * 6, **said),
     ]
     with stand_in(longer) as server:
         [counted] = judge(config(server.url, answers=answers)).figures["pairs"]
         strict = judge(config(server.url, answers=answers, wrong_language="loses", output=tmp_path / "strict"))
     assert counted["wrong_language"] == {"a": 6, "b": 0}
     assert (counted["win"], counted["lose"]) == (6, 0)
-    assert (strict.figures["pairs"][0]["win"], strict.figures["pairs"][0]["lose"]) == (0, 6)
-    assert strict.figures["preferences"] == 0  # what the judge took is not what is to be learnt
+    assert (strict.figures["pairs"][0]["win"], strict.figures["pairs"][0]["lose"]) == lost
+    if said:
+        assert strict.figures["preferences"] == 0  # what the judge took is not what is to be learnt
+    guessed = " ".join(capsys.readouterr().err.split())
+    assert ("6 prompts do not say in which language they are: it is guessed among en, ko" in guessed) != bool(said)
     assert list(counted["by_language"]) == ["en"]
 
 
