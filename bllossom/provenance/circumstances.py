@@ -42,7 +42,7 @@ class Clock:
 def begin_attempt(partial: Path, origin: Origin) -> float:
     """Note in a partial folder what is made there, and the seconds that all attempts took until now; give these."""
     seconds = _seconds_until_now(partial)
-    text = Unfinished(**origin.model_dump(), seconds=seconds).model_dump_json(indent=1)
+    text = Unfinished(**origin.model_dump(), seconds=round(seconds, 3)).model_dump_json(indent=1)
     write_whole(partial / UNFINISHED, f"{text}\n".encode())
     return seconds
 

@@ -12,8 +12,6 @@ from bllossom.artifacts import Manifest
 from bllossom.errors import BllossomError
 from bllossom.hub import is_hub_id, name_and_revision
 from bllossom.tokenizer.added_tokens import TOKENIZER
-from bllossom.tokenizer.ids import tokenizer_fingerprint
-from bllossom.tokenizer.load import load_tokenizer
 from bllossom.tokens.shards import read_index
 
 UNIGRAM = "unigram_bits_per_byte"
@@ -23,6 +21,10 @@ UNIGRAM = "unigram_bits_per_byte"
 def same_pieces(evaluation: Manifest, folders: Mapping[Path, Manifest]) -> list[Path]:
     """Of the published `folders` those that prepare made with the tokenizer of the model that was scored, the newest
     first; none where that tokenizer is not here any more."""
+    # Here, not above: `bllossom --help` imports neither torch nor transformers.
+    from bllossom.tokenizer.ids import tokenizer_fingerprint
+    from bllossom.tokenizer.load import load_tokenizer
+
     model = _model(evaluation, folders)
     if model is None:
         return []
